@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,10 @@ class Recorded:
 
     def table(self, name):
         """A csv table with every digit kept."""
-        return pd.read_csv(self.folder / name, index_col=0, float_precision="round_trip")
+        with warnings.catch_warnings():
+            # pandas 2 needs the option to keep the last digit, pandas 3 deprecates it
+            warnings.simplefilter("ignore")
+            return pd.read_csv(self.folder / name, index_col=0, float_precision="round_trip")
 
     def run(self, name):
         """The arrays of one recorded run."""
