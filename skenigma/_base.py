@@ -1,0 +1,373 @@
+"""The one flow of every estimator that stands on a reference.
+
+Fit: validate, align genes, proportions, preprocess, compress, solve, expand, attributes. Transform replays
+the fitted trajectory for each row on its own.
+"""
+
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from ._callbacks import CallbackSupportMixin, iteration_monitor
+from ._scale import SCALES
+from ._validation import (
+    check_bulk,
+    check_profiles,
+    check_proportions,
+    fit_context,
+    listing,
+    match_genes,
+    row_names,
+)
+from .core.basis import SpanBasis
+from .core.mixture import expand, lipschitz_constant, objective, observe, row_blocks, squared_residuals
+from .core.profiles import successive_projection
+from .core.solvers import DivergenceError, Settings, Trajectory
+from .normalization import proportion_slopes, remove_proportions
+
+# A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
+ROUNDING_MARGIN = 128
+
+
+class ReferenceTransformer(TransformerMixin, BaseEstimator):
+    """Transformer whose ``reference`` is matched to the genes of X.
+
+    Subclasses have the parameters ``reference`` and ``n_components``; fitting sets ``cell_types_``,
+    ``gene_names_`` and ``reference_``.
+    """
+
+    def _fit_genes(self, X, min_samples=1):
+        """Validated X on the genes it shares with the reference."""
+        bulk = check_bulk(self, X, reset=True, min_samples=min_samples)
+        names = getattr(self, "feature_names_in_", None)
+        reference = self._learn_reference(bulk, names) if self.reference is None else self.reference
+        profiles = check_profiles(reference, bulk.dtype)
+        in_bulk, in_reference = match_genes(profiles, names, bulk.shape[1])
+        self.cell_types_ = profiles.cell_types
+        self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
+        if names is None:
+            names = np.array([f"x{i}" for i in range(bulk.shape[1])], dtype=object)
+        self.gene_names_ = names[in_bulk]
+        self._gene_positions = None if len(in_bulk) == bulk.shape[1] else in_bulk
+        return self._align(bulk)
+
+    def _learn_reference(self, bulk, names):
+        if self.n_components > len(bulk):
+            raise ValueError(
+                f"n_components={self.n_components} profiles cannot be learned from n_samples = {len(bulk)}: "
+                f"give a reference, more samples, or fewer components."
+            )
+        return bulk[successive_projection(bulk, self.n_components)]
+
+    def _new_bulk(self, X):
+        """Validated X, on the genes of the fit."""
+        check_is_fitted(self)
+        return self._align(check_bulk(self, X, reset=False))
+
+    def _align(self, bulk):
+        return bulk if self._gene_positions is None else bulk[:, self._gene_positions]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
+    """Fit and transform of every model of cell-type-specific expression.
+
+    A subclass names its parameters and provides ``_penalty()``, ``_solver()`` and
+    ``_default_proportion_estimator(reference)``.
+    """
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, proportions=None):
+        """Estimate the cell-type-specific expression of a cohort.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, samples as rows.
+        y : Ignored
+            Present for API consistency; in a Pipeline it is the phenotype.
+        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
+            Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them
+            with ``proportion_estimator``.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        bulk = self._fit_genes(X, min_samples=2)
+        proportions = self._fit_proportions(X, bulk, proportions)
+        self.proportions_ = proportions.astype(bulk.dtype, copy=False)
+        self._absent = self._find_absent(proportions)
+        self.positive_ = self._resolve_positive(bulk)
+        model_bulk, model_reference = self._to_model_scale(X, bulk)
+        basis = SpanBasis(model_bulk, model_reference)
+        solution = self._solve(X, basis, proportions)
+        self._store(solution, basis)
+        cse = expand(solution.expression, model_bulk, self._trajectory.vectors)
+        self.cse_ = self._finish(cse)
+        if self.normalize == "frac":
+            self._slopes = proportion_slopes(self.cse_, self.proportions_)
+            self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
+        return self
+
+    def fit_transform(self, X, y=None, *, proportions=None):
+        """Fit to a cohort and return its expression, flattened; equal to ``fit`` and then ``transform``.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, samples as rows.
+        y : Ignored
+            Present for API consistency.
+        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
+            Known proportions, see :meth:`fit`.
+
+        Returns
+        -------
+        cse : ndarray of shape (n_samples, n_cell_types * n_genes)
+            Columns are "cell type:gene", the cell type slowest.
+        """
+        self.fit(X, y, proportions=proportions)
+        cse = self.cse_ if self.normalize is None else self.cse_normalized_
+        return cse.reshape(len(cse), -1)
+
+    def transform(self, X, *, proportions=None):
+        """Cell-type-specific expression of any samples, each mapped on its own as the cohort was.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
+        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
+            Known proportions, see :meth:`fit`.
+
+        Returns
+        -------
+        cse : ndarray of shape (n_samples, n_cell_types * n_genes)
+            Columns are "cell type:gene", the cell type slowest.
+        """
+        bulk = self._new_bulk(X)
+        proportions = self._new_proportions(X, bulk, proportions)
+        model_bulk, _ = self._to_model_scale(X, bulk)
+        vectors = self._trajectory.vectors
+        samples = observe(model_bulk, vectors, proportions)
+        cse = self._finish(expand(self._trajectory.replay(samples), model_bulk, vectors))
+        if self.normalize is not None:
+            cse = self._normalize(cse, proportions)
+        return cse.reshape(len(cse), -1)
+
+    def score(self, X, y=None, *, proportions=None):
+        """Minus the model's objective per entry of X, on any samples: larger is better.
+
+        The objective depends on alpha, beta and preprocess, not on how it is minimised: compare scores
+        across solver, tao_k, renorm_size, epsilon and max_iter only.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
+        y : Ignored
+            Present for API consistency.
+        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
+            Known proportions, see :meth:`fit`.
+
+        Returns
+        -------
+        score : float
+        """
+        bulk = self._new_bulk(X)
+        proportions = self._new_proportions(X, bulk, proportions)
+        model_bulk, reference = self._to_model_scale(X, bulk)
+        vectors = self._trajectory.vectors
+        samples = observe(model_bulk, vectors, proportions)
+        expression = self._trajectory.replay(samples)
+        # mean over samples of a_jk x_j + z_jk, without the tensor
+        along = expression.beyond_scaled_sample().mean(axis=0)
+        mean = expression.scale.T @ model_bulk / len(bulk) + along @ vectors
+        misfit = squared_residuals(samples, expression)
+        offset_size = np.linalg.norm(mean - reference)
+        norms = expression.norms(samples)
+        return -float(objective(misfit, offset_size, norms, self.alpha, self._penalty())) / bulk.size
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of ``transform``: "cell type:gene", the cell type slowest.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Gene names; only used to check that they are those of the fit.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        check_is_fitted(self)
+        genes = self.gene_names_
+        if input_features is not None:
+            genes = self._check_input_features(np.asarray(input_features, dtype=object))
+        return np.array([f"{kind}:{gene}" for kind in self.cell_types_ for gene in genes], dtype=object)
+
+    def _check_input_features(self, names):
+        known = getattr(self, "feature_names_in_", None)
+        if known is not None and not np.array_equal(names, known):
+            raise ValueError("input_features is not equal to feature_names_in_")
+        if len(names) != self.n_features_in_:
+            raise ValueError(
+                f"input_features should have length equal to the number of features ({self.n_features_in_}), "
+                f"got {len(names)}"
+            )
+        return self._align(names[None])[0]
+
+    def _fit_proportions(self, X, bulk, proportions):
+        """Proportions of the cohort; fits ``proportion_estimator_``."""
+        if self.proportion_estimator is None:
+            # it learns nothing from a cohort, so the profiles may stand for one
+            profiles = self._named(self.reference_, self.cell_types_)
+            self.proportion_estimator_ = self._default_proportion_estimator(profiles).fit(profiles)
+        else:
+            self.proportion_estimator_ = clone(self.proportion_estimator)
+            if getattr(self.proportion_estimator_, "reference", self) is None:
+                self.proportion_estimator_.set_params(reference=self._named(self.reference_, self.cell_types_))
+            self.proportion_estimator_.fit(X)
+        return self._new_proportions(X, bulk, proportions)
+
+    def _new_proportions(self, X, bulk, proportions):
+        """Given or estimated proportions of the rows of X, checked."""
+        rows = row_names(X)
+        if proportions is None:
+            visible = self._named(bulk, rows) if self.proportion_estimator is None else X
+            proportions = self.proportion_estimator_.transform(visible)
+            cell_types = getattr(self.proportion_estimator_, "cell_types_", self.cell_types_)
+            proportions = pd.DataFrame(np.asarray(proportions), columns=cell_types)
+        return check_proportions(proportions, self.cell_types_, len(bulk), rows)
+
+    def _named(self, values, rows=None):
+        """``values`` over the genes in use as a frame, with gene names if the fit saw any."""
+        genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
+        return pd.DataFrame(values, index=rows, columns=genes, copy=False)
+
+    def _find_absent(self, proportions):
+        absent = ~np.any(proportions > 0, axis=0)
+        if absent.any():
+            warnings.warn(
+                f"The proportion of {listing(self.cell_types_[absent])} is 0 in every sample: the bulk holds no "
+                f"information on it, and its expression is the reference profile.",
+                stacklevel=3,
+            )
+        return absent
+
+    def _resolve_positive(self, bulk):
+        if self.positive == "auto":
+            return bool(bulk.min() >= 0 and self.reference_.min() >= 0)
+        return bool(self.positive)
+
+    def _to_model_scale(self, X, bulk):
+        """Bulk and reference on the scale on which the model is fitted."""
+        scale = SCALES[self.preprocess]
+        return (
+            scale.apply(bulk, "X", row_names(X), self.gene_names_),
+            scale.apply(self.reference_, "reference", self.cell_types_, self.gene_names_),
+        )
+
+    def _finish(self, cse):
+        """Expression on the scale of X: absent types filled in, clipped, transformed back; in place."""
+        backward = SCALES[self.preprocess].backward
+        for rows in row_blocks(cse):
+            block = cse[rows]
+            if self.positive_:
+                np.maximum(block, 0, out=block)
+            backward(block)
+        cse[:, self._absent] = self.reference_[self._absent]
+        return cse
+
+    def _normalize(self, cse, proportions):
+        return remove_proportions(cse, proportions, self._slopes)
+
+    def _solve(self, X, basis, proportions):
+        """Run the solver, after a first run that finds the gradient size if ``renorm_size="auto"``."""
+        automatic = self.renorm_size == "auto"
+        report, finish = iteration_monitor(self, X, self.max_iter * (2 if automatic else 1))
+        self.tao_k_ = self._resolve_step(proportions)
+        self.renorm_size_ = None if automatic else self.renorm_size
+        if automatic:
+            first = self._run(basis, proportions, lambda *_: report())
+            # no update was applied, or all were exact: there is no size to rescale to
+            self.renorm_size_ = float(first.gradient_norm.mean()) if first.gradient_norm.any() else None
+        trace = _Trace(self.verbose)
+        solution = self._run(basis, proportions, lambda _, delta: trace.iteration(delta) or report())
+        finish()
+        trace.end(solution, np.array([1.0, self.alpha, self.beta]))
+        return solution
+
+    def _resolve_step(self, proportions):
+        if self.tao_k == "auto":
+            return float(1.0 / lipschitz_constant(proportions, self.alpha))
+        return self.tao_k
+
+    def _run(self, basis, proportions, monitor):
+        settings = Settings(
+            alpha=self.alpha,
+            step=self.tao_k_,
+            renorm_size=self.renorm_size_,
+            epsilon=self.epsilon,
+            max_iter=self.max_iter,
+            resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
+        )
+        theta = proportions.astype(np.float64, copy=False)
+        try:
+            return self._solver()(basis.bulk, basis.reference, theta, self._penalty(), settings, monitor)
+        except DivergenceError as error:
+            raise ValueError(
+                f"{type(self).__name__} diverged: {error}. Use a smaller tao_k (tao_k='auto' is safe without "
+                f"renormalisation) or a smaller renorm_size."
+            ) from error
+
+    def _store(self, solution, basis):
+        self.loss_history_ = solution.loss
+        self.gradient_norm_ = solution.gradient_norm
+        self.delta_history_ = solution.delta
+        self.n_iter_ = len(solution.loss)
+        self.converged_ = solution.converged
+        found = solution.trajectory
+        self._trajectory = Trajectory(basis.to_genes(found.vectors), found.factors, found.shifts, found.caps)
+        if not self.converged_:
+            warnings.warn(
+                f"{type(self).__name__} did not converge in {self.n_iter_} iterations: the last change was "
+                f"{self.delta_history_[-1].max():.3g}, epsilon is {self.epsilon:g}. Use a larger beta, a smaller "
+                f"tao_k or renorm_size, or a larger max_iter or epsilon.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+class _Trace:
+    """The printed trace of a fit, in the form of the published one."""
+
+    def __init__(self, verbose):
+        self.verbose = verbose
+        self._print("{now} Optimizing cell type specific expression profile...")
+
+    def _print(self, line, **values):
+        if self.verbose:
+            print(line.format(now=time.ctime(), **values))
+
+    def iteration(self, delta):
+        self._print("Ratio ranges from: {low:.6f} - {high:.6f}", low=delta.min(), high=delta.max())
+
+    def end(self, solution, weights):
+        first, last = solution.loss[0], solution.loss[-1]
+        self._print("Total delta_loss: {change:.6f}, {now}", change=abs(last @ weights - first @ weights))
+        self._print("part1:{loss[0]:.15g} part2:{loss[1]:.15g} part3:{loss[2]:.15g}", loss=last)
+        self._print("Done!")
+        outcome = "Converge in" if solution.converged else "Not converged in"
+        self._print(outcome + " {steps} steps", steps=len(solution.loss))

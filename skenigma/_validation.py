@@ -1,0 +1,321 @@
+"""Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_array, validate_data
+
+__all__ = [
+    "HasMethods",
+    "Integral",
+    "Interval",
+    "Profiles",
+    "Real",
+    "StrOptions",
+    "check_bulk",
+    "check_nonnegative",
+    "check_profiles",
+    "check_proportions",
+    "fit_context",
+    "match_genes",
+    "row_names",
+]
+
+# Published tables of proportions are rounded; rows further than this from 1 are a mistake.
+SUM_TOLERANCE = 0.05
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """A reference: expression per cell type, with names where it had them.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_cell_types, n_genes)
+    cell_types : ndarray of str, shape (n_cell_types,)
+    genes : ndarray of str, shape (n_genes,), or None
+        None where the reference carries no gene names.
+    """
+
+    values: np.ndarray
+    cell_types: np.ndarray
+    genes: np.ndarray | None
+
+
+def listing(names, shown=SHOWN):
+    """The first few names, quoted, and how many more there are."""
+    names = [f"'{name}'" if isinstance(name, str) else str(name) for name in names]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def row_names(frame):
+    """String row names of a pandas frame, or None where rows have no names of their own."""
+    index = getattr(frame, "index", None)
+    if not isinstance(index, pd.Index) or not len(index):
+        return None
+    return _strings(index)
+
+
+def _strings(labels):
+    return np.asarray(labels, dtype=object) if all(isinstance(label, str) for label in labels) else None
+
+
+def column_names(frame, what):
+    """String column names of a frame, or None for arrays and for frames numbered 0, 1, 2, ...
+
+    Raises
+    ------
+    ValueError
+        If the columns have names that are not strings: matching such genes by position would go wrong in
+        silence, and matching them by name would depend on their type.
+    """
+    columns = getattr(frame, "columns", None)
+    if columns is None or isinstance(frame, np.ndarray):
+        return None
+    names = _strings(columns)
+    if names is None and list(columns) != list(range(len(columns))):
+        raise ValueError(
+            f"The column names of {what} are not strings (the first are {listing(list(columns))}). Gene names "
+            f"must be strings: use columns.astype(str), or pass an array to match genes by position."
+        )
+    return names
+
+
+def _refuse_repeats(names, what, remedy):
+    repeated = pd.Index(names)[pd.Index(names).duplicated()].unique() if names is not None else ()
+    if len(repeated):
+        raise ValueError(f"{what} named more than once: {listing(repeated)}. {remedy}")
+
+
+def _refuse_entries(bad, kind, what, rows, columns, remedy):
+    """Raise a ValueError that names the first entries where ``bad`` holds."""
+    found = np.argwhere(bad)
+    if len(found):
+        places = listing([_Place(_name(rows, i), _name(columns, j)) for i, j in found])
+        raise ValueError(f"{what} contains {kind} in {len(found)} place(s): {places}. {remedy}")
+
+
+class _Place:
+    def __init__(self, row, column):
+        self.row, self.column = row, column
+
+    def __str__(self):
+        return f"(row {self.row}, column {self.column})"
+
+
+def _name(names, position):
+    return position if names is None else f"'{names[position]}'"
+
+
+def _refuse_nonfinite(values, what, rows, columns):
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(values)):  # one pass, no temporary: the rule for clean data
+            return
+    remedy = "Impute or drop these samples or genes first."
+    _refuse_entries(np.isnan(values), "NaN", what, rows, columns, remedy)
+    _refuse_entries(np.isinf(values), "infinity (inf)", what, rows, columns, remedy)
+
+
+def check_nonnegative(values, what, rows, columns, reason):
+    """Refuse negative entries, naming the first."""
+    if values.size and values.min() < 0:
+        _refuse_entries(values < 0, "negative values", what, rows, columns, reason)
+
+
+def check_bulk(estimator, X, *, reset, min_samples=1):
+    """Bulk samples as a float array; sets or checks the feature attributes of ``estimator``.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``n_features_in_`` and ``feature_names_in_`` are set or compared.
+    X : array-like of shape (n_samples, n_features)
+    reset : bool
+        True in ``fit``.
+    min_samples : int, default=1
+        Fewest samples accepted.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+        float32 if it was, else float64.
+    """
+    names = column_names(X, "X")
+    rows = row_names(X)
+    if reset:
+        _refuse_repeats(names, "Genes of X", "Sum, average or drop the repeated columns first.")
+    X = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype=[np.float64, np.float32],
+        ensure_all_finite=False,
+        ensure_min_samples=min_samples,
+    )
+    _refuse_nonfinite(X, "X", rows, names)
+    return X
+
+
+def check_profiles(reference, dtype):
+    """Reference profiles with their names.
+
+    Parameters
+    ----------
+    reference : array-like or DataFrame of shape (n_cell_types, n_genes)
+    dtype : dtype
+        Type to compute in.
+
+    Returns
+    -------
+    Profiles
+    """
+    genes = column_names(reference, "reference")
+    _refuse_repeats(genes, "Genes of reference", "Sum, average or drop the repeated columns first.")
+    cell_types = _cell_types(reference)
+    _refuse_repeats(cell_types, "Cell types of reference", "Give every row of the reference a name of its own.")
+    try:
+        values = check_array(reference, dtype=dtype, ensure_all_finite=False, input_name="reference")
+    except ValueError as error:
+        raise ValueError(
+            f"The reference must be a table of numbers, cell types × genes, with names in the index: {error}"
+        ) from error
+    _refuse_nonfinite(values, "reference", cell_types, genes)
+    if cell_types is None:
+        cell_types = np.array([f"celltype{k}" for k in range(len(values))], dtype=object)
+    return Profiles(values, cell_types, genes)
+
+
+def _cell_types(reference):
+    """Names of the rows, numbers made strings; None for arrays and for rows numbered 0, 1, 2, ..."""
+    index = getattr(reference, "index", None)
+    if not isinstance(index, pd.Index) or index.equals(pd.RangeIndex(len(index))):
+        return None
+    return np.array([str(label) for label in index], dtype=object)
+
+
+def match_genes(profiles, names, n_features):
+    """Positions of the genes that bulk and reference share, in the order of the bulk.
+
+    Parameters
+    ----------
+    profiles : Profiles
+    names : ndarray of str, or None
+        Gene names of the bulk.
+    n_features : int
+        Number of genes of the bulk.
+
+    Returns
+    -------
+    in_bulk, in_reference : ndarray of int, shape (n_shared,)
+
+    Raises
+    ------
+    ValueError
+        If too few genes are shared, or widths differ and names do not help.
+    """
+    n_cell_types, width = profiles.values.shape
+    if names is None or profiles.genes is None:
+        if width != n_features:
+            raise ValueError(_unnamed_mismatch(profiles, names, n_features))
+        in_bulk = in_reference = np.arange(n_features)
+    else:
+        position = pd.Index(profiles.genes).get_indexer(pd.Index(names))
+        in_bulk = np.flatnonzero(position >= 0)
+        in_reference = position[in_bulk]
+    if len(in_bulk) < n_cell_types:
+        raise ValueError(_too_few(profiles, names, len(in_bulk)))
+    return in_bulk, in_reference
+
+
+def _unnamed_mismatch(profiles, names, n_features):
+    n_cell_types, width = profiles.values.shape
+    nameless = " and ".join(
+        side for side, missing in (("X", names is None), ("reference", profiles.genes is None)) if missing
+    )
+    message = (
+        f"X has {n_features} genes, but reference has {width}, and without gene names on {nameless} they can "
+        f"only be matched by position. Give both string column names, or the same genes in the same order."
+    )
+    if n_cell_types == n_features:
+        message += " The reference looks transposed: it must be cell types × genes, so pass reference.T."
+    return message
+
+
+def _too_few(profiles, names, n_shared):
+    n_cell_types, width = profiles.values.shape
+    if names is None or profiles.genes is None:
+        return (
+            f"{n_cell_types} cell types cannot be told apart by {width} gene(s): give at least as many genes as "
+            f"cell types (n_features = {width})."
+        )
+    message = (
+        f"X and reference share {n_shared} gene(s), which is too few for {n_cell_types} cell types. X has "
+        f"{listing(names)}; reference has {listing(profiles.genes)}."
+    )
+    if np.isin(profiles.cell_types, names).sum() > n_shared:
+        return message + " The reference looks transposed: it must be cell types × genes, so pass reference.T."
+    return message + " Use the same kind of gene identifier in both, and genes as columns."
+
+
+def check_proportions(proportions, cell_types, n_samples, samples):
+    """Proportions as an array (n_samples, n_cell_types), in the order of ``samples`` and ``cell_types``.
+
+    Columns and rows of a named frame are matched by name, others by position.
+
+    Parameters
+    ----------
+    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
+    cell_types : ndarray of str
+    n_samples : int
+    samples : ndarray of str, or None
+        Names of the bulk samples.
+
+    Returns
+    -------
+    proportions : ndarray of shape (n_samples, n_cell_types)
+    """
+    columns, rows = column_names(proportions, "proportions"), row_names(proportions)
+    values = check_array(
+        proportions, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="proportions"
+    )
+    if values.shape != (n_samples, len(cell_types)):
+        raise ValueError(
+            f"proportions have shape {values.shape}, but X and reference need {(n_samples, len(cell_types))}: "
+            f"one row per sample of X and one column per cell type ({listing(cell_types)})."
+        )
+    if columns is not None:
+        values = values[:, _positions(cell_types, columns, "cell type", "columns of proportions")]
+        columns = cell_types
+    if rows is not None and samples is not None:
+        values = values[_positions(samples, rows, "sample", "rows of proportions")]
+        rows = samples
+    _refuse_nonfinite(values, "proportions", rows, columns)
+    check_nonnegative(values, "proportions", rows, columns, "Proportions must be at least 0.")
+    sums = values.sum(axis=1)
+    off = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    if len(off):
+        shown = ", ".join(f"{_name(rows, j)}: {sums[j]:.4g}" for j in off[:SHOWN])
+        raise ValueError(
+            f"proportions of {len(off)} sample(s) do not sum to 1 ({shown}). Divide every row by its sum, or "
+            f"add the cell types that are missing."
+        )
+    return values
+
+
+def _positions(wanted, names, kind, where):
+    """Where each wanted name stands among ``names``; a ValueError if one is missing or repeated."""
+    _refuse_repeats(names, f"The {where}:", "Names must be unique.")
+    position = pd.Index(names).get_indexer(pd.Index(wanted))
+    missing = np.asarray(wanted, dtype=object)[position < 0]
+    if len(missing):
+        raise ValueError(
+            f"The {where} do not name {kind} {listing(missing)}; they are {listing(names)}. Rename them, or pass "
+            f"an array to match by position."
+        )
+    return position

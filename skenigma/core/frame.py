@@ -1,0 +1,159 @@
+"""The few directions that the samples of a cohort share, found while the solver runs.
+
+The maximum-L2-norm model moves its samples along shared directions: what a sample holds beyond them is only
+ever scaled. The directions are those of the means that the iteration meets, so they appear one after the other,
+and numerically they are few.
+"""
+
+import numpy as np
+from scipy import linalg
+
+from .mixture import Expression, Samples
+
+# A direction is followed if a step along it would move samples by this share of their norm; it is dropped
+# when the expression has come to hold less than that along it. Less is rounding.
+TOLERANCE = 1e-14
+# The frame is reduced when it has this many directions, or this many times what the last reduction left.
+FIRST_REDUCTION = 64
+GROWTH = 1.5
+
+
+class Cohort:
+    """The samples of one fit in a frame of the directions they turn out to share.
+
+    Parameters
+    ----------
+    bulk : ndarray of shape (n_samples, n_dimensions)
+    reference : ndarray of shape (n_cell_types, n_dimensions)
+    proportions : ndarray of shape (n_samples, n_cell_types)
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_directions, n_dimensions)
+        The directions, orthonormal. The first span the reference.
+    samples : Samples
+    expression : Expression
+        Current expression.
+    reference : ndarray of shape (n_cell_types, n_directions)
+        Coordinates of the reference.
+    """
+
+    def __init__(self, bulk, reference, proportions):
+        self.n_samples = len(bulk)
+        self.vectors = np.empty((0, bulk.shape[1]))
+        self._outside = np.array(bulk)
+        noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
+        inside = self._add(reference, noise)
+        self._n_kept = len(self.vectors)
+        self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
+        self._shifts = []
+        self.reference = reference @ self.vectors.T
+        self.samples = Samples(proportions, inside, _squares(self._outside))
+        self.expression = self.samples.start()
+
+    def mean(self):
+        """Mean expression per cell type: its coordinates, and what lies outside the frame."""
+        weights = np.full(self.n_samples, 1.0 / self.n_samples)
+        rows = self.expression.rows
+        mean = (weights @ rows.reshape(self.n_samples, -1)).reshape(rows.shape[1:])[:-1]
+        return mean, self.expression.scale.T @ self._outside / self.n_samples
+
+    def follow(self, beyond, reach, typical_norm):
+        """Let directions ``beyond`` the frame join it if a step of length ``reach`` along them matters.
+
+        Parameters
+        ----------
+        beyond : ndarray of shape (n_cell_types, n_dimensions)
+            From :meth:`mean`.
+        reach : float
+            Factor with which the samples will be moved along it.
+        typical_norm : float
+            Norm of the expression of a sample.
+
+        Returns
+        -------
+        joined : ndarray of shape (n_cell_types, n_added)
+            Coordinates of ``beyond`` along the added directions.
+        """
+        cutoff = TOLERANCE * typical_norm
+        if reach * np.linalg.norm(beyond) <= cutoff:
+            return np.empty((len(beyond), 0))
+        inside = self._add(beyond, cutoff / reach)
+        added = self.expression.scales[:, :, None] * inside[:, None, :]
+        self.expression.rows = np.concatenate([self.expression.rows, added], axis=2)
+        self.reference = np.pad(self.reference, ((0, 0), (0, inside.shape[1])))
+        self._observe()
+        return added[:, :-1].mean(axis=0)
+
+    def spare(self, expression):
+        """``expression`` to write to if it fits the frame, else a new one."""
+        if expression is not None and expression.rows.shape == self.expression.rows.shape:
+            return expression
+        return self.expression.empty_like()
+
+    def record(self, shift):
+        """Keep the shift of an applied update, to be rotated along with the frame."""
+        self._shifts.append(shift)
+
+    def shifts(self):
+        """All recorded shifts in the frame as it is now, shape (n_updates, n_cell_types, n_directions)."""
+        return self._padded_shifts(len(self.vectors))
+
+    def reduce(self, typical_norm, always=False):
+        """Drop directions along which the expression has come to hold nothing but the scaled samples.
+
+        Steps in the past that went along them have since been shrunk away.
+        """
+        if len(self.vectors) < self._reduce_at and not always:
+            return
+        beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
+        beyond = beyond.reshape(-1, beyond.shape[2])
+        triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]
+        _, sizes, rotation = linalg.svd(triangle[: beyond.shape[1]], check_finite=False)
+        n_held = int(np.sum(sizes > TOLERANCE * typical_norm * np.sqrt(len(beyond))))
+        self._rotate(rotation, n_held)
+        self._reduce_at = max(FIRST_REDUCTION, int(GROWTH * len(self.vectors)))
+
+    def _rotate(self, rotation, n_held):
+        """Turn the directions after the reference's by ``rotation`` and keep the first ``n_held`` of them."""
+        kept = self._n_kept
+        turned = rotation @ self.vectors[kept:]
+        dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
+        self._outside += dropped @ turned[n_held:]
+        self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
+        matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
+        self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
+        self.reference = self.reference @ matrix.T
+        self.expression = Expression(self.expression.rows @ matrix.T, self.expression.scales)
+        self._observe()
+
+    def _padded_shifts(self, n_directions):
+        padded = np.zeros((len(self._shifts), len(self.reference), n_directions))
+        for row, shift in zip(padded, self._shifts, strict=True):
+            row[:, : shift.shape[1]] = shift
+        return padded
+
+    def _add(self, directions, cutoff):
+        """Add the part of ``directions`` beyond the frame, without singular values up to ``cutoff``.
+
+        Returns the samples' coordinates along the added directions.
+        """
+        beyond = directions - (directions @ self.vectors.T) @ self.vectors
+        _, sizes, added = linalg.svd(beyond, full_matrices=False, check_finite=False)
+        added = added[sizes > cutoff]
+        # a second projection removes what rounding left of the old directions; what it halves was nothing else
+        added -= (added @ self.vectors.T) @ self.vectors
+        _, sizes, added = linalg.svd(added, full_matrices=False, check_finite=False)
+        added = added[sizes > 0.5]
+        inside = self._outside @ added.T
+        self._outside -= inside @ added
+        self.vectors = np.vstack([self.vectors, added])
+        return inside
+
+    def _observe(self):
+        inside = np.ascontiguousarray(self.expression.rows[:, -1])
+        self.samples = Samples(self.samples.proportions, inside, _squares(self._outside))
+
+
+def _squares(rows):
+    return np.einsum("jd,jd->j", rows, rows)

@@ -1,0 +1,249 @@
+"""The mixture model on samples that move along shared directions only.
+
+Every update of the maximum-L2-norm model adds to a sample's expression a multiple of the sample itself and
+vectors that all samples share. Hence the expression of sample j in cell type k is always
+
+    p_jk = (coordinates along shared directions) + a_jk · (part of x_j outside these directions)
+
+and a state of coordinates and scales is all that an iteration touches. The functions here treat every sample
+on its own; fitting and replaying call the same ones.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Numbers that a block of samples may hold, so that several passes over it stay in the cache.
+BLOCK_SIZE = 2**15
+# Samples expanded by one matrix product: few, because each costs a row of multiplications with zeros.
+EXPANDED_TOGETHER = 8
+
+
+@dataclass
+class Samples:
+    """Bulk samples seen from a frame of shared directions.
+
+    Attributes
+    ----------
+    proportions : ndarray of shape (n_samples, n_cell_types)
+    inside : ndarray of shape (n_samples, n_directions)
+        Coordinates of the samples along the directions.
+    outside : ndarray of shape (n_samples,)
+        Squared norm of what the samples hold beyond the directions.
+    """
+
+    proportions: np.ndarray
+    inside: np.ndarray
+    outside: np.ndarray
+
+    def start(self):
+        """Expression with which every iteration starts: the sample itself, in every cell type."""
+        n_rows = self.proportions.shape[1] + 1
+        inside = np.repeat(self.inside[:, None], n_rows, axis=1)
+        return Expression(inside, np.ones((len(inside), n_rows)))
+
+
+class Expression:
+    """Cell-type-specific expression as coordinates along shared directions and a scale of the rest.
+
+    The sample itself is carried along as one more row after the cell types. So residual and gradient step are
+    both small matrices times the rows of a sample.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_cell_types + 1, n_directions)
+        Coordinates along the directions.
+    scales : ndarray of shape (n_samples, n_cell_types + 1)
+        Factors of the sample's part outside the directions; the last column is 1.
+    """
+
+    def __init__(self, rows, scales):
+        self.rows, self.scales = rows, scales
+
+    @property
+    def inside(self):
+        """Coordinates of the cell types' expression, shape (n_samples, n_cell_types, n_directions)."""
+        return self.rows[:, :-1]
+
+    @property
+    def scale(self):
+        """Scales of the cell types' expression, shape (n_samples, n_cell_types)."""
+        return self.scales[:, :-1]
+
+    def beyond_scaled_sample(self):
+        """What the expression holds along the directions besides the scaled sample."""
+        return self.inside - self.scale[:, :, None] * self.rows[:, -1:]
+
+    def empty_like(self):
+        """An expression of the same samples, its cell types not set."""
+        rows, scales = np.empty_like(self.rows), np.empty_like(self.scales)
+        rows[:, -1], scales[:, -1] = self.rows[:, -1], 1.0
+        return Expression(rows, scales)
+
+    def norms(self, samples):
+        """Norm of every cell type's expression, shape (n_samples, n_cell_types)."""
+        inside = np.einsum("jkd,jkd->jk", self.inside, self.inside)
+        return np.sqrt(inside + self.scale**2 * samples.outside[:, None])
+
+
+def squared_residuals(samples, expression):
+    """Squared norm of the reconstruction Σ_k θ_jk p_jk minus the sample, per sample."""
+    mix = np.hstack([samples.proportions, np.full((len(samples.proportions), 1), -1.0)])
+    inside = np.matmul(mix[:, None], expression.rows)[:, 0]
+    scale = np.einsum("jk,jk->j", mix, expression.scales)
+    return np.einsum("jd,jd->j", inside, inside) + scale**2 * samples.outside
+
+
+def gradient_step(samples, expression, factor, shift, out):
+    """Take one gradient step: p_jk minus ``factor`` θ_jk e_j, with the residual e_j, minus a shared shift.
+
+    Parameters
+    ----------
+    samples : Samples
+    expression : Expression
+        Where the step starts; not changed.
+    factor : float
+        Step along the gradient of the reconstruction term.
+    shift : ndarray of shape (n_cell_types, n_directions)
+        Step along the gradient of the reference term, the same for every sample.
+    out : Expression
+        Where the step ends; written.
+
+    Returns
+    -------
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Norms of ``out``.
+    """
+    theta = samples.proportions
+    # row k of a sample's matrix: unit row k minus factor θ_k (θ, −1), the residual's weights
+    step = np.empty((*theta.shape, theta.shape[1] + 1))
+    np.multiply(-factor * theta[:, :, None], theta[:, None, :], out=step[:, :, :-1])
+    step[:, range(theta.shape[1]), range(theta.shape[1])] += 1.0
+    step[:, :, -1] = factor * theta
+    np.matmul(step, expression.scales[:, :, None], out=out.scales[:, :-1, None])
+    squares = np.empty_like(theta)
+    for rows in row_blocks(expression.rows):
+        block = out.inside[rows]
+        np.matmul(step[rows], expression.rows[rows], out=block)
+        block -= shift
+        np.einsum("jkd,jkd->jk", block, block, out=squares[rows])
+    return np.sqrt(squares + out.scale**2 * samples.outside[:, None])
+
+
+def cut(samples, expression, norms, caps, previous=None):
+    """Scale down, in place, whatever is longer than ``caps``.
+
+    Parameters
+    ----------
+    samples : Samples
+    expression : Expression
+        Changed.
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Its norms.
+    caps : ndarray of shape (n_cell_types,)
+    previous : Expression, default=None
+        Expression to compare the result with.
+
+    Returns
+    -------
+    squared_change : ndarray of shape (n_cell_types,), or None
+        Squared distance to ``previous`` per cell type, if that is given.
+    """
+    factor = np.divide(caps, norms, out=np.ones_like(norms), where=norms > caps)
+    expression.scale[...] *= factor
+    change = np.zeros(norms.shape[1])
+    for rows in row_blocks(expression.rows):
+        block = expression.inside[rows]
+        block *= factor[rows, :, None]
+        if previous is not None:
+            step = block - previous.inside[rows]
+            change += np.einsum("jkd,jkd->jk", step, step).sum(axis=0)
+    if previous is None:
+        return None
+    return change + samples.outside @ (expression.scale - previous.scale) ** 2
+
+
+def reconstruction_gradient_norm(proportions, squared_residuals):
+    """Frobenius norm of the gradient of the reconstruction term: ‖G1‖² = 4 Σ_j (Σ_k θ_jk²) ‖e_j‖²."""
+    return 2.0 * np.sqrt(np.einsum("jk,jk,j->", proportions, proportions, squared_residuals))
+
+
+def reference_gradient_norm(offset_size, n_samples):
+    """Frobenius norm of the gradient of the reference term: ‖G2‖² = (4/n) Σ_k ‖m_k‖²."""
+    return 2.0 * offset_size / np.sqrt(n_samples)
+
+
+def lipschitz_constant(proportions, alpha):
+    """Bound on the curvature of the smooth terms: 2α·max_j‖θ_j‖² + 2(1−α)/n."""
+    largest = np.max(np.einsum("jk,jk->j", proportions, proportions))
+    return 2.0 * alpha * largest + 2.0 * (1.0 - alpha) / len(proportions)
+
+
+def objective(squared_residuals, offset_size, norms, alpha, penalty):
+    """Objective F: weighted squared residuals, squared distance of the means to the reference, penalty."""
+    smooth = alpha * np.sum(squared_residuals) + (1.0 - alpha) * offset_size**2
+    return smooth + penalty.value(norms)
+
+
+def observe(bulk, vectors, proportions):
+    """Bulk samples seen from the frame ``vectors``, none of which need be in their span.
+
+    Parameters
+    ----------
+    bulk : ndarray of shape (n_samples, n_genes)
+    vectors : ndarray of shape (n_directions, n_genes)
+        Orthonormal directions.
+    proportions : ndarray of shape (n_samples, n_cell_types)
+
+    Returns
+    -------
+    Samples
+    """
+    inside = np.empty((len(bulk), len(vectors)))
+    outside = np.empty(len(bulk))
+    for rows in row_blocks(bulk, 16 * BLOCK_SIZE):
+        block = bulk[rows].astype(np.float64, copy=False)
+        inside[rows] = block @ vectors.T
+        # the rest itself, not a difference of squared norms: that would lose half of the digits
+        rest = block - inside[rows] @ vectors
+        outside[rows] = np.einsum("jg,jg->j", rest, rest)
+    return Samples(np.asarray(proportions, dtype=np.float64), inside, outside)
+
+
+def expand(expression, bulk, vectors):
+    """Expression over genes: a_jk x_j + (what lies along the directions besides) times the directions.
+
+    Parameters
+    ----------
+    expression : Expression
+    bulk : ndarray of shape (n_samples, n_genes)
+    vectors : ndarray of shape (n_directions, n_genes)
+
+    Returns
+    -------
+    cse : ndarray of shape (n_samples, n_cell_types, n_genes)
+        In the type of ``bulk``.
+    """
+    (n_samples, n_cell_types), n_genes = expression.scale.shape, bulk.shape[1]
+    along = expression.beyond_scaled_sample()
+    cse = np.empty((n_samples, n_cell_types, n_genes), dtype=bulk.dtype)
+    # one product per few samples, [coordinates, scales on a diagonal] times [directions; samples], writes the
+    # result once; adding the scaled samples afterwards would read and write the whole tensor again
+    right = np.empty((len(vectors) + EXPANDED_TOGETHER, n_genes), dtype=bulk.dtype)
+    right[: len(vectors)] = vectors
+    for start in range(0, n_samples, EXPANDED_TOGETHER):
+        rows = slice(start, min(start + EXPANDED_TOGETHER, n_samples))
+        count = rows.stop - start
+        left = np.zeros((count, n_cell_types, len(vectors) + count), dtype=bulk.dtype)
+        left[:, :, : len(vectors)] = along[rows]
+        left[range(count), :, range(len(vectors), left.shape[2])] = expression.scale[rows]
+        right[len(vectors) : left.shape[2]] = bulk[rows]
+        target = cse[rows].reshape(-1, n_genes)
+        np.matmul(left.reshape(-1, left.shape[2]), right[: left.shape[2]], out=target)
+    return cse
+
+
+def row_blocks(rows, size=BLOCK_SIZE):
+    """Slices over the first axis, each of about ``size`` numbers and at least one row."""
+    step = max(1, size // max(1, rows[0].size)) if len(rows) else 1
+    return [slice(start, start + step) for start in range(0, len(rows), step)]

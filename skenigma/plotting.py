@@ -1,0 +1,444 @@
+"""Displays of how a fit went: gradient norms and loss terms.
+
+matplotlib is an optional dependency, needed only when something is drawn.
+"""
+
+import numpy as np
+from scipy.stats import gaussian_kde
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["GradientNormDisplay", "LossCurveDisplay"]
+
+# Okabe & Ito's palette, told apart by readers with any kind of colour vision
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+LINE_STYLES = (
+    {"color": BLUE, "linestyle": "-", "marker": "o"},
+    {"color": VERMILLION, "linestyle": "--", "marker": "s"},
+    {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    {"color": ORANGE, "linestyle": ":", "marker": "D"},
+    {"color": PURPLE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+)
+N_MARKERS = 12  # about this many per line
+N_GRID = 512  # points of the density
+NEGLIGIBLE = 1e-12  # far above rounding, far below anything worth seeing
+
+
+class GradientNormDisplay:
+    """Distribution of the gradient norms of a fit.
+
+    Shows the density, over the updates of a fit, of the mean of the two gradient norms that
+    :class:`~skenigma.L2MaxDeconvolver` records, with a tick for every update and a line at the mean
+    over all of them. After a fit without renormalisation that mean is the published choice of
+    `renorm_size` [1]_.
+
+    It is recommended to use :meth:`from_estimator` to create a display. All parameters are stored
+    as attributes.
+
+    Parameters
+    ----------
+    gradient_norm : array-like of shape (n_updates, 2)
+        Frobenius norms of the gradients of the reconstruction and of the reference term, before
+        renormalisation, in units of expression: one row per update that was applied.
+    renorm_size : float, default=None
+        The norm to which the gradients were renormalised, shown as a second line; None when they
+        were not.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes with the plot.
+    figure_ : matplotlib Figure
+        Figure containing the plot.
+    line_ : matplotlib Line2D or None
+        The density. None when all norms are equal, for which there is none.
+    fill_ : matplotlib PolyCollection or None
+        The area under the density.
+    rug_ : matplotlib Line2D
+        One tick per update.
+    mean_line_ : matplotlib Line2D
+        Line at the mean.
+    renorm_line_ : matplotlib Line2D or None
+        Line at `renorm_size`.
+    legend_ : matplotlib Legend
+        The legend, which names the mean.
+
+    See Also
+    --------
+    LossCurveDisplay : The loss terms against the iteration.
+
+    Notes
+    -----
+    The density is a Gaussian kernel estimate with Silverman's bandwidth
+    0.9 min(s, IQR/1.34) n^(-1/5) [2]_, that of ``geom_density`` in R's ggplot2, but at least one
+    step of the grid it is drawn on: late updates can be so alike that it would be a spike too
+    narrow to see.
+
+    References
+    ----------
+    .. [1] Wang W. "Why fixed renormalized gradient norm size = 200" (2022), ENIGMA vignette.
+    .. [2] Silverman B. W. "Density Estimation for Statistics and Data Analysis" (1986), eq. 3.31;
+       R function ``bw.nrd0``.
+
+    Examples
+    --------
+    >>> from skenigma.plotting import GradientNormDisplay
+    >>> display = GradientNormDisplay(gradient_norm=[[0, 14], [161, 13], [254, 13], [314, 13]])
+    >>> display = display.plot()
+    >>> display.legend_.get_texts()[0].get_text()
+    'mean 97.75'
+    """
+
+    def __init__(self, *, gradient_norm, renorm_size=None):
+        self.gradient_norm = gradient_norm
+        self.renorm_size = renorm_size
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, **kwargs):
+        """Plot the gradient norms of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted estimator with the attribute ``gradient_norm_``: ``L2MaxDeconvolver`` with
+            ``solver="proximal"``. ``renorm_size_`` is shown where it is there and not None.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None creates a figure.
+        **kwargs : dict
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : GradientNormDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If `estimator` has recorded no gradient norms.
+        ImportError
+            If matplotlib is not installed.
+        """
+        gradient_norm = _history(estimator, "gradient_norm_")
+        display = cls(gradient_norm=gradient_norm, renorm_size=getattr(estimator, "renorm_size_", None))
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, line_kw=None, fill_kw=None, rug_kw=None, mean_line_kw=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None creates a figure.
+        line_kw : dict, default=None
+            Options of ``Axes.plot`` for the density.
+        fill_kw : dict, default=None
+            Options of ``Axes.fill_between`` for the area under it.
+        rug_kw : dict, default=None
+            Options of ``Axes.plot`` for the ticks.
+        mean_line_kw : dict, default=None
+            Options of ``Axes.plot`` for the line at the mean.
+
+        Returns
+        -------
+        display : GradientNormDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no gradient norm, or the norms have not the shape (n_updates, 2).
+        ImportError
+            If matplotlib is not installed.
+        """
+        norms = _average_norms(self.gradient_norm)
+        self.figure_, self.ax_ = _figure_and_axes(ax)
+
+        peak = self._draw_density(norms, line_kw, fill_kw)
+        self.rug_ = self._draw_rug(norms, rug_kw)
+        mean = norms.mean()
+        mean_style = {"color": VERMILLION, "label": f"mean {_four_digits(mean)}"}
+        self.mean_line_ = self._draw_vertical(mean, peak, mean_style, mean_line_kw)
+        self.renorm_line_ = None
+        if self.renorm_size is not None:
+            label = f"renorm_size {_four_digits(self.renorm_size)}"
+            style = {"color": "black", "linestyle": "--", "label": label}
+            self.renorm_line_ = self._draw_vertical(self.renorm_size, peak, style, None)
+
+        self.ax_.set_xlabel("gradient norm per iteration\n(expression units)")
+        self.ax_.set_ylim(bottom=0, auto=None)
+        self.legend_ = _legend_above_data(self.ax_, loc="upper left")
+        return self
+
+    def _draw_density(self, norms, line_kw, fill_kw):
+        """Draw the density if there is one; return how high vertical lines go."""
+        self.line_, self.fill_ = None, None
+        if np.ptp(norms) <= NEGLIGIBLE * norms.max():
+            # heights mean nothing without a density
+            self.ax_.set_yticks([])
+            return 1.0
+        grid, density = _density(norms)
+        (self.line_,) = self.ax_.plot(grid, density, **_line_style({"color": "darkblue"}, line_kw))
+        fill_style = _fill_style({"facecolor": "lightblue", "edgecolor": "none"}, fill_kw)
+        self.fill_ = self.ax_.fill_between(grid, density, **fill_style)
+        self.ax_.set_ylabel("density")
+        return density.max()
+
+    def _draw_rug(self, norms, rug_kw):
+        from matplotlib.markers import TICKUP
+
+        style = {"color": "darkblue", "linestyle": "none", "marker": TICKUP, "markersize": 8, "alpha": 0.6}
+        # heights in fractions of the axes: the ticks stand on the axis whatever the density's scale
+        on_axis = self.ax_.get_xaxis_transform()
+        (rug,) = self.ax_.plot(norms, np.zeros_like(norms), transform=on_axis, **_line_style(style, rug_kw))
+        return rug
+
+    def _draw_vertical(self, position, height, style, options):
+        # not axvline, which would run on through the legend
+        (line,) = self.ax_.plot([position, position], [0, height], **_line_style(style, options))
+        return line
+
+
+class LossCurveDisplay:
+    """Loss terms of a fit against the iteration.
+
+    It is recommended to use :meth:`from_estimator` to create a display. All parameters are stored
+    as attributes.
+
+    Parameters
+    ----------
+    loss_history : array-like of shape (n_iter, n_terms)
+        Loss terms, in squared units of expression; row i belongs to the values that went into
+        iteration i.
+    terms : sequence of str, default=("reconstruction", "reference", "penalty")
+        Names of the columns of `loss_history`.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes with the plot.
+    figure_ : matplotlib Figure
+        Figure containing the plot.
+    lines_ : list of matplotlib Line2D
+        One line per term.
+    legend_ : matplotlib Legend
+        The legend.
+
+    See Also
+    --------
+    GradientNormDisplay : Distribution of the gradient norms.
+
+    Notes
+    -----
+    The terms are drawn as the estimator recorded them: unweighted by ``L2MaxDeconvolver``, weighted
+    by ``TraceNormDeconvolver``.
+
+    A fit starts at a point that reconstructs the bulk exactly, so that the reconstruction term of
+    the first iteration is rounding noise, some thirty orders of magnitude below the others. On a
+    logarithmic axis, values below 1e-12 of the largest of their term, or below 1e-24 of the largest
+    of all, are left out.
+
+    Examples
+    --------
+    >>> from skenigma.plotting import LossCurveDisplay
+    >>> history = [[1e-27, 9.0, 4.0], [2.0, 5.0, 1.0], [3.0, 4.0, 0.2]]
+    >>> display = LossCurveDisplay(loss_history=history).plot()
+    >>> [line.get_label() for line in display.lines_]
+    ['reconstruction', 'reference', 'penalty']
+    """
+
+    def __init__(self, *, loss_history, terms=("reconstruction", "reference", "penalty")):
+        self.loss_history = loss_history
+        self.terms = terms
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, **kwargs):
+        """Plot the loss terms of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted estimator with the attribute ``loss_history_``.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None creates a figure.
+        **kwargs : dict
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If `estimator` has recorded no loss.
+        ImportError
+            If matplotlib is not installed.
+        """
+        return cls(loss_history=_history(estimator, "loss_history_")).plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, log_scale=True, line_kw=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None creates a figure.
+        log_scale : bool, default=True
+            Whether the axis of the loss is logarithmic.
+        line_kw : dict, default=None
+            Options of ``Axes.plot`` for every line.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If `loss_history` is empty or has not one column per term.
+        ImportError
+            If matplotlib is not installed.
+        """
+        history = check_array(self.loss_history, dtype=float, input_name="loss_history")
+        _check_columns(history, len(self.terms), "loss_history", f"for the terms {', '.join(self.terms)}")
+        self.figure_, self.ax_ = _figure_and_axes(ax)
+
+        if log_scale:
+            history = _without_rounding_noise(history)
+            self.ax_.set_yscale("log")
+        self.lines_ = [
+            self._draw_term(index, name, values, line_kw)
+            for index, (name, values) in enumerate(zip(self.terms, history.T, strict=True))
+        ]
+        self.ax_.set_xlabel("iteration")
+        self.ax_.set_ylabel("loss term\n(squared expression units)")
+        _integer_ticks(self.ax_.xaxis)
+        self.legend_ = _legend_above_data(self.ax_, loc="upper right")
+        return self
+
+    def _draw_term(self, index, name, values, line_kw):
+        step = max(1, len(values) // N_MARKERS)
+        # each term's markers start elsewhere, so that they do not hide each other
+        start = index * step // len(self.terms)
+        style = {**LINE_STYLES[index % len(LINE_STYLES)], "markersize": 4, "markevery": (start, step)}
+        style["label"] = name
+        iterations = np.arange(1, len(values) + 1)
+        (line,) = self.ax_.plot(iterations, values, **_line_style(style, line_kw))
+        return line
+
+
+def _history(estimator, attribute):
+    """Return what a fit has recorded, or say why there is nothing."""
+    check_is_fitted(estimator)
+    history = getattr(estimator, attribute, None)
+    if history is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} has recorded no {attribute}: "
+            "its solver does not compute what this display shows."
+        )
+    return history
+
+
+def _average_norms(gradient_norm):
+    """Mean over the two gradients, per update."""
+    norms = check_array(gradient_norm, dtype=float, ensure_min_samples=0, input_name="gradient_norm")
+    _check_columns(norms, 2, "gradient_norm", "the norms of two gradients per update")
+    if len(norms) == 0:
+        raise ValueError(
+            "There is no gradient norm to show: the fit stopped at its first evaluation, "
+            "so no update was applied. A smaller epsilon or a larger max_iter lets it go on."
+        )
+    return norms.mean(axis=1)
+
+
+def _check_columns(array, expected, name, meaning):
+    if array.shape[1] != expected:
+        raise ValueError(f"{name} has {array.shape[1]} columns, {expected} expected: {meaning}.")
+
+
+def _density(norms):
+    """Gaussian kernel density on a grid that reaches three bandwidths beyond the data."""
+    deviation = norms.std(ddof=1)
+    quartile_range = np.subtract(*np.percentile(norms, [75, 25]))
+    spread = min(deviation, quartile_range / 1.34)
+    bandwidth = max(0.9 * spread * len(norms) ** -0.2, np.ptp(norms) / N_GRID)
+    # a norm cannot be negative
+    start = max(0.0, norms.min() - 3 * bandwidth)
+    grid = np.linspace(start, norms.max() + 3 * bandwidth, N_GRID)
+    # scipy takes the bandwidth in units of the standard deviation
+    return grid, gaussian_kde(norms, bw_method=bandwidth / deviation)(grid)
+
+
+def _without_rounding_noise(history):
+    """Replace values that are zero but for rounding by NaN, which matplotlib leaves out."""
+    # the second bound is for a history of one row, where every value is the largest of its term
+    largest = np.maximum(history.max(axis=0), NEGLIGIBLE * history.max())
+    return np.where(history > NEGLIGIBLE * largest, history, np.nan)
+
+
+def _four_digits(value):
+    return np.format_float_positional(value, precision=4, fractional=False, trim="-")
+
+
+def _figure_and_axes(ax):
+    pyplot = _import_pyplot()
+    if ax is None:
+        _, ax = pyplot.subplots(layout="constrained")
+    return ax.figure, ax
+
+
+def _import_pyplot():
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError("Plots need matplotlib: pip install 'skenigma[plot]'") from error
+    return pyplot
+
+
+def _line_style(defaults, options):
+    """Let `options` override `defaults`, under any of the names matplotlib has for them."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    return {**defaults, **normalize_kwargs(options, Line2D)}
+
+
+def _fill_style(defaults, options):
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.collections import PolyCollection
+
+    return {**defaults, **normalize_kwargs(options, PolyCollection)}
+
+
+def _integer_ticks(axis):
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+
+
+def _legend_above_data(ax, loc):
+    """Add a legend and raise the upper limit until all data lie below it."""
+    legend = ax.legend(loc=loc, fontsize="small", frameon=False)
+    if ax.get_autoscaley_on():
+        # lays the figure out, so that the sizes are final; a subfigure cannot, its canvas' figure can
+        ax.figure.canvas.figure.draw_without_rendering()
+        share = (ax.bbox.y1 - legend.get_window_extent().y0) / ax.bbox.height
+        # in tiny axes the data keep at least half of the height
+        _raise_upper_limit(ax, min(share, 0.5))
+    return legend
+
+
+def _raise_upper_limit(ax, share):
+    """Leave the upper `share` of the axes free, on a linear or a logarithmic axis."""
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(ax.get_ylim())
+    (top,) = scale.inverted().transform([low + (high - low) / (1 - share)])
+    # auto=None leaves autoscaling on, so that more can be drawn on the same axes
+    ax.set_ylim(top=top, auto=None)

@@ -1,0 +1,280 @@
+"""Cell type proportions of bulk samples."""
+
+import warnings
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import NuSVR
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import ReferenceTransformer
+from ._validation import Integral, Interval, Real, StrOptions, fit_context, listing, row_names
+from .core.regression import nonnegative_least_squares, robust_regression
+
+
+class ProportionEstimator(ReferenceTransformer):
+    """Proportions of cell types by regressing every bulk sample on the reference profiles.
+
+    Parameters
+    ----------
+    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
+        Expression profile of every cell type, on the scale of X. Genes are matched by name if both X and
+        reference have string column names, else by position. None learns ``n_components`` profiles from X:
+        the purest samples, by successive projection.
+    method : {"rlm", "nnls", "nusvr"}, default="rlm"
+        "rlm": robust regression (Huber) of the standardised sample on the standardised profiles, all samples in
+        one batch. "nnls": non-negative least squares on the values as they are. "nusvr": ν-support-vector
+        regression as in CIBERSORT, with the ν of ``nu`` that reconstructs the sample best.
+    n_components : int, default=2
+        Number of profiles to learn if ``reference`` is None.
+    max_iter : int, default=500
+        Largest number of iterations, for "rlm".
+    tol : float, default=1e-4
+        For "rlm" the relative change of the residuals, for "nusvr" libsvm's tolerance, at which to stop.
+    nu : sequence of float, default=(0.25, 0.5, 0.75)
+        Values of ν to try, for "nusvr".
+    n_jobs : int, default=None
+        Number of jobs over samples, for "nusvr"; the other methods have no loop worth splitting.
+
+    Attributes
+    ----------
+    cell_types_ : ndarray of str, shape (n_cell_types,)
+        Names of the cell types.
+    gene_names_ : ndarray of str, shape (n_genes,)
+        Genes in use: those shared by X and reference, in the order of X.
+    reference_ : ndarray of shape (n_cell_types, n_genes)
+        Profiles on these genes.
+    proportions_ : ndarray of shape (n_samples, n_cell_types)
+        Proportions of the samples that were fitted.
+    n_iter_ : int
+        Largest number of iterations that a fitted sample took; 1 for methods that do not iterate here.
+    n_features_in_ : int
+        Number of genes of X.
+    feature_names_in_ : ndarray of str
+        Genes of X, if it has names.
+
+    Raises
+    ------
+    ValueError
+        If X and reference do not fit together; the message names the first offenders.
+
+    Notes
+    -----
+    Negative coefficients become 0 and the others are divided by their sum. A sample without a positive
+    coefficient gets the NNLS answer and a warning that names it; if that has none either (the sample resembles
+    no profile at all), equal proportions.
+
+    "rlm" is R's ``MASS::rlm`` with its defaults, as called by ``get_proportion`` of ENIGMA: same scale, same
+    stopping rule, same numbers. "nusvr" follows the method "CBS" of the same package: sample and profiles are
+    standardised, the kernel is linear, C = 1, and ν is chosen by the root mean squared error of the
+    proportions' mixture.
+
+    References
+    ----------
+    .. [1] Newman et al. (2015), Robust enumeration of cell subsets from tissue expression profiles. Nature
+       Methods 12.
+
+    Examples
+    --------
+    >>> from skenigma import ProportionEstimator
+    >>> from skenigma.datasets import make_cohort
+    >>> cohort = make_cohort(n_samples=10, n_genes=200, random_state=0, as_frame=True)
+    >>> estimator = ProportionEstimator(reference=cohort.reference).fit(cohort.bulk)
+    >>> proportions = estimator.transform(cohort.bulk)
+    >>> proportions.shape
+    (10, 5)
+    >>> bool((abs(proportions.sum(axis=1) - 1) < 1e-12).all())
+    True
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        "reference": ["array-like", None],
+        "method": [StrOptions({"rlm", "nnls", "nusvr"})],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "nu": ["array-like"],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        reference=None,
+        *,
+        method="rlm",
+        n_components=2,
+        max_iter=500,
+        tol=1e-4,
+        nu=(0.25, 0.5, 0.75),
+        n_jobs=None,
+    ):
+        self.reference = reference
+        self.method = method
+        self.n_components = n_components
+        self.max_iter = max_iter
+        self.tol = tol
+        self.nu = nu
+        self.n_jobs = n_jobs
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Match the reference to the genes of X, and estimate the proportions of X.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, samples as rows.
+        y : Ignored
+            Present for API consistency; in a Pipeline it is the phenotype.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        if not len(self.nu) or not all(0 < nu <= 1 for nu in self.nu):
+            raise ValueError(f"nu={self.nu!r} must hold one or more numbers above 0 and up to 1.")
+        self.proportions_, self.n_iter_ = self._estimate(self._fit_genes(X), row_names(X))
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Fit and return the proportions of X.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, samples as rows.
+        y : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        proportions : ndarray of shape (n_samples, n_cell_types)
+            Rows sum to 1.
+        """
+        return self.fit(X).proportions_.copy()
+
+    def transform(self, X):
+        """Proportions of every sample; each row depends on that sample alone.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
+
+        Returns
+        -------
+        proportions : ndarray of shape (n_samples, n_cell_types)
+            Rows sum to 1.
+        """
+        return self._estimate(self._new_bulk(X), row_names(X))[0]
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of ``transform``: the cell types.
+
+        Parameters
+        ----------
+        input_features : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        check_is_fitted(self)
+        return self.cell_types_.astype(object)
+
+    def _estimate(self, bulk, rows):
+        """Proportions, and the largest number of iterations a sample took."""
+        solve = {"rlm": self._rlm, "nnls": self._nnls, "nusvr": self._nusvr}[self.method]
+        coefficients, n_iter = solve(bulk, rows)
+        coefficients = np.maximum(coefficients, 0)
+        self._rescue(coefficients, bulk, rows)
+        proportions = coefficients / coefficients.sum(axis=1, keepdims=True)
+        return proportions.astype(bulk.dtype, copy=False), n_iter
+
+    def _rlm(self, bulk, rows):
+        profiles = standardize(self.reference_)
+        design = np.column_stack([np.ones(profiles.shape[1]), profiles.T])
+        coefficients, n_iter, converged = robust_regression(
+            design, standardize(bulk), max_iter=self.max_iter, tol=self.tol
+        )
+        self._warn(
+            ~converged,
+            rows,
+            f"Robust regression did not converge in max_iter={self.max_iter} iterations for",
+            "Use a larger max_iter or tol.",
+            ConvergenceWarning,
+        )
+        return coefficients[:, 1:], max(int(n_iter.max()), 1)
+
+    def _nnls(self, bulk, rows):
+        return nonnegative_least_squares(self.reference_.T, bulk), 1
+
+    def _nusvr(self, bulk, rows):
+        profiles = standardize(self.reference_).T
+        run = delayed(_best_support_vector_fit)
+        found = Parallel(n_jobs=self.n_jobs)(
+            run(profiles, sample, self.reference_, self.nu, self.tol) for sample in bulk
+        )
+        return np.array(found), 1
+
+    def _rescue(self, coefficients, bulk, rows):
+        """Answer, in place, for samples without a positive coefficient."""
+        lost = coefficients.sum(axis=1) <= 0
+        if not lost.any():
+            return
+        coefficients[lost] = nonnegative_least_squares(self.reference_.T, bulk[lost])
+        hopeless = coefficients.sum(axis=1) <= 0
+        coefficients[hopeless] = 1.0
+        self._warn(
+            lost & ~hopeless,
+            rows,
+            f"No cell type has a positive coefficient by method='{self.method}' in",
+            "The proportions there are those of non-negative least squares.",
+        )
+        self._warn(
+            hopeless,
+            rows,
+            "No cell type has a positive coefficient, nor by non-negative least squares, in",
+            "The proportions there are equal. Check that X and reference are on the same scale.",
+        )
+
+    def _warn(self, affected, rows, problem, remedy, category=UserWarning):
+        where = np.flatnonzero(affected)
+        if len(where):
+            names = where if rows is None else rows[where]
+            warnings.warn(
+                f"{problem} {len(where)} sample(s): {listing(list(names))}. {remedy}", category, stacklevel=4
+            )
+
+
+def standardize(rows):
+    """Rows minus their mean over their standard deviation (ddof = 1), in float64; constant rows become 0."""
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    spread = np.sqrt(np.einsum("jg,jg->j", centred, centred) / max(rows.shape[1] - 1, 1))
+    noise = 8 * np.finfo(rows.dtype).eps * np.abs(rows).max(axis=1)
+    constant = spread <= noise
+    centred[constant] = 0.0
+    spread[constant] = 1.0
+    centred /= spread[:, None]
+    return centred
+
+
+def _best_support_vector_fit(profiles, sample, reference, nus, tol):
+    """Coefficients of the ν whose proportions mix ``reference`` to ``sample`` with the least squared error."""
+    target = standardize(sample[None])[0]
+    fits = [_support_vector_coefficients(profiles, target, nu, tol) for nu in nus]
+    errors = [np.sum((sample - _shares(fit) @ reference) ** 2) for fit in fits]
+    return fits[int(np.argmin(errors))]
+
+
+def _support_vector_coefficients(profiles, target, nu, tol):
+    machine = NuSVR(kernel="linear", C=1.0, nu=nu, tol=tol).fit(profiles, target)
+    return np.maximum(machine.coef_[0], 0)
+
+
+def _shares(coefficients):
+    total = coefficients.sum()
+    return coefficients / total if total > 0 else coefficients
