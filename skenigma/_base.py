@@ -56,6 +56,16 @@ class ReferenceTransformer(TransformerMixin, BaseEstimator):
         self._gene_positions = None if len(in_bulk) == bulk.shape[1] else in_bulk
         return self._align(bulk)
 
+    def _adopt(self, fitted):
+        """Become fitted with the reference and genes of another estimator, as if to its aligned genes."""
+        self.cell_types_, self.reference_ = fitted.cell_types_, fitted.reference_
+        self.gene_names_ = fitted.gene_names_
+        self.n_features_in_ = len(fitted.gene_names_)
+        if hasattr(fitted, "feature_names_in_"):
+            self.feature_names_in_ = fitted.gene_names_
+        self._gene_positions = None
+        return self
+
     def _learn_reference(self, bulk, names):
         if self.n_components > len(bulk):
             raise ValueError(
@@ -82,7 +92,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
     """Fit and transform of every model of cell-type-specific expression.
 
     A subclass names its parameters and provides ``_penalty()``, ``_solver()`` and
-    ``_default_proportion_estimator(reference)``.
+    ``_default_proportion_estimator()``.
     """
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -231,30 +241,26 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
     def _fit_proportions(self, X, bulk, proportions):
         """Proportions of the cohort; fits ``proportion_estimator_``."""
         if self.proportion_estimator is None:
-            # it learns nothing from a cohort, so the profiles may stand for one
-            profiles = self._named(self.reference_, self.cell_types_)
-            self.proportion_estimator_ = self._default_proportion_estimator(profiles).fit(profiles)
+            self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self)
         else:
             self.proportion_estimator_ = clone(self.proportion_estimator)
             if getattr(self.proportion_estimator_, "reference", self) is None:
-                self.proportion_estimator_.set_params(reference=self._named(self.reference_, self.cell_types_))
+                genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
+                profiles = pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
+                self.proportion_estimator_.set_params(reference=profiles)
             self.proportion_estimator_.fit(X)
         return self._new_proportions(X, bulk, proportions)
 
     def _new_proportions(self, X, bulk, proportions):
         """Given or estimated proportions of the rows of X, checked."""
         rows = row_names(X)
-        if proportions is None:
-            visible = self._named(bulk, rows) if self.proportion_estimator is None else X
-            proportions = self.proportion_estimator_.transform(visible)
+        if proportions is None and self.proportion_estimator is None:
+            proportions = self.proportion_estimator_._estimate(bulk, rows)[0]
+        elif proportions is None:
             cell_types = getattr(self.proportion_estimator_, "cell_types_", self.cell_types_)
-            proportions = pd.DataFrame(np.asarray(proportions), columns=cell_types)
+            proportions = np.asarray(self.proportion_estimator_.transform(X))
+            proportions = pd.DataFrame(proportions, columns=cell_types)
         return check_proportions(proportions, self.cell_types_, len(bulk), rows)
-
-    def _named(self, values, rows=None):
-        """``values`` over the genes in use as a frame, with gene names if the fit saw any."""
-        genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
-        return pd.DataFrame(values, index=rows, columns=genes, copy=False)
 
     def _find_absent(self, proportions):
         absent = ~np.any(proportions > 0, axis=0)

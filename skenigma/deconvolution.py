@@ -199,5 +199,5 @@ class L2MaxDeconvolver(BaseDeconvolver):
     def _solver(self):
         return proximal_gradient
 
-    def _default_proportion_estimator(self, reference):
-        return ProportionEstimator(reference)
+    def _default_proportion_estimator(self):
+        return ProportionEstimator()

@@ -13,9 +13,11 @@ from .mixture import Expression, Samples
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
 TOLERANCE = 1e-14
+# Directions join together, when what is outstanding is this many times the tolerance.
+PATIENCE = 10
 # The frame is reduced when it has this many directions, or this many times what the last reduction left.
-FIRST_REDUCTION = 64
-GROWTH = 1.5
+FIRST_REDUCTION = 96
+GROWTH = 1.7
 
 
 class Cohort:
@@ -76,12 +78,12 @@ class Cohort:
             Coordinates of ``beyond`` along the added directions.
         """
         cutoff = TOLERANCE * typical_norm
-        if reach * np.linalg.norm(beyond) <= cutoff:
+        if reach * np.linalg.norm(beyond) <= PATIENCE * cutoff:
             return np.empty((len(beyond), 0))
         inside = self._add(beyond, cutoff / reach)
         added = self.expression.scales[:, :, None] * inside[:, None, :]
         self.expression.rows = np.concatenate([self.expression.rows, added], axis=2)
-        self.reference = np.pad(self.reference, ((0, 0), (0, inside.shape[1])))
+        self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
         self._observe()
         return added[:, :-1].mean(axis=0)
 
@@ -104,7 +106,8 @@ class Cohort:
 
         Steps in the past that went along them have since been shrunk away.
         """
-        if len(self.vectors) < self._reduce_at and not always:
+        n_directions = len(self.vectors)
+        if n_directions == self._n_kept or (n_directions < self._reduce_at and not always):
             return
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
@@ -138,21 +141,26 @@ class Cohort:
 
         Returns the samples' coordinates along the added directions.
         """
-        beyond = directions - (directions @ self.vectors.T) @ self.vectors
-        _, sizes, added = linalg.svd(beyond, full_matrices=False, check_finite=False)
-        added = added[sizes > cutoff]
+        added = _orthonormal(self._project_out(directions), cutoff)
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
-        added -= (added @ self.vectors.T) @ self.vectors
-        _, sizes, added = linalg.svd(added, full_matrices=False, check_finite=False)
-        added = added[sizes > 0.5]
+        added = _orthonormal(self._project_out(added), 0.5)
         inside = self._outside @ added.T
         self._outside -= inside @ added
         self.vectors = np.vstack([self.vectors, added])
         return inside
 
+    def _project_out(self, directions):
+        return directions - (directions @ self.vectors.T) @ self.vectors
+
     def _observe(self):
         inside = np.ascontiguousarray(self.expression.rows[:, -1])
         self.samples = Samples(self.samples.proportions, inside, _squares(self._outside))
+
+
+def _orthonormal(rows, cutoff):
+    """Orthonormal vectors that span ``rows`` but for what is no longer than ``cutoff``."""
+    vectors, triangle, _ = linalg.qr(rows.T, mode="economic", pivoting=True, check_finite=False)
+    return vectors.T[np.abs(np.diag(triangle)) > cutoff]
 
 
 def _squares(rows):

@@ -1,0 +1,1 @@
+"""Benchmarks, and the plain iteration that the package is measured against."""

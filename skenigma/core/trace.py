@@ -1,0 +1,287 @@
+"""The trace norm: its proximal operator, and the rules that choose a weight from the noise of the bulk.
+
+The proximal operator of t·‖M‖_* shrinks every singular value of M by t and drops what falls below zero. Only the
+singular vectors above the threshold are needed, so an eigendecomposition of the smaller Gram matrix does: it
+takes a half to a third of the time of a singular value decomposition.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import integrate, linalg, optimize
+
+# The Gram matrix halves the digits of small singular values. With rounding u its entries are off by a few u·σ₁²,
+# which moves a singular value σ ≥ t, and so the shrunken matrix, by a few u·σ₁²/t. Up to this ratio t/σ₁ that is a
+# few 1e-10·σ₁ at worst (1e-13·σ₁ at t/σ₁ = 1e-3); below it, the singular value decomposition takes over.
+SMALLEST_GRAM_THRESHOLD = 1e-6
+
+
+@dataclass(frozen=True)
+class SpectralMap:
+    """Linear map of rows that thresholding amounts to: v ↦ v·diag-in-a-basis, v V_rᵀ diag(f) V_r.
+
+    With M = U diag(σ) V, thresholding gives U diag(max(0, σ − t)) V = M · Vᵀ diag(max(0, 1 − t/σ)) V: once the
+    right singular vectors and the factors of a cohort are fixed, it maps each row on its own.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (rank, n_dimensions)
+        Right singular vectors above the threshold.
+    factors : ndarray of shape (rank,)
+        Shrinkage 1 − t/σ of each.
+    """
+
+    vectors: np.ndarray
+    factors: np.ndarray
+
+    @property
+    def nbytes(self):
+        """Memory held, in bytes."""
+        return self.vectors.nbytes + self.factors.nbytes
+
+    def apply(self, rows, out):
+        """Map ``rows`` (n_rows, n_columns) into ``out``; columns beyond the cohort's dimensions become zero."""
+        width = self.vectors.shape[1]
+        along = rows[:, :width] @ self.vectors.T
+        along *= self.factors
+        np.matmul(along, self.vectors, out=out[:, :width])
+        out[:, width:] = 0.0
+
+
+@dataclass(frozen=True)
+class IdentityMap:
+    """The proximal operator of a weight of zero."""
+
+    nbytes = 0
+
+    def apply(self, rows, out):
+        """Copy ``rows`` into ``out``."""
+        out[...] = rows
+
+
+def singular_value_threshold(matrix, threshold, out=None):
+    """Shrink all singular values by ``threshold`` and drop the negative ones (Cai, Candès & Shen 2010).
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_rows, n_dimensions)
+    threshold : float
+        At least 0; 0 is the identity.
+    out : ndarray, optional
+        Where the result goes; may be ``matrix`` itself.
+
+    Returns
+    -------
+    shrunk : ndarray of shape (n_rows, n_dimensions)
+    row_map : SpectralMap or IdentityMap
+        The same operator as a map of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.core.trace import singular_value_threshold
+    >>> singular_value_threshold(np.diag([3.0, 1.0]), 2.0)[0].tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    out = np.empty_like(matrix) if out is None else out
+    size = np.linalg.norm(matrix)  # Frobenius: at least the largest singular value
+    if threshold == 0.0:
+        out[...] = matrix
+        return out, IdentityMap()
+    if threshold >= size:
+        out[...] = 0.0
+        return out, SpectralMap(np.empty((0, matrix.shape[1])), np.empty(0))
+    if threshold < SMALLEST_GRAM_THRESHOLD * size:
+        left, values, right = _leading_by_svd(matrix, threshold)
+    else:
+        left, values, right = _leading_by_gram(matrix, threshold)
+    factors = 1.0 - threshold / values
+    np.matmul(left * (values * factors), right, out=out)
+    return out, SpectralMap(right, factors)
+
+
+def _leading_by_svd(matrix, threshold):
+    left, values, right = linalg.svd(matrix, full_matrices=False, check_finite=False)
+    rank = np.count_nonzero(values > threshold)
+    return left[:, :rank], values[:rank], right[:rank]
+
+
+def _leading_by_gram(matrix, threshold):
+    """Singular triplets above ``threshold``; one side of the vectors is exact, the other follows from it."""
+    wide = matrix.shape[0] <= matrix.shape[1]
+    squares, vectors = np.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
+    first = np.searchsorted(squares, threshold**2, side="right")
+    values, vectors = np.sqrt(squares[first:]), vectors[:, first:]
+    if wide:
+        return vectors, values, (vectors.T @ matrix) / values[:, None]
+    return (matrix @ vectors) / values, values, vectors.T
+
+
+def nuclear_norm(matrix):
+    """Sum of the singular values, from the smaller Gram matrix.
+
+    Eigenvalues of the Gram matrix up to n·u·σ₁² are rounding and count as zero, as in ``corpcor::fast.svd`` of the
+    original: singular values below √(n·u)·σ₁ (1.5e-7·σ₁ for 100 rows) are left out.
+    """
+    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    squares = np.linalg.eigvalsh(gram)
+    noise = len(squares) * np.finfo(np.float64).eps * squares[-1]
+    return np.sum(np.sqrt(squares[squares > noise]))
+
+
+class TraceNorm:
+    """Weighted trace norm β · Σ_k w_k ‖P_k‖_* of the expression of every cell type.
+
+    Parameters
+    ----------
+    beta : float
+        Weight β, at least 0.
+    weights : ndarray of shape (n_cell_types,)
+        Weight w_k of each cell type: its mean proportion in the cohort.
+
+    Notes
+    -----
+    The data terms of the model carry 1/2 (``curvature`` 1): α/2 Σ_j ‖x_j − Σ_k θ_jk p_jk‖² +
+    (1−α)/2 Σ_k ‖mean_j(p_jk) − r_k‖², as in the original R function ``cell_deconvolve_trace``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.core.trace import TraceNorm
+    >>> TraceNorm(2.0, np.array([0.5])).value(np.diag([3.0, 1.0])[None])
+    4.0
+    """
+
+    curvature = 1.0
+
+    def __init__(self, beta, weights):
+        self.beta = beta
+        self.weights = np.asarray(weights, dtype=np.float64)
+
+    def value(self, expression):
+        """Penalty of ``expression`` (n_cell_types, n_samples, n_dimensions)."""
+        norms = [nuclear_norm(rows) for rows in expression]
+        return float(self.beta * np.dot(self.weights, norms))
+
+    def prox(self, expression, step, out):
+        """Proximal operator of ``step`` times the penalty, written into ``out``.
+
+        Parameters
+        ----------
+        expression, out : ndarray of shape (n_cell_types, n_samples, n_dimensions)
+            May be the same array.
+        step : float
+
+        Returns
+        -------
+        maps : tuple of SpectralMap or IdentityMap
+            One map of rows per cell type.
+        """
+        thresholds = step * self.beta * self.weights
+        pairs = zip(expression, thresholds, out, strict=True)
+        return tuple(singular_value_threshold(rows, t, target)[1] for rows, t, target in pairs)
+
+    def losses(self, residual, expression, reference, alpha):
+        """Three summands of the objective, weighted: reconstruction, reference, penalty.
+
+        Parameters
+        ----------
+        residual : ndarray of shape (n_samples, n_dimensions)
+        expression : ndarray of shape (n_cell_types, n_samples, n_dimensions)
+        reference : ndarray of shape (n_cell_types, n_dimensions)
+        alpha : float
+        """
+        fit = 0.5 * alpha * np.vdot(residual, residual)
+        offset = expression.mean(axis=1) - reference
+        return np.array([fit, 0.5 * (1.0 - alpha) * np.vdot(offset, offset), self.value(expression)])
+
+
+def marchenko_pastur_median(ratio):
+    """Median of the Marčenko-Pastur law of aspect ratio ``ratio`` (0 < ratio ≤ 1) and unit variance."""
+    low, high = (1.0 - np.sqrt(ratio)) ** 2, (1.0 + np.sqrt(ratio)) ** 2
+
+    def excess(angle):
+        # x = centre − half-width·cos(angle) makes the square roots at both edges of the density smooth
+        return integrate.quad(density, 0.0, angle)[0] - 0.5
+
+    def density(angle):
+        half_width = 0.5 * (high - low)
+        x = 0.5 * (high + low) - half_width * np.cos(angle)
+        return (half_width * np.sin(angle)) ** 2 / (2.0 * np.pi * ratio * x) if x > 0.0 else 0.0
+
+    angle = optimize.brentq(excess, 0.0, np.pi)
+    return 0.5 * (high + low) - 0.5 * (high - low) * np.cos(angle)
+
+
+def noise_level(singular_values, shape):
+    """Standard deviation of the noise in a matrix of low rank plus white noise.
+
+    The median singular value over that of pure noise: σ̂ = median(s)/√(N·μ), N the longer side and μ the median of
+    the Marčenko-Pastur law (Gavish & Donoho 2014, "The optimal hard threshold for singular values is 4/√3",
+    section III-E).
+
+    Parameters
+    ----------
+    singular_values : ndarray of shape (min(shape),)
+    shape : tuple of int
+        Shape of the matrix.
+    """
+    shorter, longer = sorted(shape)
+    return np.median(singular_values) / np.sqrt(longer * marchenko_pastur_median(shorter / longer))
+
+
+def noise_edge(singular_values, shape):
+    """Largest singular value that noise reaches, per √N: σ̂·(1 + √β), β = shorter side/longer side.
+
+    Parameters
+    ----------
+    singular_values : ndarray of shape (min(shape),)
+    shape : tuple of int
+
+    Notes
+    -----
+    The Marčenko-Pastur bulk edge; the unit-free form, √N taken out, is what the original compares with 1 to choose γ.
+    """
+    shorter, longer = sorted(shape)
+    return noise_level(singular_values, shape) * (1.0 + np.sqrt(shorter / longer))
+
+
+def noise_threshold(singular_values, shape):
+    """Optimal hard threshold for singular values under noise of unknown level, λ*(β)·√N·σ̂.
+
+    λ*(β) = √(2(β+1) + 8β/((β+1) + √(β²+14β+1))) (Gavish & Donoho 2014, equation 11).
+
+    Parameters
+    ----------
+    singular_values : ndarray of shape (min(shape),)
+    shape : tuple of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.core.trace import noise_threshold
+    >>> noise = np.random.default_rng(0).standard_normal((200, 200))
+    >>> values = np.linalg.svd(noise, compute_uv=False)
+    >>> bool(values[0] < noise_threshold(values, noise.shape) < 1.3 * values[0])
+    True
+    """
+    shorter, longer = sorted(shape)
+    ratio = shorter / longer
+    root = np.sqrt(ratio**2 + 14.0 * ratio + 1.0)
+    factor = np.sqrt(2.0 * (ratio + 1.0) + 8.0 * ratio / (ratio + 1.0 + root))
+    return factor * np.sqrt(longer) * noise_level(singular_values, shape)
+
+
+def automatic_gamma(singular_values, shape):
+    """Augmentation weight of the original: 2 where :func:`noise_edge` is below 1, else 0.5."""
+    return 2.0 if noise_edge(singular_values, shape) < 1.0 else 0.5
+
+
+def automatic_epsilon(bulk):
+    """Tolerance on the mean squared change: 1e-4 times the decimal magnitude of the median absolute value.
+
+    The original's rule. A median of 0.9 gives 1e-5, of 10.6 gives 1e-3, of 0 gives 1e-4.
+    """
+    median = float(np.median(np.abs(bulk)))
+    exponent = int(f"{median:.6e}".partition("e")[2])
+    return 10.0 ** (exponent - 4)

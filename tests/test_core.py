@@ -1,0 +1,337 @@
+"""The compressed solver against the plain iteration, and its parts against their definitions."""
+
+import numpy as np
+import pytest
+from benchmarks.plain import l2max_proximal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skenigma.core.basis import SpanBasis
+from skenigma.core.mixture import (
+    expand,
+    lipschitz_constant,
+    objective,
+    observe,
+    row_blocks,
+    squared_residuals,
+)
+from skenigma.core.penalties import MaxL2Norm
+from skenigma.core.profiles import successive_projection
+from skenigma.core.solvers import DivergenceError, Settings, Trajectory, proximal_gradient
+
+EPS = np.finfo(np.float64).eps
+
+
+def draw(n, genes, n_cell_types, seed=0):
+    rng = np.random.default_rng(seed)
+    R = rng.standard_normal((n_cell_types, genes))
+    theta = rng.dirichlet(np.ones(n_cell_types), n)
+    return theta @ R + 0.5 * rng.standard_normal((n, genes)), R, theta
+
+
+def run(X, R, theta, *, compress=True, **changes):
+    options = {"alpha": 0.1, "beta": 50.0, "step": 1.0, "renorm_size": None, "epsilon": 0.0, "max_iter": 30}
+    options |= changes
+    penalty = MaxL2Norm(options.pop("beta"))
+    basis = SpanBasis(X, R, compress=compress)
+    solver_settings = Settings(resolution=128 * EPS, **options)
+    solution = proximal_gradient(
+        basis.bulk, basis.reference, theta, penalty, solver_settings, lambda loss, delta: False
+    )
+    vectors = basis.to_genes(solution.trajectory.vectors)
+    return solution, vectors, expand(solution.expression, X, vectors)
+
+
+def plain(X, R, theta, **changes):
+    options = {"alpha": 0.1, "beta": 50.0, "tao_k": 1.0, "renorm_size": None, "epsilon": 0.0, "max_iter": 30}
+    return l2max_proximal(X, R, theta, **(options | changes))
+
+
+def assert_same(got, expected, rtol):
+    np.testing.assert_allclose(np.linalg.norm(got - expected), 0, atol=rtol * np.linalg.norm(expected))
+
+
+def awkward(kind, seed=0):
+    """Cohorts that break bases: too few of something, or too much of the same."""
+    X, R, theta = draw(12, 40, 3, seed)
+    if kind == "rank-deficient bulk":
+        X = X[:, :2] @ R[:2]
+    elif kind == "duplicated samples":
+        X[6:], theta[6:] = X[:6], theta[:6]
+    elif kind == "duplicated profiles":
+        R[1] = R[0]
+    elif kind == "nearly dependent samples":
+        X = R[0] + 1e-9 * X
+    elif kind == "constant genes":
+        X[:, ::2], R[:, ::2] = 3.0, 3.0
+    elif kind == "zero genes":
+        X[:, ::2], R[:, ::2] = 0.0, 0.0
+    elif kind == "a zero sample":
+        X[3] = 0.0
+    elif kind == "bulk equal to one profile":
+        X[:] = R[0]
+    elif kind == "samples of very different size":
+        X *= np.geomspace(1e-6, 1e6, len(X))[:, None]
+    elif kind == "reference far from the bulk":
+        R *= 1e6
+    elif kind == "all zero":
+        X[:], R[:] = 0.0, 0.0
+    return X, R, theta
+
+
+KINDS = [
+    "rank-deficient bulk",
+    "duplicated samples",
+    "duplicated profiles",
+    "nearly dependent samples",
+    "constant genes",
+    "zero genes",
+    "a zero sample",
+    "bulk equal to one profile",
+    "samples of very different size",
+    "reference far from the bulk",
+    "all zero",
+]
+
+
+@pytest.mark.parametrize("renorm_size", [None, 5.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_compressed_equals_plain_on_awkward_cohorts(kind, renorm_size):
+    X, R, theta = awkward(kind)
+    P, loss, gradient_norm, delta = plain(X, R, theta, renorm_size=renorm_size)
+    for compress in (True, False):
+        solution, _, cse = run(X, R, theta, compress=compress, renorm_size=renorm_size)
+        # 1e-12 is the promise; rounding over 30 iterations leaves about 1e-14
+        assert_same(cse, P, 1e-12)
+        scale = np.max(loss, axis=0, keepdims=True)
+        np.testing.assert_allclose(solution.loss / np.where(scale > 0, scale, 1), loss / np.where(scale > 0, scale, 1), rtol=0, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 25),
+    genes=st.integers(1, 60),
+    n_cell_types=st.integers(1, 6),
+    renorm_size=st.sampled_from([None, 1.0, 20.0]),
+    alpha=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    beta=st.sampled_from([0.0, 1.0, 50.0]),
+    seed=st.integers(0, 2**16),
+)
+def test_compressed_equals_plain(n, genes, n_cell_types, renorm_size, alpha, beta, seed):
+    X, R, theta = draw(n, genes, n_cell_types, seed)
+    # a step that is safe at any alpha: a diverging pair would differ by its growth, not by compression
+    step = 0.5 / lipschitz_constant(theta, alpha) if renorm_size is None else 0.1
+    options = {"alpha": alpha, "beta": beta, "renorm_size": renorm_size, "max_iter": 20}
+    P, _, gradient_norm, delta = plain(X, R, theta, tao_k=step, **options)
+    solution, _, cse = run(X, R, theta, step=step, **options)
+    uncompressed = run(X, R, theta, step=step, compress=False, **options)[2]
+    assert_same(cse, P, 1e-12)
+    assert_same(uncompressed, P, 1e-12)
+    # gradients and changes that cancel to rounding are noise in both
+    size = np.linalg.norm(X)
+    np.testing.assert_allclose(solution.gradient_norm, gradient_norm, rtol=1e-9, atol=1e-13 * size)
+    np.testing.assert_allclose(solution.delta, delta, rtol=1e-9, atol=1e-13 * size**2)
+
+
+def test_long_runs_stay_equal():
+    X, R, theta = draw(60, 400, 8)
+    for renorm_size, max_iter in ((None, 200), (50.0, 60)):
+        P, loss, gradient_norm, delta = plain(X, R, theta, renorm_size=renorm_size, max_iter=max_iter)
+        solution, vectors, cse = run(X, R, theta, renorm_size=renorm_size, max_iter=max_iter)
+        assert_same(cse, P, 1e-12)
+        np.testing.assert_allclose(solution.loss[1:], loss[1:], rtol=1e-11)
+        np.testing.assert_allclose(solution.gradient_norm[1:], gradient_norm[1:], rtol=1e-10)
+        # far below the first change, what rounding leaves in P decides
+        np.testing.assert_allclose(solution.delta, delta, rtol=1e-8, atol=1e-20 * delta[0].max())
+        np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(vectors)), atol=1e-12)
+
+
+def test_frame_stays_small():
+    """The state must not grow with the iterations: that is what the cost per iteration rests on."""
+    X, R, theta = draw(150, 500, 4)
+    solution, vectors, _ = run(X, R, theta, max_iter=150)
+    assert len(vectors) < 100 < 154
+
+
+@pytest.mark.parametrize("renorm_size", [None, 20.0])
+def test_replay_returns_the_cohort_and_ignores_other_rows(renorm_size):
+    X, R, theta = draw(30, 200, 4)
+    solution, vectors, cse = run(X, R, theta, renorm_size=renorm_size)
+    found = solution.trajectory
+    trajectory = Trajectory(vectors, found.factors, found.shifts, found.caps)
+    again = expand(trajectory.replay(observe(X, vectors, theta)), X, vectors)
+    # the replay has only the directions that the result needs; what it lacks is damped below this
+    assert_same(again, cse, 1e-10)
+    some = [17, 3]
+    alone = expand(trajectory.replay(observe(X[some], vectors, theta[some])), X[some], vectors)
+    np.testing.assert_allclose(alone, again[some], rtol=1e-12, atol=1e-12)
+
+
+def test_replay_of_new_rows_follows_the_formulas():
+    """A new row, moved by hand over all genes with the cohort's factors, shifts and caps."""
+    X, R, theta = draw(25, 120, 3)
+    solution, vectors, _ = run(X, R, theta, renorm_size=10.0)
+    found = solution.trajectory
+    trajectory = Trajectory(vectors, found.factors, found.shifts, found.caps)
+    new, _, new_theta = draw(4, 120, 3, seed=99)
+    P = np.repeat(new[:, None], 3, axis=1)
+    for factor, shift, caps in zip(found.factors, found.shifts, found.caps, strict=True):
+        e = np.einsum("jk,jkg->jg", new_theta, P) - new
+        P = P - factor * new_theta[:, :, None] * e[:, None] - shift @ vectors
+        norms = np.linalg.norm(P, axis=2)
+        P *= np.minimum(1, caps / norms)[:, :, None]
+    got = expand(trajectory.replay(observe(new, vectors, new_theta)), new, vectors)
+    assert_same(got, P, 1e-13)
+
+
+def test_span_basis_is_orthonormal_and_keeps_inner_products():
+    for X, R in (draw(10, 200, 3)[:2], awkward("duplicated samples")[:2], awkward("constant genes")[:2]):
+        basis = SpanBasis(X, R)
+        S, C = np.vstack([X, R]), np.vstack([basis.bulk, basis.reference])
+        assert C.shape[1] == len(S)
+        np.testing.assert_allclose(C @ C.T, S @ S.T, atol=1e-12 * np.linalg.norm(S) ** 2)
+        vectors = basis.to_genes(np.eye(C.shape[1]))
+        np.testing.assert_allclose(C @ vectors, S, atol=1e-12 * np.linalg.norm(S))
+
+
+def test_span_basis_leaves_short_rows_alone():
+    X, R, _ = draw(30, 20, 3)
+    basis = SpanBasis(X, R)
+    np.testing.assert_array_equal(basis.bulk, X)
+    np.testing.assert_array_equal(basis.to_genes(np.eye(20)), np.eye(20))
+
+
+def test_first_gradient_is_noise_and_not_blown_up():
+    X, R, theta = draw(20, 100, 3)
+    solution, _, _ = run(X, R, theta, renorm_size=20.0, max_iter=3)
+    assert solution.gradient_norm[0, 0] < 1e-12
+    assert solution.trajectory.factors[0] == 0
+    assert solution.trajectory.factors[1] > 0
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 4.0, 1e9])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_caps_solve_the_proximal_problem(weight, n):
+    """Cut rows minimise ½‖P − V‖² + (weight/2) max_j ‖p_j‖²: no perturbation is better."""
+    rng = np.random.default_rng(n)
+    V = rng.standard_normal((n, 5)) * rng.uniform(0.1, 3, (n, 1))
+    norms = np.linalg.norm(V, axis=1)
+
+    def value(P):
+        return 0.5 * np.sum((P - V) ** 2) + 0.5 * weight * np.max(np.linalg.norm(P, axis=1)) ** 2
+
+    cap = MaxL2Norm(weight).caps(norms[:, None], 1.0)[0]
+    P = V * np.minimum(1, cap / norms)[:, None]
+    best = value(P)
+    for size in (1e-1, 1e-3, 1e-5):
+        for _ in range(50):
+            assert value(P + size * cap * rng.standard_normal(P.shape)) >= best * (1 - 1e-14)
+    if weight == 0:
+        np.testing.assert_array_equal(P, V)
+
+
+def test_caps_are_nonexpansive_and_handle_zeros_and_ties():
+    rng = np.random.default_rng(0)
+    penalty = MaxL2Norm(2.0)
+
+    def prox(V):
+        norms = np.linalg.norm(V, axis=1)
+        cap = penalty.caps(norms[:, None], 0.7)[0]
+        return V * np.divide(cap, norms, out=np.ones_like(norms), where=norms > cap)[:, None]
+
+    for _ in range(100):
+        A, B = rng.standard_normal((2, 6, 4))
+        assert np.linalg.norm(prox(A) - prox(B)) <= np.linalg.norm(A - B) * (1 + 1e-12)
+    np.testing.assert_array_equal(prox(np.zeros((4, 3))), 0)
+    # n equal norms v: the cap is n v / (n + weight)
+    np.testing.assert_allclose(MaxL2Norm(3.0).caps(np.full((5, 1), 2.0), 1.0), 5 * 2.0 / 8)
+
+
+def test_step_within_the_lipschitz_constant_never_increases_the_objective():
+    X, R, theta = draw(20, 60, 3)
+    alpha, beta = 0.4, 2.0
+    step = 1 / lipschitz_constant(theta, alpha)
+    values = []
+    for max_iter in range(1, 40):
+        _, _, P = run(X, R, theta, alpha=alpha, beta=beta, step=step, max_iter=max_iter)
+        e = np.einsum("jk,jkg->jg", theta, P) - X
+        offset = np.linalg.norm(P.mean(axis=0) - R)
+        values.append(objective(np.sum(e**2, axis=1), offset, np.linalg.norm(P, axis=2), alpha, MaxL2Norm(beta)))
+    assert np.all(np.diff(values) <= 1e-12 * values[0])
+
+
+def test_objective_is_that_of_the_design():
+    X, R, theta = draw(9, 30, 2)
+    P = np.random.default_rng(1).standard_normal((9, 2, 30))
+    e = np.einsum("jk,jkg->jg", theta, P) - X
+    expected = (
+        0.3 * np.sum(e**2)
+        + 0.7 * np.sum((P.mean(axis=0) - R) ** 2)
+        + 0.5 * 4.0 * sum(max(np.sum(P[j, k] ** 2) for j in range(9)) for k in range(2))
+    )
+    offset = np.linalg.norm(P.mean(axis=0) - R)
+    got = objective(np.sum(e**2, axis=1), offset, np.linalg.norm(P, axis=2), 0.3, MaxL2Norm(4.0))
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+def test_divergence_is_refused():
+    X, R, theta = draw(20, 60, 3)
+    step = 30 / lipschitz_constant(theta, 0.5)
+    with pytest.raises(DivergenceError, match="kept growing"):
+        run(X, R, theta, alpha=0.5, beta=0.0, step=step, max_iter=200)
+
+
+def test_oscillation_is_not_divergence():
+    X, R, theta = draw(20, 60, 3)
+    solution, _, cse = run(X, R, theta, renorm_size=1e3, epsilon=1e-3, max_iter=100)
+    assert not solution.converged
+    assert np.all(np.isfinite(cse))
+
+
+def test_monitor_may_stop():
+    X, R, theta = draw(10, 30, 2)
+    basis = SpanBasis(X, R)
+    seen = []
+
+    def monitor(loss, delta):
+        seen.append((loss, delta))
+        return len(seen) == 4
+
+    options = Settings(alpha=0.1, step=1.0, renorm_size=None, epsilon=0.0, max_iter=50, resolution=128 * EPS)
+    solution = proximal_gradient(basis.bulk, basis.reference, theta, MaxL2Norm(1.0), options, monitor)
+    assert len(solution.loss) == 4
+    assert not solution.converged
+    np.testing.assert_array_equal(solution.loss, [loss for loss, _ in seen])
+
+
+def test_residuals_of_the_start_are_rounding():
+    X, R, theta = draw(8, 20, 3)
+    samples = observe(X, np.linalg.qr(R.T)[0].T, theta)
+    np.testing.assert_allclose(squared_residuals(samples, samples.start()), 0, atol=1e-28 * 8)
+
+
+def test_expand_in_float32_uses_float32():
+    X, R, theta = draw(20, 60, 3)
+    solution, vectors, cse = run(X, R, theta)
+    single = expand(solution.expression, X.astype(np.float32), vectors)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, cse, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "width", "size"), [(0, 3, 8), (5, 3, 1), (10, 4, 8), (3, 0, 8)])
+def test_row_blocks_cover_each_row_once(rows, width, size):
+    array = np.zeros((rows, width))
+    seen = np.concatenate([np.arange(rows)[block] for block in row_blocks(array, size)] or [np.empty(0)])
+    np.testing.assert_array_equal(seen, np.arange(rows))
+
+
+def test_successive_projection_finds_pure_samples():
+    rng = np.random.default_rng(0)
+    pure = rng.standard_normal((3, 50)) * 4
+    mixed = rng.dirichlet(np.ones(3) * 4, 20) @ pure
+    chosen = successive_projection(np.vstack([mixed, pure]), 3)
+    assert set(chosen) == {20, 21, 22}
+
+
+def test_successive_projection_takes_each_sample_once():
+    assert len(set(successive_projection(np.ones((4, 3)), 4))) == 4
