@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import CallbackSupportMixin, iteration_monitor
@@ -82,6 +83,20 @@ class ReferenceTransformer(TransformerMixin, BaseEstimator):
     def _align(self, bulk):
         return bulk if self._gene_positions is None else bulk[:, self._gene_positions]
 
+    def _check_input_features(self, names):
+        """Whether ``names`` are given; a ValueError if they are not the genes of the fit."""
+        if names is None:
+            return False
+        known = getattr(self, "feature_names_in_", None)
+        if known is not None and not np.array_equal(names, known):
+            raise ValueError("input_features is not equal to feature_names_in_")
+        if len(names) != self.n_features_in_:
+            raise ValueError(
+                f"input_features should have length equal to the number of features ({self.n_features_in_}), "
+                f"got {len(names)}"
+            )
+        return True
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -125,6 +140,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         self._store(solution, basis)
         cse = expand(solution.expression, model_bulk, self._trajectory.vectors)
         self.cse_ = self._finish(cse)
+        self.__dict__.pop("cse_normalized_", None)
         if self.normalize == "frac":
             self._slopes = proportion_slopes(self.cse_, self.proportions_)
             self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
@@ -194,6 +210,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         Returns
         -------
         score : float
+            Minus F over the number of entries of X.
         """
         bulk = self._new_bulk(X)
         proportions = self._new_proportions(X, bulk, proportions)
@@ -220,23 +237,13 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         Returns
         -------
         names : ndarray of str
+            One name per column.
         """
         check_is_fitted(self)
         genes = self.gene_names_
-        if input_features is not None:
-            genes = self._check_input_features(np.asarray(input_features, dtype=object))
+        if self._check_input_features(input_features):
+            genes = self._align(np.asarray(input_features, dtype=object)[None])[0]
         return np.array([f"{kind}:{gene}" for kind in self.cell_types_ for gene in genes], dtype=object)
-
-    def _check_input_features(self, names):
-        known = getattr(self, "feature_names_in_", None)
-        if known is not None and not np.array_equal(names, known):
-            raise ValueError("input_features is not equal to feature_names_in_")
-        if len(names) != self.n_features_in_:
-            raise ValueError(
-                f"input_features should have length equal to the number of features ({self.n_features_in_}), "
-                f"got {len(names)}"
-            )
-        return self._align(names[None])[0]
 
     def _fit_proportions(self, X, bulk, proportions):
         """Proportions of the cohort; fits ``proportion_estimator_``."""
@@ -257,9 +264,9 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         if proportions is None and self.proportion_estimator is None:
             proportions = self.proportion_estimator_._estimate(bulk, rows)[0]
         elif proportions is None:
-            cell_types = getattr(self.proportion_estimator_, "cell_types_", self.cell_types_)
-            proportions = np.asarray(self.proportion_estimator_.transform(X))
-            proportions = pd.DataFrame(proportions, columns=cell_types)
+            found = self.proportion_estimator_.transform(X)
+            columns = _output_names(self.proportion_estimator_, found, self.cell_types_)
+            proportions = pd.DataFrame(np.asarray(found), columns=columns)
         return check_proportions(proportions, self.cell_types_, len(bulk), rows)
 
     def _find_absent(self, proportions):
@@ -354,6 +361,17 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+
+def _output_names(estimator, output, cell_types):
+    """Names of the columns that ``estimator`` put out, None if they have none to be matched by."""
+    if isinstance(estimator, Pipeline):
+        estimator = estimator[-1]
+    for named in (getattr(output, "columns", None), getattr(estimator, "cell_types_", None)):
+        if named is not None:
+            return named
+    names = getattr(estimator, "get_feature_names_out", lambda: ())()
+    return names if set(names) == set(cell_types) else None
 
 
 class _Trace:

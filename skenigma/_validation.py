@@ -63,7 +63,11 @@ def row_names(frame):
 
 
 def _strings(labels):
-    return np.asarray(labels, dtype=object) if all(isinstance(label, str) for label in labels) else None
+    return (
+        np.asarray(labels, dtype=object)
+        if len(labels) and all(isinstance(label, str) for label in labels)
+        else None
+    )
 
 
 def column_names(frame, what):
@@ -170,8 +174,10 @@ def _homogeneous_values(frame):
 
     scikit-learn looks at the type of every column, which for a frame of genes takes longer than a fit.
     """
-    if not isinstance(frame, pd.DataFrame) or not frame.shape[1]:
+    if not isinstance(frame, pd.DataFrame):
         return None
+    if not frame.shape[1]:
+        return np.empty(frame.shape)
     first = frame.dtypes.iloc[0]
     return frame.to_numpy() if isinstance(first, np.dtype) and np.all(frame.dtypes == first) else None
 
@@ -192,7 +198,9 @@ def check_profiles(reference, dtype):
     genes = column_names(reference, "reference")
     _refuse_repeats(genes, "Genes of reference", "Sum, average or drop the repeated columns first.")
     cell_types = _cell_types(reference)
-    _refuse_repeats(cell_types, "Cell types of reference", "Give every row of the reference a name of its own.")
+    _refuse_repeats(
+        cell_types, "Cell types of reference", "Give every row of the reference a name of its own."
+    )
     values = _homogeneous_values(reference)
     try:
         values = check_array(
@@ -279,7 +287,9 @@ def _too_few(profiles, names, n_shared):
         f"{listing(names)}; reference has {listing(profiles.genes)}."
     )
     if np.isin(profiles.cell_types, names).sum() > n_shared:
-        return message + " The reference looks transposed: it must be cell types × genes, so pass reference.T."
+        return (
+            message + " The reference looks transposed: it must be cell types × genes, so pass reference.T."
+        )
     return message + " Use the same kind of gene identifier in both, and genes as columns."
 
 
@@ -301,6 +311,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     proportions : ndarray of shape (n_samples, n_cell_types)
     """
     columns, rows = column_names(proportions, "proportions"), row_names(proportions)
+    _refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
     values = check_array(
         proportions, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="proportions"
     )
@@ -330,7 +341,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
 
 def _positions(wanted, names, kind, where):
     """Where each wanted name stands among ``names``; a ValueError if one is missing or repeated."""
-    _refuse_repeats(names, f"The {where}:", "Names must be unique.")
+    _refuse_repeats(names, f"In the {where}, {kind}s", "Names must be unique.")
     position = pd.Index(names).get_indexer(pd.Index(wanted))
     missing = np.asarray(wanted, dtype=object)[position < 0]
     if len(missing):

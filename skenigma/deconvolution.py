@@ -8,16 +8,18 @@ from .proportions import ProportionEstimator
 
 
 class L2MaxDeconvolver(BaseDeconvolver):
-    """Cell-type-specific expression by the maximum-L2-norm model of ENIGMA.
+    r"""Cell-type-specific expression by the maximum-L2-norm model of ENIGMA.
 
     Estimates, for a cohort of bulk samples, what every cell type expresses in every single sample: a tensor P
     that minimises
 
     .. math::
 
-        F(P) = \\alpha \\sum_j \\| x_j - \\sum_k \\theta_{jk} p_{jk} \\|^2
-               + (1 - \\alpha) \\sum_k \\| \\mathrm{mean}_j(p_{jk}) - r_k \\|^2
-               + \\frac{\\beta}{2} \\sum_k \\max_j \\| p_{jk} \\|^2
+        \begin{aligned}
+        F(P) = {} & \alpha \sum_j \| x_j - \sum_k \theta_{jk} p_{jk} \|^2 \\
+            & + (1 - \alpha) \sum_k \| \mathrm{mean}_j(p_{jk}) - r_k \|^2 \\
+            & + \frac{\beta}{2} \sum_k \max_j \| p_{jk} \|^2
+        \end{aligned}
 
     with bulk x, proportions θ and reference profiles r, by the published proximal-gradient iteration.
 
@@ -75,13 +77,13 @@ class L2MaxDeconvolver(BaseDeconvolver):
         Genes in use: those shared by X and reference, in the order of X.
     reference_ : ndarray of shape (n_cell_types, n_genes)
         Profiles on these genes.
-    loss_history_ : ndarray of shape (n_iter_, 3)
+    loss_history_ : ndarray of shape (`n_iter_`, 3)
         Squared residual, squared distance of every sample to the reference, and the sum of the largest squared
         norms, unweighted, of the expression that went into each iteration.
-    gradient_norm_ : ndarray of shape (n_iter_ - 1, 2)
+    gradient_norm_ : ndarray of shape (`n_iter_` - 1, 2)
         Frobenius norms of the gradients of reconstruction and reference term before rescaling, of each applied
         update.
-    delta_history_ : ndarray of shape (n_iter_, n_cell_types)
+    delta_history_ : ndarray of shape (`n_iter_`, n_cell_types)
         Squared change per cell type.
     n_iter_ : int
         Number of evaluations; the update of the last is not applied.
@@ -136,7 +138,7 @@ class L2MaxDeconvolver(BaseDeconvolver):
     >>> from skenigma import L2MaxDeconvolver
     >>> from skenigma.datasets import make_cohort
     >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
-    >>> model = L2MaxDeconvolver(reference=cohort.reference).fit(cohort.bulk)
+    >>> model = L2MaxDeconvolver(reference=cohort.reference, renorm_size="auto").fit(cohort.bulk)
     >>> model.cse_.shape
     (40, 5, 200)
     >>> model.transform(cohort.bulk[:3]).shape

@@ -68,7 +68,7 @@ class ProportionEstimator(ReferenceTransformer):
     "rlm" is R's ``MASS::rlm`` with its defaults, as called by ``get_proportion`` of ENIGMA: same scale, same
     stopping rule, same numbers. "nusvr" follows the method "CBS" of the same package: sample and profiles are
     standardised, the kernel is linear, C = 1, and ν is chosen by the root mean squared error of the
-    proportions' mixture.
+    proportions' mixture on the values as they are: with several ν, bulk and reference must have the same scale.
 
     References
     ----------
@@ -175,14 +175,16 @@ class ProportionEstimator(ReferenceTransformer):
 
         Parameters
         ----------
-        input_features : Ignored
-            Present for API consistency.
+        input_features : array-like of str or None, default=None
+            Gene names; only used to check that they are those of the fit.
 
         Returns
         -------
         names : ndarray of str
+            One cell type per column.
         """
         check_is_fitted(self)
+        self._check_input_features(input_features)
         return self.cell_types_.astype(object)
 
     def _estimate(self, bulk, rows):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from benchmarks.plain import l2max_proximal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.plain import l2max_proximal
 from skenigma.core.basis import SpanBasis
 from skenigma.core.mixture import (
     expand,
@@ -98,13 +98,18 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_compressed_equals_plain_on_awkward_cohorts(kind, renorm_size):
     X, R, theta = awkward(kind)
-    P, loss, gradient_norm, delta = plain(X, R, theta, renorm_size=renorm_size)
+    P, loss, _, _ = plain(X, R, theta, renorm_size=renorm_size)
     for compress in (True, False):
         solution, _, cse = run(X, R, theta, compress=compress, renorm_size=renorm_size)
         # 1e-12 is the promise; rounding over 30 iterations leaves about 1e-14
         assert_same(cse, P, 1e-12)
         scale = np.max(loss, axis=0, keepdims=True)
-        np.testing.assert_allclose(solution.loss / np.where(scale > 0, scale, 1), loss / np.where(scale > 0, scale, 1), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            solution.loss / np.where(scale > 0, scale, 1),
+            loss / np.where(scale > 0, scale, 1),
+            rtol=0,
+            atol=1e-12,
+        )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -149,7 +154,7 @@ def test_long_runs_stay_equal():
 def test_frame_stays_small():
     """The state must not grow with the iterations: that is what the cost per iteration rests on."""
     X, R, theta = draw(150, 500, 4)
-    solution, vectors, _ = run(X, R, theta, max_iter=150)
+    _, vectors, _ = run(X, R, theta, max_iter=150)
     assert len(vectors) < 100 < 154
 
 
@@ -256,7 +261,9 @@ def test_step_within_the_lipschitz_constant_never_increases_the_objective():
         _, _, P = run(X, R, theta, alpha=alpha, beta=beta, step=step, max_iter=max_iter)
         e = np.einsum("jk,jkg->jg", theta, P) - X
         offset = np.linalg.norm(P.mean(axis=0) - R)
-        values.append(objective(np.sum(e**2, axis=1), offset, np.linalg.norm(P, axis=2), alpha, MaxL2Norm(beta)))
+        values.append(
+            objective(np.sum(e**2, axis=1), offset, np.linalg.norm(P, axis=2), alpha, MaxL2Norm(beta))
+        )
     assert np.all(np.diff(values) <= 1e-12 * values[0])
 
 

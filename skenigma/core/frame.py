@@ -16,7 +16,7 @@ TOLERANCE = 1e-14
 # Directions join together, when what is outstanding is this many times the tolerance.
 PATIENCE = 10
 # The frame is reduced when it has this many directions, or this many times what the last reduction left.
-FIRST_REDUCTION = 96
+FIRST_REDUCTION = 128
 GROWTH = 1.7
 
 
@@ -47,6 +47,8 @@ class Cohort:
         noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
         inside = self._add(reference, noise)
         self._n_kept = len(self.vectors)
+        if bulk.shape[1] <= FIRST_REDUCTION:  # all there are: nothing will have to join
+            inside = np.hstack([inside, self._add(np.eye(bulk.shape[1]), 0.5)])
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
         self._shifts = []
         self.reference = reference @ self.vectors.T
@@ -112,8 +114,8 @@ class Cohort:
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
         triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]
-        _, sizes, rotation = linalg.svd(triangle[: beyond.shape[1]], check_finite=False)
-        n_held = int(np.sum(sizes > TOLERANCE * typical_norm * np.sqrt(len(beyond))))
+        rotation, held = _by_size(triangle[: beyond.shape[1]])
+        n_held = int(np.sum(held > TOLERANCE * typical_norm * np.sqrt(len(beyond))))
         self._rotate(rotation, n_held)
         self._reduce_at = max(FIRST_REDUCTION, int(GROWTH * len(self.vectors)))
 
@@ -159,8 +161,17 @@ class Cohort:
 
 def _orthonormal(rows, cutoff):
     """Orthonormal vectors that span ``rows`` but for what is no longer than ``cutoff``."""
-    vectors, triangle, _ = linalg.qr(rows.T, mode="economic", pivoting=True, check_finite=False)
-    return vectors.T[np.abs(np.diag(triangle)) > cutoff]
+    vectors, sizes = _by_size(rows, "economic")
+    return vectors[: len(sizes)][sizes > cutoff]
+
+
+def _by_size(rows, mode="full"):
+    """Orthonormal vectors, and how far ``rows`` reach along the first of these, largest first.
+
+    The vectors span the space of the rows, or in "economic" mode the rows alone.
+    """
+    vectors, triangle, _ = linalg.qr(rows.T, mode=mode, pivoting=True, check_finite=False)
+    return vectors.T, np.abs(np.diag(triangle))
 
 
 def _squares(rows):

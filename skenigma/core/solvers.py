@@ -116,6 +116,7 @@ class Settings:
         return self.renorm_size / norm if norm > self.resolution * scale else 0.0
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
 def proximal_gradient(bulk, reference, proportions, penalty, settings, monitor):
     """Published proximal-gradient iteration of the maximum-L2-norm model.
 

@@ -1,0 +1,88 @@
+"""scikit-learn's contract, for every public estimator in every configuration that changes its code path."""
+
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skenigma
+from skenigma import L2MaxDeconvolver, ProportionEstimator
+
+# All but the defaults stop early: the checks ask for the contract, not for convergence.
+CONFIGURATIONS = [
+    ProportionEstimator(),
+    ProportionEstimator(method="nnls"),
+    ProportionEstimator(method="nusvr", nu=[0.5]),
+    ProportionEstimator(n_components=1),
+    L2MaxDeconvolver(),
+    L2MaxDeconvolver(renorm_size=None, max_iter=20),
+    L2MaxDeconvolver(renorm_size=None, tao_k="auto", beta=1.0, max_iter=20),
+    L2MaxDeconvolver(renorm_size="auto", max_iter=20),
+    L2MaxDeconvolver(normalize="frac", positive=True, max_iter=20),
+    L2MaxDeconvolver(proportion_estimator=ProportionEstimator(method="nnls"), max_iter=20),
+]
+
+# Checks that scikit-learn keeps for its own estimators.
+UNOFFICIAL_CHECKS = [
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_global_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_dataframe_column_names_consistency",
+    "check_n_features_in_after_fitting",
+    "check_inplace_ensure_writeable",
+]
+
+# The checks feed noise, few samples and one gene: fits that end at max_iter, and samples that resemble no
+# profile, are what the estimators ought to warn about there.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:No cell type has a positive coefficient:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The proportion of .* is 0 in every sample:UserWarning"),
+    # the set_output checks fit a frame and transform an array, and the other way round
+    pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning"),
+]
+
+
+def public_estimators(namespace):
+    """Every estimator class among the public names of a module."""
+    members = (getattr(namespace, name) for name in namespace.__all__)
+    return {member for member in members if isinstance(member, type) and issubclass(member, BaseEstimator)}
+
+
+def settings(estimator):
+    """The class and whatever differs from its defaults: what a table row stands for."""
+    defaults = {name: repr(value) for name, value in type(estimator)().get_params(deep=False).items()}
+    given = estimator.get_params(deep=False).items()
+    changed = [f"{name}={value!r}" for name, value in given if repr(value) != defaults[name]]
+    return f"{type(estimator).__name__}({', '.join(changed)})"
+
+
+def shortened(estimator):
+    """A clone that takes few iterations: the official checks have run the defaults to their end."""
+    return clone(estimator).set_params(max_iter=min(estimator.max_iter, 20))
+
+
+def test_every_public_estimator_has_a_row_with_its_defaults():
+    with_defaults = {type(row) for row in CONFIGURATIONS if settings(row) == f"{type(row).__name__}()"}
+    assert public_estimators(skenigma) == with_defaults
+
+
+@parametrize_with_checks(CONFIGURATIONS)
+def test_official_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", CONFIGURATIONS, ids=settings)
+@pytest.mark.parametrize("name", UNOFFICIAL_CHECKS)
+def test_unofficial_checks(estimator, name):
+    check = getattr(estimator_checks, name, None)
+    if check is None:
+        pytest.skip(f"this scikit-learn has no {name}")
+    if name.endswith("polars"):
+        pytest.importorskip("polars")
+    check(type(estimator).__name__, shortened(estimator))

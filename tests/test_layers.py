@@ -1,0 +1,158 @@
+"""Imports point down: plotting, command line → estimators → flow → checks → arrays → numpy and scipy."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+import skenigma
+
+PACKAGE = pathlib.Path(skenigma.__file__).parent
+
+# A module may import modules of lower rank; equal ranks do not know each other, but for those in core.
+RANKS = {
+    "skenigma": 7,
+    "skenigma.__main__": 7,
+    "skenigma.cli": 6,
+    "skenigma.plotting": 5,
+    "skenigma.deconvolution": 4,
+    "skenigma.proportions": 3,
+    "skenigma.datasets": 3,
+    "skenigma._base": 2,
+    "skenigma._scale": 1.5,
+    "skenigma._callbacks": 1,
+    "skenigma._validation": 1,
+    "skenigma.normalization": 1,
+    "skenigma.core": 0,
+    "skenigma._version": 0,
+}
+THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib", "matplotlib"}
+
+
+def module_name(path, root=PACKAGE):
+    parts = ["skenigma", *path.relative_to(root).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(source, module, is_package=False):
+    """Full names that a source imports, wherever in it: "package.module.name" for ``from`` imports."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = absolute(node, module, is_package)
+            found.update(f"{origin}.{alias.name}" for alias in node.names)
+    return found
+
+
+def absolute(node, module, is_package):
+    """What a ``from`` statement imports from, with leading dots resolved."""
+    if not node.level:
+        return node.module
+    parts = module.split(".")
+    climb = node.level - is_package
+    parts = parts[: len(parts) - climb]
+    return ".".join(parts + ([node.module] if node.module else []))
+
+
+def layer(name):
+    """The longest listed module that ``name`` is, or is part of; a name of the package itself is its."""
+    parts = name.split(".")
+    candidates = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((candidate for candidate in candidates if candidate in RANKS), None)
+
+
+def violations(source, module, is_package=False):
+    """Imports of a module that break a rule, each with the rule."""
+    own = layer(module)
+    # a module that nobody has given a rank yet must not pass as part of the package's root
+    broken = [f"{module} has no rank"] if own == "skenigma" != module else []
+    for name in sorted(imports(source, module, is_package)):
+        broken += [f"{module} imports {name}: {rule}" for rule in broken_rules(own, module, name)]
+    return broken
+
+
+def broken_rules(own, module, name):
+    top = name.split(".")[0]
+    if top == "skenigma":
+        within_core = own == layer(name) == "skenigma.core"
+        if not within_core and RANKS[layer(name)] >= RANKS[own]:
+            yield "not below it"
+        return
+    if top not in THIRD_PARTIES and top not in sys.stdlib_module_names:
+        yield "not a dependency"
+    if own == "skenigma.core" and top in THIRD_PARTIES - {"numpy", "scipy"}:
+        yield "core knows numpy and scipy only"
+    if top == "sklearn" and is_private(name) and module != "skenigma._validation":
+        yield "private to scikit-learn, whose private names are imported in _validation only"
+    if top == "matplotlib" and module != "skenigma.plotting":
+        yield "matplotlib is optional, and plotting's alone"
+
+
+def is_private(name):
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+
+def sources():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_name)
+def test_imports_point_down(path):
+    assert violations(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py") == []
+
+
+def test_every_module_of_the_layout_is_walked():
+    walked = {module_name(path) for path in sources()}
+    assert {"skenigma", "skenigma._base", "skenigma._validation", "skenigma.core.solvers"} <= walked
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "rule"),
+    [
+        ("skenigma.core.solvers", "from .._base import BaseDeconvolver", "not below it"),
+        ("skenigma.core.solvers", "from .. import _base", "not below it"),
+        ("skenigma.core.solvers", "import skenigma", "not below it"),
+        ("skenigma.core.solvers", "import skenigma.plotting as p", "not below it"),
+        (
+            "skenigma.core.solvers",
+            "def late():\n    from ..proportions import ProportionEstimator",
+            "not below it",
+        ),
+        ("skenigma.core.solvers", "import pandas as pd", "numpy and scipy only"),
+        ("skenigma.core.solvers", "from joblib import Parallel", "numpy and scipy only"),
+        ("skenigma.core.solvers", "from sklearn.svm import NuSVR", "numpy and scipy only"),
+        ("skenigma._validation", "from ._base import ReferenceTransformer", "not below it"),
+        ("skenigma._validation", "from . import _callbacks", "not below it"),
+        ("skenigma._base", "from .proportions import ProportionEstimator", "not below it"),
+        ("skenigma._base", "from sklearn.base import _fit_context", "private to scikit-learn"),
+        ("skenigma._base", "import sklearn.utils._param_validation", "private to scikit-learn"),
+        ("skenigma.proportions", "from .deconvolution import L2MaxDeconvolver", "not below it"),
+        ("skenigma.deconvolution", "from .plotting import LossCurveDisplay", "not below it"),
+        ("skenigma.deconvolution", "from matplotlib import pyplot", "plotting's alone"),
+        ("skenigma.deconvolution", "import requests", "not a dependency"),
+        ("skenigma.novelty", "import numpy", "has no rank"),
+    ],
+)
+def test_planted_violations_are_caught(module, source, rule):
+    (found,) = violations(source, module)
+    assert rule in found
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (
+            "skenigma.core.solvers",
+            "import numpy as np\nfrom scipy import linalg\nfrom .basis import SpanBasis",
+        ),
+        ("skenigma._validation", "from sklearn.base import _fit_context\nimport pandas"),
+        ("skenigma._base", "from .core.basis import SpanBasis\nfrom . import _validation, normalization"),
+        ("skenigma.plotting", "import matplotlib.pyplot as plt"),
+        ("skenigma", "from .deconvolution import L2MaxDeconvolver\nfrom ._version import __version__"),
+    ],
+)
+def test_allowed_imports_pass(module, source):
+    assert violations(source, module, is_package=module == "skenigma") == []
