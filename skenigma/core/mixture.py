@@ -47,7 +47,7 @@ class Expression:
     """Cell-type-specific expression as coordinates along shared directions and a scale of the rest.
 
     The sample itself is carried along as one more row after the cell types. So residual and gradient step are
-    both small matrices times the rows of a sample.
+    both small matrices times the rows of a sample, and every pass runs over contiguous memory.
 
     Parameters
     ----------
@@ -115,19 +115,23 @@ def gradient_step(samples, expression, factor, shift, out):
         Norms of ``out``.
     """
     theta = samples.proportions
-    # row k of a sample's matrix: unit row k minus factor θ_k (θ, −1), the residual's weights
-    step = np.empty((*theta.shape, theta.shape[1] + 1))
-    np.multiply(-factor * theta[:, :, None], theta[:, None, :], out=step[:, :, :-1])
-    step[:, range(theta.shape[1]), range(theta.shape[1])] += 1.0
-    step[:, :, -1] = factor * theta
-    np.matmul(step, expression.scales[:, :, None], out=out.scales[:, :-1, None])
-    squares = np.empty_like(theta)
+    n_samples, n_cell_types = theta.shape
+    # row k of a sample's matrix: unit row k minus factor θ_k (θ, −1), the weights of the residual; the last row
+    # keeps the sample as it is
+    step = np.zeros((n_samples, n_cell_types + 1, n_cell_types + 1))
+    np.multiply(-factor * theta[:, :, None], theta[:, None, :], out=step[:, :-1, :-1])
+    step[:, :-1, -1] = factor * theta
+    diagonal = range(n_cell_types + 1)
+    step[:, diagonal, diagonal] += 1.0
+    np.matmul(step, expression.scales[:, :, None], out=out.scales[:, :, None])
+    shift = np.vstack([shift, np.zeros(shift.shape[1])])
+    squares = np.empty((n_samples, n_cell_types + 1))
     for rows in row_blocks(expression.rows):
-        block = out.inside[rows]
+        block = out.rows[rows]
         np.matmul(step[rows], expression.rows[rows], out=block)
         block -= shift
         np.einsum("jkd,jkd->jk", block, block, out=squares[rows])
-    return np.sqrt(squares + out.scale**2 * samples.outside[:, None])
+    return np.sqrt(squares[:, :-1] + out.scale**2 * samples.outside[:, None])
 
 
 def cut(samples, expression, norms, caps, previous=None):
@@ -149,18 +153,19 @@ def cut(samples, expression, norms, caps, previous=None):
     squared_change : ndarray of shape (n_cell_types,), or None
         Squared distance to ``previous`` per cell type, if that is given.
     """
-    factor = np.divide(caps, norms, out=np.ones_like(norms), where=norms > caps)
-    expression.scale[...] *= factor
-    change = np.zeros(norms.shape[1])
+    factor = np.ones_like(expression.scales)
+    np.divide(caps, norms, out=factor[:, :-1], where=norms > caps)
+    expression.scales *= factor
+    change = 0.0
     for rows in row_blocks(expression.rows):
-        block = expression.inside[rows]
+        block = expression.rows[rows]
         block *= factor[rows, :, None]
         if previous is not None:
-            step = block - previous.inside[rows]
-            change += np.einsum("jkd,jkd->jk", step, step).sum(axis=0)
+            step = block - previous.rows[rows]
+            change = change + np.einsum("jkd,jkd->jk", step, step).sum(axis=0)
     if previous is None:
         return None
-    return change + samples.outside @ (expression.scale - previous.scale) ** 2
+    return (change + samples.outside @ (expression.scales - previous.scales) ** 2)[:-1]
 
 
 def reconstruction_gradient_norm(proportions, squared_residuals):
