@@ -38,6 +38,7 @@ iteration side by side with the new rows. Both give the same numbers to rounding
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class NormPenalty:
         """Penalty of ``expression`` (n_cell_types, n_samples, n_dimensions)."""
         return float(self.penalty.value(self._norms(expression)))
 
-    def prox(self, expression, step, out):
+    def prox(self, step, expression, out):
         """Proximal operator of ``step`` times the penalty, into ``out``; returns a map of rows per cell type."""
         norms = self._norms(expression)
         caps = self.penalty.caps(norms, step)
@@ -123,6 +124,10 @@ class Problem:
     proportions: np.ndarray
     alpha: float
     penalty: object
+
+    def method(self, solver, parameter, start=1.0):
+        """How ``solver`` (a key of :data:`SOLVERS`) moves the rows of this problem; see :class:`Method`."""
+        return Method(solver, parameter, self.alpha, self.penalty.curvature, start)
 
     def residual(self, expression):
         """Reconstruction minus bulk, shape (n_samples, n_dimensions)."""
@@ -171,7 +176,7 @@ class Rows:
         """Make one update with given shared quantities."""
         draft = self.draft()
         self.move(draft, shift)
-        self.settle(draft, lambda rows, out: _apply(maps, rows, out))
+        self.settle(draft, partial(_apply, maps))
 
 
 def _apply(maps, expression, out):
@@ -295,7 +300,7 @@ SOLVERS = {"proximal": GradientRows, "admm": AdmmRows, "admm_fast": JacobiRows}
 
 @dataclass(frozen=True)
 class Method:
-    """How rows move: everything but the data.
+    """How rows move: everything but the data; made by :meth:`Problem.method`.
 
     Attributes
     ----------
@@ -352,7 +357,7 @@ class Cohort:
         draft = rows.draft()
         shift = rows.pull(self.problem.reference, draft)
         rows.move(draft, shift)
-        return shift, rows.settle(draft, lambda expression, out: penalty.prox(expression, rows.step, out))
+        return shift, rows.settle(draft, partial(penalty.prox, rows.step))
 
     def losses(self):
         """Loss row of the current expression."""
@@ -465,6 +470,7 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
     ----------
     problem : Problem
     method : Method
+        Solver, its γ or step length, and where it starts: ``problem.method("admm", 0.5)``.
     epsilon : float
         Bound on the squared change, summed over samples and dimensions. For the mean over samples and genes as in
         the original's trace-norm model, multiply by n_samples · n_genes.
@@ -488,13 +494,13 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
     Examples
     --------
     >>> import numpy as np
-    >>> from skenigma.core.admm import Method, Problem, solve
+    >>> from skenigma.core.admm import Problem, solve
     >>> from skenigma.core.trace import TraceNorm
     >>> rng = np.random.default_rng(0)
     >>> proportions, reference = rng.dirichlet(np.ones(2), 6), rng.random((2, 8))
     >>> bulk = proportions @ reference
     >>> problem = Problem(bulk, reference, proportions, 0.5, TraceNorm(0.1, proportions.mean(axis=0)))
-    >>> fit = solve(problem, Method("admm", 1.0, 0.5, 1.0), epsilon=1e-8, max_iter=500)
+    >>> fit = solve(problem, problem.method("admm", 1.0), epsilon=1e-8, max_iter=500)
     >>> fit.converged, fit.expression.shape
     (True, (6, 2, 8))
     >>> bool(np.allclose(fit.replay(bulk[:2], proportions[:2]), fit.expression[:2]))

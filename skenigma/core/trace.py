@@ -1,4 +1,4 @@
-"""The trace norm: its proximal operator, and the rules that choose a weight from the noise of the bulk.
+"""The trace norm: its proximal operator, and the noise in the bulk that settings can be read from.
 
 The proximal operator of t·‖M‖_* shrinks every singular value of M by t and drops what falls below zero. Only the
 singular vectors above the threshold are needed, so an eigendecomposition of the smaller Gram matrix does: it
@@ -8,7 +8,7 @@ takes a half to a third of the time of a singular value decomposition.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import integrate, linalg, optimize
+from scipy import linalg
 
 # The Gram matrix halves the digits of small singular values. With rounding u its entries are off by a few u·σ₁²,
 # which moves a singular value σ ≥ t, and so the shrunken matrix, by a few u·σ₁²/t. Up to this ratio t/σ₁ that is a
@@ -18,7 +18,7 @@ SMALLEST_GRAM_THRESHOLD = 1e-6
 
 @dataclass(frozen=True)
 class SpectralMap:
-    """Linear map of rows that thresholding amounts to: v ↦ v·diag-in-a-basis, v V_rᵀ diag(f) V_r.
+    """Thresholding of singular values as a linear map of rows, v ↦ v Vᵀ diag(f) V.
 
     With M = U diag(σ) V, thresholding gives U diag(max(0, σ − t)) V = M · Vᵀ diag(max(0, 1 − t/σ)) V: once the
     right singular vectors and the factors of a cohort are fixed, it maps each row on its own.
@@ -84,7 +84,9 @@ def singular_value_threshold(matrix, threshold, out=None):
     [[1.0, 0.0], [0.0, 0.0]]
     """
     out = np.empty_like(matrix) if out is None else out
-    size = np.linalg.norm(matrix)  # Frobenius: at least the largest singular value
+    size = np.sqrt(np.einsum("jd,jd->", matrix, matrix))  # Frobenius: at least the largest singular value
+    if not np.isfinite(size):
+        raise FloatingPointError("the expression became infinite")
     if threshold == 0.0:
         out[...] = matrix
         return out, IdentityMap()
@@ -163,14 +165,14 @@ class TraceNorm:
         norms = [nuclear_norm(rows) for rows in expression]
         return float(self.beta * np.dot(self.weights, norms))
 
-    def prox(self, expression, step, out):
+    def prox(self, step, expression, out):
         """Proximal operator of ``step`` times the penalty, written into ``out``.
 
         Parameters
         ----------
+        step : float
         expression, out : ndarray of shape (n_cell_types, n_samples, n_dimensions)
             May be the same array.
-        step : float
 
         Returns
         -------
@@ -196,42 +198,56 @@ class TraceNorm:
         return np.array([fit, 0.5 * (1.0 - alpha) * np.vdot(offset, offset), self.value(expression)])
 
 
-def marchenko_pastur_median(ratio):
-    """Median of the Marčenko-Pastur law of aspect ratio ``ratio`` (0 < ratio ≤ 1) and unit variance."""
-    low, high = (1.0 - np.sqrt(ratio)) ** 2, (1.0 + np.sqrt(ratio)) ** 2
+def optimal_hard_threshold(singular_values, shape):
+    """Optimal hard threshold for the singular values of a low-rank matrix under white noise of unknown level.
 
-    def excess(angle):
-        # x = centre − half-width·cos(angle) makes the square roots at both edges of the density smooth
-        return integrate.quad(density, 0.0, angle)[0] - 0.5
-
-    def density(angle):
-        half_width = 0.5 * (high - low)
-        x = 0.5 * (high + low) - half_width * np.cos(angle)
-        return (half_width * np.sin(angle)) ** 2 / (2.0 * np.pi * ratio * x) if x > 0.0 else 0.0
-
-    angle = optimize.brentq(excess, 0.0, np.pi)
-    return 0.5 * (high + low) - 0.5 * (high - low) * np.cos(angle)
-
-
-def noise_level(singular_values, shape):
-    """Standard deviation of the noise in a matrix of low rank plus white noise.
-
-    The median singular value over that of pure noise: σ̂ = median(s)/√(N·μ), N the longer side and μ the median of
-    the Marčenko-Pastur law (Gavish & Donoho 2014, "The optimal hard threshold for singular values is 4/√3",
-    section III-E).
+    ω(β)·median(s), with the published approximation ω(β) ≈ 0.56β³ − 0.95β² + 1.82β + 1.43 (Gavish & Donoho 2014,
+    "The optimal hard threshold for singular values is 4/√3", unknown noise level).
 
     Parameters
     ----------
     singular_values : ndarray of shape (min(shape),)
     shape : tuple of int
-        Shape of the matrix.
+        Shape of the matrix; β is its shorter side over its longer one.
+
+    Returns
+    -------
+    threshold : float
+        On the scale of the singular values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.core.trace import optimal_hard_threshold
+    >>> noise = np.random.default_rng(0).standard_normal((200, 200))
+    >>> values = np.linalg.svd(noise, compute_uv=False)
+    >>> bool(values[0] < optimal_hard_threshold(values, noise.shape) < 1.3 * values[0])
+    True
     """
-    shorter, longer = sorted(shape)
-    return np.median(singular_values) / np.sqrt(longer * marchenko_pastur_median(shorter / longer))
+    ratio = min(shape) / max(shape)
+    return float(np.polyval([0.56, -0.95, 1.82, 1.43], ratio) * np.median(singular_values))
 
 
-def noise_edge(singular_values, shape):
-    """Largest singular value that noise reaches, per √N: σ̂·(1 + √β), β = shorter side/longer side.
+def noise_level(singular_values, shape):
+    """Standard deviation of white noise on a low-rank matrix.
+
+    Under noise of known level σ the optimal threshold is λ*(β)·√N·σ with N the longer side and
+    λ*(β) = √(2(β+1) + 8β/((β+1) + √(β²+14β+1))) (Gavish & Donoho 2014, known noise level); equating it
+    with :func:`optimal_hard_threshold` gives σ.
+
+    Parameters
+    ----------
+    singular_values : ndarray of shape (min(shape),)
+    shape : tuple of int
+    """
+    ratio = min(shape) / max(shape)
+    root = np.sqrt(ratio**2 + 14.0 * ratio + 1.0)
+    factor = np.sqrt(2.0 * (ratio + 1.0) + 8.0 * ratio / (ratio + 1.0 + root))
+    return float(optimal_hard_threshold(singular_values, shape) / (factor * np.sqrt(max(shape))))
+
+
+def noise_threshold(singular_values, shape):
+    """Largest singular value that noise alone reaches, per √N: the bulk edge (1 + √β)·σ.
 
     Parameters
     ----------
@@ -240,41 +256,15 @@ def noise_edge(singular_values, shape):
 
     Notes
     -----
-    The Marčenko-Pastur bulk edge; the unit-free form, √N taken out, is what the original compares with 1 to choose γ.
+    σ is :func:`noise_level`. This is the number that the original compares with 1 to choose γ (recorded there as
+    ``svt_rm_value``).
     """
-    shorter, longer = sorted(shape)
-    return noise_level(singular_values, shape) * (1.0 + np.sqrt(shorter / longer))
-
-
-def noise_threshold(singular_values, shape):
-    """Optimal hard threshold for singular values under noise of unknown level, λ*(β)·√N·σ̂.
-
-    λ*(β) = √(2(β+1) + 8β/((β+1) + √(β²+14β+1))) (Gavish & Donoho 2014, equation 11).
-
-    Parameters
-    ----------
-    singular_values : ndarray of shape (min(shape),)
-    shape : tuple of int
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skenigma.core.trace import noise_threshold
-    >>> noise = np.random.default_rng(0).standard_normal((200, 200))
-    >>> values = np.linalg.svd(noise, compute_uv=False)
-    >>> bool(values[0] < noise_threshold(values, noise.shape) < 1.3 * values[0])
-    True
-    """
-    shorter, longer = sorted(shape)
-    ratio = shorter / longer
-    root = np.sqrt(ratio**2 + 14.0 * ratio + 1.0)
-    factor = np.sqrt(2.0 * (ratio + 1.0) + 8.0 * ratio / (ratio + 1.0 + root))
-    return factor * np.sqrt(longer) * noise_level(singular_values, shape)
+    return (1.0 + np.sqrt(min(shape) / max(shape))) * noise_level(singular_values, shape)
 
 
 def automatic_gamma(singular_values, shape):
-    """Augmentation weight of the original: 2 where :func:`noise_edge` is below 1, else 0.5."""
-    return 2.0 if noise_edge(singular_values, shape) < 1.0 else 0.5
+    """γ of the original: 2 where :func:`noise_threshold` is below 1, else 0.5."""
+    return 2.0 if noise_threshold(singular_values, shape) < 1.0 else 0.5
 
 
 def automatic_epsilon(bulk):
@@ -282,6 +272,5 @@ def automatic_epsilon(bulk):
 
     The original's rule. A median of 0.9 gives 1e-5, of 10.6 gives 1e-3, of 0 gives 1e-4.
     """
-    median = float(np.median(np.abs(bulk)))
-    exponent = int(f"{median:.6e}".partition("e")[2])
+    exponent = int(f"{np.median(np.abs(bulk)):.6e}".partition("e")[2])
     return 10.0 ** (exponent - 4)
