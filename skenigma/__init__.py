@@ -1,7 +1,7 @@
 """Cell-type-specific expression and proportions from bulk RNA-seq, as scikit-learn estimators."""
 
 from ._version import __version__
-from .deconvolution import L2MaxDeconvolver
+from .deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
 from .proportions import ProportionEstimator
 
-__all__ = ["L2MaxDeconvolver", "ProportionEstimator", "__version__"]
+__all__ = ["L2MaxDeconvolver", "ProportionEstimator", "TraceNormDeconvolver", "__version__"]

@@ -6,6 +6,7 @@ the fitted trajectory for each row on its own.
 
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -26,9 +27,11 @@ from ._validation import (
     row_names,
 )
 from .core.basis import SpanBasis
-from .core.mixture import expand, lipschitz_constant, objective, observe, row_blocks, squared_residuals
+from .core.mixture import lipschitz_constant, row_blocks
 from .core.profiles import successive_projection
-from .core.solvers import DivergenceError, Settings, Trajectory
+from .core.solvers import Settings, find_solver
+from .core.splitting import Problem
+from .core.states import objective
 from .normalization import proportion_slopes, remove_proportions
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
@@ -106,9 +109,15 @@ class ReferenceTransformer(TransformerMixin, BaseEstimator):
 class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
     """Fit and transform of every model of cell-type-specific expression.
 
-    A subclass names its parameters and provides ``_penalty()``, ``_solver()`` and
-    ``_default_proportion_estimator()``.
+    A subclass names its parameters and provides
+
+    - ``_resolve(basis, bulk, proportions)``, which sets the fitted values of "auto" parameters,
+    - ``_penalty(proportions)``, ``_solver_parameter()``, ``_tolerance(bulk)``, ``_trace_weights()``,
+    - ``_default_proportion_estimator()``.
     """
+
+    # fitted attributes that not every configuration sets: a refit must not keep old ones
+    _optional_attributes = ("cse_normalized_", "gradient_norm_", "renorm_size_", "tao_k_", "gamma_")
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, proportions=None):
@@ -135,12 +144,16 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         self._absent = self._find_absent(proportions)
         self.positive_ = self._resolve_positive(bulk)
         model_bulk, model_reference = self._to_model_scale(X, bulk)
+        for name in self._optional_attributes:
+            self.__dict__.pop(name, None)
         basis = SpanBasis(model_bulk, model_reference)
-        solution = self._solve(X, basis, proportions)
-        self._store(solution, basis)
-        cse = expand(solution.expression, model_bulk, self._trajectory.vectors)
-        self.cse_ = self._finish(cse)
-        self.__dict__.pop("cse_normalized_", None)
+        self._resolve(basis, model_bulk, proportions)
+        self._fitted_penalty = self._penalty(proportions)
+        theta = proportions.astype(np.float64, copy=False)
+        problem = Problem(basis.bulk, basis.reference, theta, self.alpha, self._fitted_penalty)
+        solution = self._solve(X, problem, basis, self._settings(model_bulk, proportions))
+        self._store(solution)
+        self.cse_ = self._finish(solution.state(model_bulk).expand())
         if self.normalize == "frac":
             self._slopes = proportion_slopes(self.cse_, self.proportions_)
             self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
@@ -185,9 +198,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         bulk = self._new_bulk(X)
         proportions = self._new_proportions(X, bulk, proportions)
         model_bulk, _ = self._to_model_scale(X, bulk)
-        vectors = self._trajectory.vectors
-        samples = observe(model_bulk, vectors, proportions)
-        cse = self._finish(expand(self._trajectory.replay(samples), model_bulk, vectors))
+        cse = self._finish(self._replay(model_bulk, proportions).expand())
         if self.normalize is not None:
             cse = self._normalize(cse, proportions)
         return cse.reshape(len(cse), -1)
@@ -215,16 +226,11 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         bulk = self._new_bulk(X)
         proportions = self._new_proportions(X, bulk, proportions)
         model_bulk, reference = self._to_model_scale(X, bulk)
-        vectors = self._trajectory.vectors
-        samples = observe(model_bulk, vectors, proportions)
-        expression = self._trajectory.replay(samples)
-        # mean over samples of a_jk x_j + z_jk, without the tensor
-        along = expression.beyond_scaled_sample().mean(axis=0)
-        mean = expression.scale.T @ model_bulk / len(bulk) + along @ vectors
-        misfit = squared_residuals(samples, expression)
-        offset_size = np.linalg.norm(mean - reference)
-        norms = expression.norms(samples)
-        return -float(objective(misfit, offset_size, norms, self.alpha, self._penalty())) / bulk.size
+        state = self._replay(model_bulk, proportions)
+        return -objective(state, reference, self.alpha, self._fitted_penalty) / bulk.size
+
+    def _replay(self, bulk, proportions):
+        return self._fitted_map.replay(bulk, proportions.astype(np.float64, copy=False))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: "cell type:gene", the cell type slowest.
@@ -306,58 +312,57 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
     def _normalize(self, cse, proportions):
         return remove_proportions(cse, proportions, self._slopes)
 
-    def _solve(self, X, basis, proportions):
-        """Run the solver, after a first run that finds the gradient size if ``renorm_size="auto"``."""
-        automatic = self.renorm_size == "auto"
-        report, finish = iteration_monitor(self, X, self.max_iter * (2 if automatic else 1))
-        self.tao_k_ = self._resolve_step(proportions)
-        self.renorm_size_ = None if automatic else self.renorm_size
-        if automatic:
-            first = self._run(basis, proportions, lambda *_: report())
-            # no update was applied, or all were exact: there is no size to rescale to
-            self.renorm_size_ = float(first.gradient_norm.mean()) if first.gradient_norm.any() else None
-        trace = _Trace(self.verbose)
-        solution = self._run(basis, proportions, lambda _, delta: trace.iteration(delta) or report())
-        finish()
-        trace.end(solution, np.array([1.0, self.alpha, self.beta]))
-        return solution
-
-    def _resolve_step(self, proportions):
-        if self.tao_k == "auto":
-            return float(1.0 / lipschitz_constant(proportions, self.alpha))
-        return self.tao_k
-
-    def _run(self, basis, proportions, monitor):
-        settings = Settings(
-            alpha=self.alpha,
-            step=self.tao_k_,
-            renorm_size=self.renorm_size_,
-            epsilon=self.epsilon,
+    def _settings(self, bulk, proportions):
+        return Settings(
+            parameter=self._solver_parameter(),
+            epsilon=self._tolerance(bulk),
             max_iter=self.max_iter,
             resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
         )
-        theta = proportions.astype(np.float64, copy=False)
+
+    def _solve(self, X, problem, basis, settings):
+        """Run the solver; subclasses may run it more than once, see ``_runs``."""
+        report, finish = iteration_monitor(self, X, self.max_iter * self._n_runs())
+        trace = _Trace(self.verbose)
+        run = partial(self._run, problem, basis)
+        settings = self._prepare(settings, lambda first: run(first, lambda loss, delta: report()))
+        solution = run(settings, lambda loss, delta: trace.iteration(delta) or report())
+        finish()
+        trace.end(solution, self._trace_weights())
+        return solution
+
+    def _n_runs(self):
+        """Number of runs that a fit takes."""
+        return 1
+
+    def _prepare(self, settings, run):
+        """Settings of the run that counts; ``run(settings)`` makes one before it."""
+        return settings
+
+    def _run(self, problem, basis, settings, monitor):
         try:
-            return self._solver()(basis.bulk, basis.reference, theta, self._penalty(), settings, monitor)
-        except DivergenceError as error:
+            return find_solver(self.solver, problem.penalty)(problem, basis, settings, monitor)
+        except FloatingPointError as error:
             raise ValueError(
-                f"{type(self).__name__} diverged: {error}. Use a smaller tao_k (tao_k='auto' is safe without "
-                f"renormalisation) or a smaller renorm_size."
+                f"{type(self).__name__} diverged: {error}. {self._divergence_remedy()}"
             ) from error
 
-    def _store(self, solution, basis):
+    def _automatic_step(self, proportions, penalty):
+        """Inverse Lipschitz constant of the gradient of the smooth terms."""
+        return float(2.0 / (penalty.curvature * lipschitz_constant(proportions, self.alpha)))
+
+    def _store(self, solution):
         self.loss_history_ = solution.loss
-        self.gradient_norm_ = solution.gradient_norm
         self.delta_history_ = solution.delta
+        if solution.gradient_norm is not None:
+            self.gradient_norm_ = solution.gradient_norm
         self.n_iter_ = len(solution.loss)
         self.converged_ = solution.converged
-        found = solution.trajectory
-        self._trajectory = Trajectory(basis.to_genes(found.vectors), found.factors, found.shifts, found.caps)
+        self._fitted_map = solution.fitted_map()
         if not self.converged_:
             warnings.warn(
-                f"{type(self).__name__} did not converge in {self.n_iter_} iterations: the last change was "
-                f"{self.delta_history_[-1].max():.3g}, epsilon is {self.epsilon:g}. Use a larger beta, a smaller "
-                f"tao_k or renorm_size, or a larger max_iter or epsilon.",
+                f"{type(self).__name__} did not converge in {self.n_iter_} iterations: the largest squared change "
+                f"of the last was {self.delta_history_[-1].max():.3g}. {self._convergence_remedy()}",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -6,7 +6,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skenigma
-from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 
 # All but the defaults stop early: the checks ask for the contract, not for convergence.
 CONFIGURATIONS = [
@@ -20,6 +20,10 @@ CONFIGURATIONS = [
     L2MaxDeconvolver(renorm_size="auto", max_iter=20),
     L2MaxDeconvolver(normalize="frac", positive=True, max_iter=20),
     L2MaxDeconvolver(proportion_estimator=ProportionEstimator(method="nnls"), max_iter=20),
+    L2MaxDeconvolver(solver="admm", max_iter=20),
+    TraceNormDeconvolver(),
+    TraceNormDeconvolver(solver="admm_fast", beta="auto", max_iter=20),
+    TraceNormDeconvolver(solver="proximal", tao_k="auto", normalize="frac", max_iter=20),
 ]
 
 # Checks that scikit-learn keeps for its own estimators.

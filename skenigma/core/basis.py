@@ -8,6 +8,8 @@ however many genes there are.
 import numpy as np
 from scipy import linalg
 
+from .states import Span
+
 # Smallest reciprocal condition number of the Gram matrix with which its Cholesky factor serves as coordinates.
 GRAM_CONDITION = 1e-6
 # Genes per block of the products over genes: a block of a few hundred rows stays in the cache.
@@ -40,11 +42,19 @@ class SpanBasis:
 
     def __init__(self, bulk, reference, *, compress=True):
         rows = _Rows(bulk, reference)
-        if compress and rows.n_genes > rows.n_rows:
+        self._n_genes = rows.n_genes
+        self._compressed = compress and rows.n_genes > rows.n_rows
+        if self._compressed:
             coordinates, self.to_genes = _from_gram(rows) or _from_qr(rows)
         else:
             coordinates, self.to_genes = rows.columns(slice(None)), np.asarray
         self.bulk, self.reference = coordinates[: len(bulk)], coordinates[len(bulk) :]
+
+    def span(self):
+        """The basis as vectors over genes, without the cohort."""
+        n_dimensions = self.bulk.shape[1]
+        vectors = self.to_genes(np.eye(n_dimensions)) if self._compressed else None
+        return Span(vectors, self._n_genes)
 
 
 class _Rows:

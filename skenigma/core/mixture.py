@@ -134,6 +134,11 @@ def gradient_step(samples, expression, factor, shift, out):
     return np.sqrt(squares[:, :-1] + out.scale**2 * samples.outside[:, None])
 
 
+def cut_factors(norms, caps):
+    """Factors that cut ``norms`` to ``caps``; 1 where nothing is cut, so that a norm of 0 does no harm."""
+    return np.divide(caps, norms, out=np.ones_like(norms), where=norms > caps)
+
+
 def cut(samples, expression, norms, caps, previous=None):
     """Scale down, in place, whatever is longer than ``caps``.
 
@@ -154,7 +159,7 @@ def cut(samples, expression, norms, caps, previous=None):
         Squared distance to ``previous`` per cell type, if that is given.
     """
     factor = np.ones_like(expression.scales)
-    np.divide(caps, norms, out=factor[:, :-1], where=norms > caps)
+    factor[:, :-1] = cut_factors(norms, caps)
     expression.scales *= factor
     change = 0.0
     for rows in row_blocks(expression.rows):
@@ -182,12 +187,6 @@ def lipschitz_constant(proportions, alpha):
     """Bound on the curvature of the smooth terms: 2α·max_j‖θ_j‖² + 2(1−α)/n."""
     largest = np.max(np.einsum("jk,jk->j", proportions, proportions))
     return 2.0 * alpha * largest + 2.0 * (1.0 - alpha) / len(proportions)
-
-
-def objective(squared_residuals, offset_size, norms, alpha, penalty):
-    """Objective F: weighted squared residuals, squared distance of the means to the reference, penalty."""
-    smooth = alpha * np.sum(squared_residuals) + (1.0 - alpha) * offset_size**2
-    return smooth + penalty.value(norms)
 
 
 def observe(bulk, vectors, proportions):

@@ -1,26 +1,82 @@
-"""The iterations, and the trajectory that lets one be repeated for samples never seen."""
+"""The solvers by name, all behind one call, and the fitted maps that repeat a fit for samples never seen."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from . import splitting
 from .frame import Cohort
 from .mixture import (
-    Expression,
     cut,
     gradient_step,
+    observe,
     reconstruction_gradient_norm,
     reference_gradient_norm,
     squared_residuals,
 )
-
-# Growth of a step beyond this multiple of the data's squared norm is divergence, not oscillation.
-DIVERGENCE_FACTOR = 1e3
-DIVERGENCE_WINDOW = 5
+from .states import FramedState, Span, SpanState
+from .stopping import Progress
 
 
-class DivergenceError(ArithmeticError):
-    """The iteration left the range in which its numbers mean anything."""
+@dataclass(frozen=True)
+class Settings:
+    """How a solver runs.
+
+    Attributes
+    ----------
+    parameter : float
+        Step length τ of "proximal", γ of the others, on the scale of the objective.
+    epsilon : float
+        Iterations end when the squared change of every cell type, summed over samples and genes, is below it.
+    max_iter : int
+        Largest number of evaluations.
+    renorm_size : float or None
+        Norm to which both gradients are rescaled in every iteration ("proximal" of the maximum-L2-norm model).
+    resolution : float
+        Relative rounding error of the data: a gradient this small is zero.
+    """
+
+    parameter: float
+    epsilon: float
+    max_iter: int
+    renorm_size: float | None = None
+    resolution: float = 128 * np.finfo(np.float64).eps
+
+    def rescale(self, norm, scale):
+        """Factor for a gradient with this norm, computed from terms of size ``scale``.
+
+        The first gradient of the reconstruction term is zero but for rounding, because the start reproduces
+        the bulk. Blown up to ``renorm_size`` it would move everything along noise, so it counts as zero.
+        """
+        if self.renorm_size is None:
+            return 1.0
+        return self.renorm_size / norm if norm > self.resolution * scale else 0.0
+
+
+@dataclass
+class Solution:
+    """What a solver returns.
+
+    Attributes
+    ----------
+    state : callable
+        Makes the cohort's expression, a :mod:`skenigma.core.states` form over genes, from its bulk.
+    fitted_map : callable
+        Makes the map that repeats the fit for other samples, over genes.
+    loss : ndarray of shape (n_iter, 3)
+    delta : ndarray of shape (n_iter, n_cell_types)
+    converged : bool
+    gradient_norm : ndarray of shape (n_iter - 1, 2), or None
+        Norms of both gradients before rescaling, of each applied update; None for solvers without gradients.
+    """
+
+    state: object
+    fitted_map: object
+    loss: np.ndarray
+    delta: np.ndarray
+    converged: bool
+    gradient_norm: np.ndarray | None = None
 
 
 @dataclass
@@ -55,112 +111,47 @@ class Trajectory:
         return expression
 
 
-@dataclass
-class Solution:
-    """What a solver returns.
-
-    Attributes
-    ----------
-    expression : Expression
-        State that went into the last iteration.
-    trajectory : Trajectory
-    loss : ndarray of shape (n_iter, 3)
-    gradient_norm : ndarray of shape (n_iter - 1, 2)
-    delta : ndarray of shape (n_iter, n_cell_types)
-    converged : bool
-    """
-
-    expression: Expression
-    trajectory: Trajectory
-    loss: np.ndarray
-    gradient_norm: np.ndarray
-    delta: np.ndarray
-    converged: bool
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the published proximal-gradient iteration.
-
-    Attributes
-    ----------
-    alpha : float
-        Weight of the reconstruction term; the reference term has 1 − alpha.
-    step : float
-        Step length τ.
-    renorm_size : float or None
-        Norm to which both gradients are rescaled in every iteration.
-    epsilon : float
-        Iterations end when every cell type's squared change is below it.
-    max_iter : int
-        Largest number of evaluations.
-    resolution : float
-        Relative rounding error of the data: a gradient this small is zero.
-    """
-
-    alpha: float
-    step: float
-    renorm_size: float | None
-    epsilon: float
-    max_iter: int
-    resolution: float
-
-    def rescale(self, norm, scale):
-        """Factor for a gradient with this norm, computed from terms of size ``scale``.
-
-        The first gradient of the reconstruction term is zero but for rounding, because the start reproduces
-        the bulk. Blown up to ``renorm_size`` it would move everything along noise, so it counts as zero.
-        """
-        if self.renorm_size is None:
-            return 1.0
-        return self.renorm_size / norm if norm > self.resolution * scale else 0.0
-
-
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
-def proximal_gradient(bulk, reference, proportions, penalty, settings, monitor):
+def proximal_gradient(problem, settings, monitor):
     """Published proximal-gradient iteration of the maximum-L2-norm model.
 
     Parameters
     ----------
-    bulk : ndarray of shape (n_samples, n_dimensions)
-        Samples, in any orthonormal basis of a space that holds samples and profiles.
-    reference : ndarray of shape (n_cell_types, n_dimensions)
-        Profiles in the same basis.
-    proportions : ndarray of shape (n_samples, n_cell_types)
-    penalty : object with ``caps(norms, step)``
-        Penalty that depends on the norms of the samples only.
+    problem : skenigma.core.splitting.Problem
+        Its penalty depends on norms only: it has ``caps(norms, step)``.
     settings : Settings
     monitor : callable
         Called with the loss row and the delta row after each evaluation; a true answer ends the iteration.
 
     Returns
     -------
-    Solution
+    cohort : Cohort
+        With the expression that went into the last iteration.
+    trajectory : Trajectory
+    progress : Progress
+    gradient_norm : ndarray of shape (n_iter - 1, 2)
 
     Raises
     ------
-    DivergenceError
+    FloatingPointError
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
-    cohort = Cohort(bulk, reference, proportions)
-    scales = _gradient_scales(bulk, reference, proportions)
+    cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
+    scales = _gradient_scales(problem)
     norms = cohort.expression.norms(cohort.samples)
-    limit = DIVERGENCE_FACTOR * np.sum(norms**2)
-    factors, caps, losses, gradients, deltas = [], [], [], [], []
+    progress = Progress(settings.epsilon, settings.max_iter, np.sum(norms**2), monitor)
+    factors, caps, gradients = [], [], []
     proposal = None
-    for iteration in range(settings.max_iter):
+    while True:
         typical_norm = np.sqrt(np.mean(norms**2))
         cohort.reduce(typical_norm)
-        factor, shift, loss, gradient = _evaluate(cohort, settings, norms, typical_norm, scales)
+        factor, shift, loss, gradient = _evaluate(
+            cohort, problem.alpha, settings, norms, typical_norm, scales
+        )
         proposal = cohort.spare(proposal)
         norms = gradient_step(cohort.samples, cohort.expression, factor, shift, proposal)
-        new_caps = penalty.caps(norms, settings.step)
-        losses.append(loss)
-        deltas.append(cut(cohort.samples, proposal, norms, new_caps, cohort.expression))
-        _refuse_divergence(deltas, limit)
-        converged = bool(np.max(deltas[-1]) < settings.epsilon)
-        stopped = monitor(loss, deltas[-1])
-        if converged or stopped or iteration + 1 == settings.max_iter:
+        new_caps = problem.penalty.caps(norms, settings.parameter)
+        if progress.ends(loss, cut(cohort.samples, proposal, norms, new_caps, cohort.expression)):
             break
         factors.append(factor)
         cohort.record(shift)
@@ -169,24 +160,22 @@ def proximal_gradient(bulk, reference, proportions, penalty, settings, monitor):
         cohort.expression, proposal = proposal, cohort.expression
         norms = np.minimum(norms, new_caps)
     cohort.reduce(typical_norm, always=True)
-    return Solution(
-        expression=cohort.expression,
-        trajectory=Trajectory(cohort.vectors, np.array(factors), cohort.shifts(), np.array(caps)),
-        loss=np.array(losses),
-        gradient_norm=np.reshape(gradients, (-1, 2)),
-        delta=np.array(deltas),
-        converged=converged,
+    trajectory = Trajectory(cohort.vectors, np.array(factors), cohort.shifts(), np.array(caps))
+    return cohort, trajectory, progress, np.reshape(gradients, (-1, 2))
+
+
+def _gradient_scales(problem):
+    """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
+    bulk, reference = problem.bulk, problem.reference
+    squares = np.einsum("jd,jd->j", bulk, bulk)
+    means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
+    return (
+        reconstruction_gradient_norm(problem.proportions, squares),
+        reference_gradient_norm(means, len(bulk)),
     )
 
 
-def _gradient_scales(bulk, reference, proportions):
-    """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
-    squares = np.einsum("jd,jd->j", bulk, bulk)
-    means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
-    return reconstruction_gradient_norm(proportions, squares), reference_gradient_norm(means, len(bulk))
-
-
-def _evaluate(cohort, settings, norms, typical_norm, scales):
+def _evaluate(cohort, alpha, settings, norms, typical_norm, scales):
     """Step factor, shared shift, loss row and gradient norms at the cohort's expression."""
     n_samples = cohort.n_samples
     mean, beyond = cohort.mean()
@@ -196,21 +185,106 @@ def _evaluate(cohort, settings, norms, typical_norm, scales):
     reference_loss = np.sum(norms**2) + n_samples * np.sum((offset - mean) * (offset + mean))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
     reach = settings.rescale(reference_gradient, scales[1])
-    reach *= settings.step * (1.0 - settings.alpha) * 2.0 / n_samples
+    reach *= settings.parameter * (1.0 - alpha) * 2.0 / n_samples
     shift = reach * np.hstack([offset, cohort.follow(beyond, reach, typical_norm)])
 
     residuals = squared_residuals(cohort.samples, cohort.expression)
     gradient = reconstruction_gradient_norm(cohort.samples.proportions, residuals)
-    factor = settings.rescale(gradient, scales[0]) * 2.0 * settings.step * settings.alpha
+    factor = settings.rescale(gradient, scales[0]) * 2.0 * settings.parameter * alpha
 
     loss = np.array([residuals.sum(), reference_loss, np.sum(norms.max(axis=0) ** 2)])
     return factor, shift, loss, (gradient, reference_gradient)
 
 
-def _refuse_divergence(deltas, limit):
-    newest = deltas[-1]
-    if not np.all(np.isfinite(newest)):
-        raise DivergenceError(f"the change became infinite in iteration {len(deltas)}")
-    largest = [np.max(row) for row in deltas[-DIVERGENCE_WINDOW:]]
-    if len(deltas) >= DIVERGENCE_WINDOW and largest[-1] > limit and np.all(np.diff(largest) > 0):
-        raise DivergenceError(f"the change kept growing, to {largest[-1]:.3g} in iteration {len(deltas)}")
+@dataclass
+class FramedMap:
+    """A fitted trajectory over genes.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+        With vectors over genes.
+    """
+
+    trajectory: Trajectory
+
+    def replay(self, bulk, proportions):
+        """Expression of samples (n_samples, n_genes), each moved exactly as the fitted cohort was."""
+        vectors = self.trajectory.vectors
+        samples = observe(bulk, vectors, proportions)
+        return FramedState(bulk, samples, self.trajectory.replay(samples), vectors)
+
+
+@dataclass
+class SpanMap:
+    """A fitted splitting iteration, with the span of the cohort over genes.
+
+    Attributes
+    ----------
+    iteration : skenigma.core.splitting.Replay
+    span : Span
+    """
+
+    iteration: splitting.Replay
+    span: Span
+
+    def replay(self, bulk, proportions):
+        """Expression of samples (n_samples, n_genes), each moved exactly as the fitted cohort was."""
+        coordinates, outside = self.span.split(bulk)
+        if outside is None:
+            inside, scale = self.iteration(coordinates, proportions), np.zeros(proportions.shape)
+        else:
+            # what lies outside the span is only scaled: its length stands for it
+            length = np.sqrt(np.einsum("jg,jg->j", outside, outside))[:, None]
+            found = self.iteration(np.hstack([coordinates, length]), proportions)
+            inside, scaled = found[:, :, :-1], found[:, :, -1]
+            scale = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
+        return SpanState(coordinates, outside, proportions, inside, scale, self.span, bulk.dtype)
+
+
+def solve_framed(problem, basis, settings, monitor):
+    """Run :func:`proximal_gradient`, and take its result to genes."""
+    cohort, found, progress, gradient_norm = proximal_gradient(problem, settings, monitor)
+    vectors = basis.to_genes(found.vectors)
+    return Solution(
+        state=lambda bulk: FramedState(bulk, cohort.samples, cohort.expression, vectors),
+        fitted_map=lambda: FramedMap(Trajectory(vectors, found.factors, found.shifts, found.caps)),
+        loss=progress.loss,
+        delta=progress.delta,
+        converged=progress.converged,
+        gradient_norm=gradient_norm,
+    )
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
+def solve_split(problem, basis, settings, monitor, *, solver):
+    """Run :func:`skenigma.core.splitting.solve`, and take its result to genes."""
+    fit = splitting.solve(
+        problem,
+        problem.method(solver, settings.parameter),
+        epsilon=settings.epsilon,
+        max_iter=settings.max_iter,
+        monitor=monitor,
+    )
+    span = basis.span()
+    none = np.zeros(problem.proportions.shape)
+    return Solution(
+        state=lambda bulk: SpanState(
+            problem.bulk, None, problem.proportions, fit.expression, none, span, bulk.dtype
+        ),
+        fitted_map=lambda: SpanMap(fit.replay, span),
+        loss=fit.loss,
+        delta=fit.delta,
+        converged=fit.converged,
+    )
+
+
+# By name; those of the splitting family take any penalty.
+SOLVERS = {name: partial(solve_split, solver=name) for name in splitting.SOLVERS}
+
+
+def find_solver(name, penalty):
+    """The function that runs solver ``name`` for ``penalty``."""
+    if name == "proximal" and hasattr(penalty, "caps"):
+        return solve_framed
+    return SOLVERS[name]

@@ -42,65 +42,11 @@ from functools import partial
 
 import numpy as np
 
+from .states import Tensor
+from .stopping import Progress
+
 # Memory for recorded updates beyond which replay repeats the cohort's iteration instead.
-RECORD_LIMIT = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class CapMap:
-    """Cut of rows to a largest norm."""
-
-    cap: float
-    nbytes = 8
-
-    def apply(self, rows, out):
-        """Scale each row of ``rows`` longer than the cap down to it, into ``out``."""
-        norms = np.sqrt(np.einsum("jd,jd->j", rows, rows))
-        np.multiply(rows, _cut(norms, self.cap)[:, None], out=out)
-
-
-def _cut(norms, cap):
-    return np.divide(cap, norms, out=np.ones_like(norms), where=norms > cap)
-
-
-class NormPenalty:
-    """A penalty that depends on the norms of the samples only, as the splitting algorithms want it.
-
-    Parameters
-    ----------
-    penalty : object with ``value(norms)`` and ``caps(norms, step)``
-        Such as :class:`skenigma.core.penalties.MaxL2Norm`; norms are (n_samples, n_cell_types).
-    """
-
-    curvature = 2.0
-
-    def __init__(self, penalty):
-        self.penalty = penalty
-
-    @staticmethod
-    def _norms(expression):
-        return np.sqrt(np.einsum("kjd,kjd->jk", expression, expression))
-
-    def value(self, expression):
-        """Penalty of ``expression`` (n_cell_types, n_samples, n_dimensions)."""
-        return float(self.penalty.value(self._norms(expression)))
-
-    def prox(self, step, expression, out):
-        """Proximal operator of ``step`` times the penalty, into ``out``; returns a map of rows per cell type."""
-        norms = self._norms(expression)
-        caps = self.penalty.caps(norms, step)
-        np.multiply(expression, _cut(norms.T, caps[:, None])[:, :, None], out=out)
-        return tuple(CapMap(float(cap)) for cap in caps)
-
-    def losses(self, residual, expression, reference, alpha):
-        """Unweighted: squared residual, squared distance to the reference, Σ_k max_j ‖p_jk‖²."""
-        norms = self._norms(expression)
-        n_samples = expression.shape[1]
-        offset = expression.mean(axis=1) - reference
-        # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖mean − r‖² − ‖mean‖²)
-        mean = offset + reference
-        distance = np.sum(norms**2) + n_samples * (np.vdot(offset, offset) - np.vdot(mean, mean))
-        return np.array([np.vdot(residual, residual), distance, np.sum(norms.max(axis=0) ** 2)])
+RECORD_LIMIT = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -115,8 +61,8 @@ class Problem:
     proportions : ndarray of shape (n_samples, n_cell_types)
     alpha : float
         Weight of the reconstruction; the reference has 1 − alpha.
-    penalty : TraceNorm or NormPenalty
-        Anything with ``curvature``, ``value``, ``prox`` and ``losses``.
+    penalty : object
+        See :mod:`skenigma.core.penalties`.
     """
 
     bulk: np.ndarray
@@ -138,7 +84,7 @@ class Problem:
         residual = self.residual(expression)
         offset = expression.mean(axis=1) - self.reference
         smooth = self.alpha * np.vdot(residual, residual) + (1.0 - self.alpha) * np.vdot(offset, offset)
-        return float(0.5 * self.penalty.curvature * smooth + self.penalty.value(expression))
+        return float(0.5 * self.penalty.curvature * smooth + self.penalty.value(Tensor(expression)))
 
 
 def mixture(proportions, expression):
@@ -478,7 +424,7 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
         Largest number of iterations, at least 1.
     monitor : callable, optional
         Called with loss row and delta row of each iteration; a true answer ends the iteration.
-    record_limit : int, default=64 MiB
+    record_limit : int, default=128 MiB
         Memory for the quantities that replay needs; beyond it, replay repeats the iteration.
 
     Returns
@@ -489,13 +435,13 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
     Raises
     ------
     FloatingPointError
-        If the expression becomes infinite.
+        If the expression becomes infinite, or its change keeps growing far beyond the data.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skenigma.core.admm import Problem, solve
-    >>> from skenigma.core.trace import TraceNorm
+    >>> from skenigma.core.splitting import Problem, solve
+    >>> from skenigma.core.penalties import TraceNorm
     >>> rng = np.random.default_rng(0)
     >>> proportions, reference = rng.dirichlet(np.ones(2), 6), rng.random((2, 8))
     >>> bulk = proportions @ reference
@@ -507,29 +453,19 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
     True
     """
     cohort, record = Cohort(problem, method), Record(record_limit)
-    losses, deltas, converged = [], [], False
-    for iteration in range(max_iter):
-        losses.append(cohort.losses())
-        expression = cohort.expression
+    size = len(problem.reference) * np.vdot(problem.bulk, problem.bulk)
+    progress = Progress(epsilon, max_iter, size, monitor or (lambda loss, delta: False))
+    while True:
+        loss, expression = cohort.losses(), cohort.expression
         update = cohort.advance()
-        deltas.append(_squared_change(expression, cohort.expression))
-        converged = bool(np.max(deltas[-1]) < epsilon)
-        stopped = monitor is not None and monitor(losses[-1], deltas[-1])
-        if converged or stopped or iteration + 1 == max_iter:
+        change = cohort.expression - expression
+        if progress.ends(loss, np.einsum("kjd,kjd->k", change, change)):
             break
         record.append(*update)
     return Fit(
         expression=np.ascontiguousarray(expression.swapaxes(0, 1)),
-        replay=Replay(method, len(deltas) - 1, record.updates, problem),
-        loss=np.array(losses),
-        delta=np.array(deltas),
-        converged=converged,
+        replay=Replay(method, len(progress.delta) - 1, record.updates, problem),
+        loss=progress.loss,
+        delta=progress.delta,
+        converged=progress.converged,
     )
-
-
-def _squared_change(old, new):
-    change = new - old
-    squared = np.einsum("kjd,kjd->k", change, change)
-    if not np.all(np.isfinite(squared)):
-        raise FloatingPointError("the expression became infinite")
-    return squared

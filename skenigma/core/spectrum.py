@@ -1,4 +1,4 @@
-"""The trace norm: its proximal operator, and the noise in the bulk that settings can be read from.
+"""Singular values: their thresholding, their sum, and the noise that shows in them.
 
 The proximal operator of t·‖M‖_* shrinks every singular value of M by t and drops what falls below zero. Only the
 singular vectors above the threshold are needed, so an eigendecomposition of the smaller Gram matrix does: it
@@ -79,7 +79,7 @@ def singular_value_threshold(matrix, threshold, out=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from skenigma.core.trace import singular_value_threshold
+    >>> from skenigma.core.spectrum import singular_value_threshold
     >>> singular_value_threshold(np.diag([3.0, 1.0]), 2.0)[0].tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
@@ -119,83 +119,15 @@ def _leading_by_gram(matrix, threshold):
     return (matrix @ vectors) / values, values, vectors.T
 
 
-def nuclear_norm(matrix):
-    """Sum of the singular values, from the smaller Gram matrix.
+def nuclear_norm(gram):
+    """Sum of the singular values of a matrix, from its Gram matrix (the smaller one, if there is a choice).
 
     Eigenvalues of the Gram matrix up to n·u·σ₁² are rounding and count as zero, as in ``corpcor::fast.svd`` of the
     original: singular values below √(n·u)·σ₁ (1.5e-7·σ₁ for 100 rows) are left out.
     """
-    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     squares = np.linalg.eigvalsh(gram)
     noise = len(squares) * np.finfo(np.float64).eps * squares[-1]
     return np.sum(np.sqrt(squares[squares > noise]))
-
-
-class TraceNorm:
-    """Weighted trace norm β · Σ_k w_k ‖P_k‖_* of the expression of every cell type.
-
-    Parameters
-    ----------
-    beta : float
-        Weight β, at least 0.
-    weights : ndarray of shape (n_cell_types,)
-        Weight w_k of each cell type: its mean proportion in the cohort.
-
-    Notes
-    -----
-    The data terms of the model carry 1/2 (``curvature`` 1): α/2 Σ_j ‖x_j − Σ_k θ_jk p_jk‖² +
-    (1−α)/2 Σ_k ‖mean_j(p_jk) − r_k‖², as in the original R function ``cell_deconvolve_trace``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skenigma.core.trace import TraceNorm
-    >>> TraceNorm(2.0, np.array([0.5])).value(np.diag([3.0, 1.0])[None])
-    4.0
-    """
-
-    curvature = 1.0
-
-    def __init__(self, beta, weights):
-        self.beta = beta
-        self.weights = np.asarray(weights, dtype=np.float64)
-
-    def value(self, expression):
-        """Penalty of ``expression`` (n_cell_types, n_samples, n_dimensions)."""
-        norms = [nuclear_norm(rows) for rows in expression]
-        return float(self.beta * np.dot(self.weights, norms))
-
-    def prox(self, step, expression, out):
-        """Proximal operator of ``step`` times the penalty, written into ``out``.
-
-        Parameters
-        ----------
-        step : float
-        expression, out : ndarray of shape (n_cell_types, n_samples, n_dimensions)
-            May be the same array.
-
-        Returns
-        -------
-        maps : tuple of SpectralMap or IdentityMap
-            One map of rows per cell type.
-        """
-        thresholds = step * self.beta * self.weights
-        pairs = zip(expression, thresholds, out, strict=True)
-        return tuple(singular_value_threshold(rows, t, target)[1] for rows, t, target in pairs)
-
-    def losses(self, residual, expression, reference, alpha):
-        """Three summands of the objective, weighted: reconstruction, reference, penalty.
-
-        Parameters
-        ----------
-        residual : ndarray of shape (n_samples, n_dimensions)
-        expression : ndarray of shape (n_cell_types, n_samples, n_dimensions)
-        reference : ndarray of shape (n_cell_types, n_dimensions)
-        alpha : float
-        """
-        fit = 0.5 * alpha * np.vdot(residual, residual)
-        offset = expression.mean(axis=1) - reference
-        return np.array([fit, 0.5 * (1.0 - alpha) * np.vdot(offset, offset), self.value(expression)])
 
 
 def optimal_hard_threshold(singular_values, shape):
@@ -218,7 +150,7 @@ def optimal_hard_threshold(singular_values, shape):
     Examples
     --------
     >>> import numpy as np
-    >>> from skenigma.core.trace import optimal_hard_threshold
+    >>> from skenigma.core.spectrum import optimal_hard_threshold
     >>> noise = np.random.default_rng(0).standard_normal((200, 200))
     >>> values = np.linalg.svd(noise, compute_uv=False)
     >>> bool(values[0] < optimal_hard_threshold(values, noise.shape) < 1.3 * values[0])
@@ -260,6 +192,16 @@ def noise_threshold(singular_values, shape):
     ``svt_rm_value``).
     """
     return (1.0 + np.sqrt(min(shape) / max(shape))) * noise_level(singular_values, shape)
+
+
+def noise_edge(singular_values, shape):
+    """Largest singular value that noise alone reaches: √N times :func:`noise_threshold`, N the longer side."""
+    return noise_threshold(singular_values, shape) * np.sqrt(max(shape))
+
+
+def singular_values(matrix):
+    """All singular values of ``matrix``, largest first."""
+    return linalg.svdvals(matrix, check_finite=False)
 
 
 def automatic_gamma(singular_values, shape):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skenigma.core.admm import SOLVERS, Cohort, NormPenalty, Problem, mixture, solve
 from skenigma.core.basis import SpanBasis
-from skenigma.core.penalties import MaxL2Norm
-from skenigma.core.trace import TraceNorm
+from skenigma.core.penalties import MaxL2Norm, TraceNorm
+from skenigma.core.splitting import SOLVERS, Cohort, Problem, mixture, solve
+from skenigma.core.states import Tensor
 
 R_NAMES = {"admm": "admm", "admm_fast": "admm_fast", "proximal": "proximalpoint"}
 
@@ -26,7 +26,7 @@ def trace_problem(bulk, reference, proportions, alpha=0.5, beta=1.0):
 
 
 def norm_problem(bulk, reference, proportions, alpha=0.5, beta=4.0):
-    return Problem(bulk, reference, proportions, alpha, NormPenalty(MaxL2Norm(beta)))
+    return Problem(bulk, reference, proportions, alpha, MaxL2Norm(beta))
 
 
 MODELS = {"trace": trace_problem, "norm": norm_problem}
@@ -236,10 +236,10 @@ def test_loss_rows_of_the_max_norm_are_unweighted():
 @pytest.mark.parametrize("beta", [0.0, 0.7, 1e12])
 def test_cap_minimises_its_proximal_objective(beta):
     rng = np.random.default_rng(5)
-    penalty, point = NormPenalty(MaxL2Norm(beta)), rng.standard_normal((2, 6, 4))
+    penalty, point = MaxL2Norm(beta), rng.standard_normal((2, 6, 4))
 
     def objective(candidate):
-        return 0.5 * np.sum((candidate - point) ** 2) + 0.4 * penalty.value(candidate)
+        return 0.5 * np.sum((candidate - point) ** 2) + 0.4 * penalty.value(Tensor(candidate))
 
     shrunk = np.empty_like(point)
     penalty.prox(0.4, point, shrunk)
@@ -283,7 +283,7 @@ def test_monitor_sees_every_iteration_and_may_stop():
 @pytest.mark.parametrize("model", list(MODELS))
 def test_divergence_is_an_error(model):
     problem = MODELS[model](*simulate(), beta=1e-3)
-    with pytest.raises(FloatingPointError, match="infinite"):
+    with pytest.raises(FloatingPointError, match="kept growing"):
         solve(problem, method(problem, "proximal", 50.0), epsilon=1e-6, max_iter=10000)
 
 
