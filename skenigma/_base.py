@@ -22,6 +22,7 @@ from ._validation import (
     check_profiles,
     check_proportions,
     fit_context,
+    limit_blas_threads,
     listing,
     match_genes,
     row_names,
@@ -36,6 +37,10 @@ from .normalization import proportion_slopes, remove_proportions
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
 ROUNDING_MARGIN = 128
+
+# Numbers of a cohort up to which threads of the BLAS cost an iteration more than they give: its matrices are small
+# and many, and where other work runs, waiting for a thread takes longer than the work.
+SMALL_PROBLEM = 2**19
 
 
 class ReferenceTransformer(TransformerMixin, BaseEstimator):
@@ -230,7 +235,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         return -objective(state, reference, self.alpha, self._fitted_penalty) / bulk.size
 
     def _replay(self, bulk, proportions):
-        return self._fitted_map.replay(bulk, proportions.astype(np.float64, copy=False))
+        return _calm(self._fitted_map.replay, bulk)(bulk, proportions.astype(np.float64, copy=False))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: "cell type:gene", the cell type slowest.
@@ -340,8 +345,9 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         return settings
 
     def _run(self, problem, basis, settings, monitor):
+        solve = _calm(find_solver(self.solver, problem.penalty), problem.bulk)
         try:
-            return find_solver(self.solver, problem.penalty)(problem, basis, settings, monitor)
+            return solve(problem, basis, settings, monitor)
         except FloatingPointError as error:
             raise ValueError(
                 f"{type(self).__name__} diverged: {error}. {self._divergence_remedy()}"
@@ -366,6 +372,11 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+
+def _calm(function, bulk):
+    """``function`` on one thread of the BLAS if ``bulk`` is small."""
+    return limit_blas_threads(limits=1)(function) if bulk.size <= SMALL_PROBLEM else function
 
 
 def _output_names(estimator, output, cell_types):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
 from sklearn.utils.validation import check_array, validate_data
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_profiles",
     "check_proportions",
     "fit_context",
+    "limit_blas_threads",
     "match_genes",
     "row_names",
 ]

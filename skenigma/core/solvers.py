@@ -1,7 +1,7 @@
 """The solvers by name, all behind one call, and the fitted maps that repeat a fit for samples never seen."""
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -245,10 +245,10 @@ class SpanMap:
 def solve_framed(problem, basis, settings, monitor):
     """Run :func:`proximal_gradient`, and take its result to genes."""
     cohort, found, progress, gradient_norm = proximal_gradient(problem, settings, monitor)
-    vectors = basis.to_genes(found.vectors)
+    vectors = cache(lambda: basis.to_genes(found.vectors))
     return Solution(
-        state=lambda bulk: FramedState(bulk, cohort.samples, cohort.expression, vectors),
-        fitted_map=lambda: FramedMap(Trajectory(vectors, found.factors, found.shifts, found.caps)),
+        state=lambda bulk: FramedState(bulk, cohort.samples, cohort.expression, vectors()),
+        fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
         loss=progress.loss,
         delta=progress.delta,
         converged=progress.converged,
@@ -266,13 +266,13 @@ def solve_split(problem, basis, settings, monitor, *, solver):
         max_iter=settings.max_iter,
         monitor=monitor,
     )
-    span = basis.span()
+    span = cache(basis.span)
     none = np.zeros(problem.proportions.shape)
     return Solution(
         state=lambda bulk: SpanState(
-            problem.bulk, None, problem.proportions, fit.expression, none, span, bulk.dtype
+            problem.bulk, None, problem.proportions, fit.expression, none, span(), bulk.dtype
         ),
-        fitted_map=lambda: SpanMap(fit.replay, span),
+        fitted_map=lambda: SpanMap(fit.replay, span()),
         loss=fit.loss,
         delta=fit.delta,
         converged=fit.converged,
