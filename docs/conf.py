@@ -19,6 +19,7 @@ extensions = [
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["deflist", "dollarmath"]
+myst_heading_anchors = 3
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"skenigma {version}"
@@ -26,7 +27,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
-html_sidebars = {page: [] for page in ("changelog", "get_started", "method", "auto_examples/*")}
+html_sidebars = {page: [] for page in ("changelog", "extending", "get_started", "method", "auto_examples/*")}
 toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
@@ -39,7 +40,9 @@ numpydoc_validation_checks = {"all", "ES01", "SA01", "EX01", "GL01", "GL02", "RT
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "within_subsection_order": ExplicitOrder(["plot_gradient_norm.py", "plot_grid_search_renorm_size.py"]),
+    "within_subsection_order": ExplicitOrder(
+        ["plot_gradient_norm.py", "plot_l2max_or_trace_norm.py", "plot_grid_search_renorm_size.py"]
+    ),
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,

@@ -116,8 +116,8 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
 
     A subclass names its parameters and provides
 
-    - ``_resolve(basis, bulk, proportions)``, which sets the fitted values of "auto" parameters,
-    - ``_penalty(proportions)``, ``_solver_parameter()``, ``_tolerance(bulk)``, ``_trace_weights()``,
+    - ``_resolve(basis, bulk)``, which sets the fitted values of "auto" parameters,
+    - ``_penalty(proportions)``, ``_solver_parameter(proportions)``, ``_tolerance(bulk)``, ``_trace_weights()``,
     - ``_default_proportion_estimator()``.
     """
 
@@ -152,7 +152,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         for name in self._optional_attributes:
             self.__dict__.pop(name, None)
         basis = SpanBasis(model_bulk, model_reference)
-        self._resolve(basis, model_bulk, proportions)
+        self._resolve(basis, model_bulk)
         self._fitted_penalty = self._penalty(proportions)
         theta = proportions.astype(np.float64, copy=False)
         problem = Problem(basis.bulk, basis.reference, theta, self.alpha, self._fitted_penalty)
@@ -319,7 +319,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
 
     def _settings(self, bulk, proportions):
         return Settings(
-            parameter=self._solver_parameter(),
+            parameter=self._solver_parameter(proportions),
             epsilon=self._tolerance(bulk),
             max_iter=self.max_iter,
             resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
@@ -353,9 +353,10 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
                 f"{type(self).__name__} diverged: {error}. {self._divergence_remedy()}"
             ) from error
 
-    def _automatic_step(self, proportions, penalty):
+    def _automatic_step(self, proportions):
         """Inverse Lipschitz constant of the gradient of the smooth terms."""
-        return float(2.0 / (penalty.curvature * lipschitz_constant(proportions, self.alpha)))
+        curvature = self._fitted_penalty.curvature
+        return float(2.0 / (curvature * lipschitz_constant(proportions, self.alpha)))
 
     def _store(self, solution):
         self.loss_history_ = solution.loss

@@ -1,6 +1,7 @@
 """Estimators of cell-type-specific expression: parameters, and which penalty and solver they stand for."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -30,25 +31,20 @@ class _Deconvolver(BaseDeconvolver):
     def _default_proportion_estimator(self):
         return ProportionEstimator()
 
-    def _resolve_step(self, proportions):
-        if self.tao_k == "auto":
-            return self._automatic_step(proportions, self._penalty_class)
-        return self.tao_k
-
-    def _solver_parameter(self):
-        return self.tao_k_ if self.solver == "proximal" else self.gamma_
+    def _solver_parameter(self, proportions):
+        if self.solver != "proximal":
+            return self.gamma_
+        self.tao_k_ = self._automatic_step(proportions) if self.tao_k == "auto" else self.tao_k
+        return self.tao_k_
 
     def _divergence_remedy(self):
         if self.solver == "proximal":
-            return (
-                "Use a smaller tao_k (tao_k='auto' is safe without renormalisation) or a smaller renorm_size."
-            )
-        return "Use a larger gamma or beta."
+            return f"Use a smaller {self._steps} (tao_k='auto' is safe{self._safe_if})."
+        return "Use a larger gamma or solver='admm'."
 
     def _convergence_remedy(self):
-        if self.solver == "proximal":
-            return "Use a larger beta, a smaller tao_k or renorm_size, or a larger max_iter or epsilon."
-        return "Use a larger beta, another gamma, or a larger max_iter or epsilon."
+        setting = f"a smaller {self._steps}" if self.solver == "proximal" else "another gamma"
+        return f"Use a larger beta, {setting}, or a larger max_iter or epsilon."
 
 
 class L2MaxDeconvolver(_Deconvolver):
@@ -240,12 +236,11 @@ class L2MaxDeconvolver(_Deconvolver):
         self.normalize = normalize
         self.verbose = verbose
 
-    _penalty_class = MaxL2Norm
+    # what to turn when proximal steps are too long
+    _steps, _safe_if = "tao_k or renorm_size", " without renormalisation"
 
-    def _resolve(self, basis, bulk, proportions):
-        if self.solver == "proximal":
-            self.tao_k_ = self._resolve_step(proportions)
-        else:
+    def _resolve(self, basis, bulk):
+        if self.solver != "proximal":
             self.gamma_ = self.gamma
 
     def _penalty(self, proportions):
@@ -458,21 +453,14 @@ class TraceNormDeconvolver(_Deconvolver):
         self.normalize = normalize
         self.verbose = verbose
 
-    _penalty_class = TraceNorm
+    _steps, _safe_if = "tao_k", ""
 
-    def _resolve(self, basis, bulk, proportions):
+    def _resolve(self, basis, bulk):
+        values = cache(lambda: singular_values(basis.bulk))
         self.epsilon_ = automatic_epsilon(bulk) if self.epsilon == "auto" else self.epsilon
-        if self.solver == "proximal":
-            self.tao_k_ = self._resolve_step(proportions)
-        else:
-            self.gamma_ = self.gamma
-        self.beta_ = self.beta
-        if "auto" in (self.beta, self.gamma):
-            values = singular_values(basis.bulk)
-            if self.gamma == "auto" and self.solver != "proximal":
-                self.gamma_ = automatic_gamma(values, bulk.shape)
-            if self.beta == "auto":
-                self.beta_ = self.alpha * noise_edge(values, bulk.shape)
+        self.beta_ = self.alpha * noise_edge(values(), bulk.shape) if self.beta == "auto" else self.beta
+        if self.solver != "proximal":
+            self.gamma_ = automatic_gamma(values(), bulk.shape) if self.gamma == "auto" else self.gamma
 
     def _penalty(self, proportions):
         return TraceNorm(self.beta_, proportions.mean(axis=0))

@@ -279,12 +279,11 @@ def solve_split(problem, basis, settings, monitor, *, solver):
     )
 
 
-# By name; those of the splitting family take any penalty.
-SOLVERS = {name: partial(solve_split, solver=name) for name in splitting.SOLVERS}
-
-
 def find_solver(name, penalty):
-    """The function that runs solver ``name`` for ``penalty``."""
+    """The function that runs solver ``name`` (a key of ``splitting.SOLVERS``) for ``penalty``.
+
+    Proximal gradient with a penalty of norms runs in the few directions that its samples share.
+    """
     if name == "proximal" and hasattr(penalty, "caps"):
         return solve_framed
-    return SOLVERS[name]
+    return partial(solve_split, solver=name)

@@ -191,12 +191,12 @@ def noise_threshold(singular_values, shape):
     σ is :func:`noise_level`. This is the number that the original compares with 1 to choose γ (recorded there as
     ``svt_rm_value``).
     """
-    return (1.0 + np.sqrt(min(shape) / max(shape))) * noise_level(singular_values, shape)
+    return float((1.0 + np.sqrt(min(shape) / max(shape))) * noise_level(singular_values, shape))
 
 
 def noise_edge(singular_values, shape):
     """Largest singular value that noise alone reaches: √N times :func:`noise_threshold`, N the longer side."""
-    return noise_threshold(singular_values, shape) * np.sqrt(max(shape))
+    return float(noise_threshold(singular_values, shape) * np.sqrt(max(shape)))
 
 
 def singular_values(matrix):

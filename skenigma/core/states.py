@@ -108,8 +108,11 @@ class SpanState:
         return np.sqrt(inside + self.scale**2 * np.reshape(self._outside_squares(), (-1, 1)))
 
     def grams(self):
-        """Gram matrix of every cell type's samples."""
-        outside = 0.0 if self.outside is None else self.outside @ self.outside.T
+        """Gram matrix of every cell type's expression."""
+        if self.outside is None:
+            yield from Tensor(self.inside.swapaxes(0, 1)).grams()
+            return
+        outside = self.outside @ self.outside.T
         for rows, scale in zip(self.inside.swapaxes(0, 1), self.scale.T, strict=True):
             yield rows @ rows.T + np.outer(scale, scale) * outside
 
