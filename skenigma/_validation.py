@@ -152,6 +152,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     X : ndarray of shape (n_samples, n_features)
         float32 if it was, else float64.
     """
+    X = _as_pandas(X)
     names = column_names(X, "X")
     rows = row_names(X)
     if reset:
@@ -169,6 +170,13 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     _refuse_nonfinite(values, "X", rows, names)
     return values
+
+
+def _as_pandas(frame):
+    """Other frames with named columns (polars) as pandas, whose names every scikit-learn knows."""
+    if isinstance(frame, pd.DataFrame) or not (hasattr(frame, "columns") and hasattr(frame, "to_numpy")):
+        return frame
+    return pd.DataFrame(frame.to_numpy(), columns=list(frame.columns))
 
 
 def _homogeneous_values(frame):

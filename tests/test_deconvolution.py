@@ -748,7 +748,8 @@ class TestKindsOfInput:
         )
         for array in (X, profiles, shares):
             array.flags.writeable = False
-        assert_array_equal(model(profiles).fit_transform(X), expected)
+        # another place in memory may take another path through the BLAS: the last bit is not promised
+        assert_close(model(profiles).fit_transform(X), expected)
         given = model(profiles, preprocess="log", normalize="frac").fit(X, proportions=shares)
         given.transform(X, proportions=shares)
 
