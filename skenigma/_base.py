@@ -30,7 +30,8 @@ from ._validation import (
 from .core.basis import SpanBasis
 from .core.mixture import lipschitz_constant, row_blocks
 from .core.profiles import successive_projection
-from .core.solvers import Settings, find_solver
+from .core.registry import find_solver
+from .core.solvers import Settings
 from .core.splitting import Problem
 from .core.states import objective
 from .normalization import proportion_slopes, remove_proportions

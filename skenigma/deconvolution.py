@@ -33,7 +33,7 @@ class _Deconvolver(BaseDeconvolver):
 
     def _solver_parameter(self, proportions):
         if self.solver != "proximal":
-            return self.gamma_
+            return getattr(self, "gamma_", None)
         self.tao_k_ = self._automatic_step(proportions) if self.tao_k == "auto" else self.tao_k
         return self.tao_k_
 
@@ -43,6 +43,8 @@ class _Deconvolver(BaseDeconvolver):
         return "Use a larger gamma or solver='admm'."
 
     def _convergence_remedy(self):
+        if self.solver == "accelerated":
+            return "Use a larger max_iter, epsilon or beta."
         setting = f"a smaller {self._steps}" if self.solver == "proximal" else "another gamma"
         return f"Use a larger beta, {setting}, or a larger max_iter or epsilon."
 
@@ -74,21 +76,24 @@ class L2MaxDeconvolver(_Deconvolver):
     beta : float, default=50.0
         Weight of the penalty; larger values shorten and stabilise.
     epsilon : float, default=1e-3
-        The iteration ends when the squared change of every cell type is below this (in squared units of the
-        expression: it grows with the data).
+        When to stop. "proximal" and "admm": when the squared change of every cell type is below this (in squared
+        units of the expression: it grows with the data). "accelerated": when F is proven to be within this share of
+        its minimum, by a duality gap, whatever the units.
     tao_k : float or "auto", default=1.0
-        Step length. "auto" is the inverse of the smooth terms' Lipschitz constant, which cannot diverge
-        without renormalisation.
+        Step length of ``solver="proximal"``. "auto" is the inverse of the smooth terms' Lipschitz constant, which
+        cannot diverge without renormalisation.
     renorm_size : float, "auto" or None, default=200.0
-        Frobenius norm to which both gradients are rescaled in every iteration. None uses them as they are.
+        Frobenius norm to which ``solver="proximal"`` rescales both gradients in every iteration. None uses them as
+        they are.
         "auto" is the mean gradient norm of a first run without rescaling, the published way to find 200.
     max_iter : int, default=1000
         Largest number of iterations.
     gamma : float, default=2.0
         Penalty parameter γ of ``solver="admm"``: how strongly the two copies of the expression are held together.
-    solver : {"proximal", "admm"}, default="proximal"
-        How the objective is minimised: by the published proximal-gradient iteration, or by the alternating
-        direction method of multipliers, which has neither step length nor renormalisation.
+    solver : {"proximal", "admm", "accelerated"}, default="proximal"
+        How the objective is minimised: by the published proximal-gradient iteration, by the alternating direction
+        method of multipliers, or by an accelerated proximal gradient that proves how close it came. Only "proximal"
+        has a step length and renormalisation; with renormalisation it does not minimise F.
     n_components : int, default=2
         Number of profiles to learn if ``reference`` is None.
     proportion_estimator : transformer, default=None
@@ -165,8 +170,8 @@ class L2MaxDeconvolver(_Deconvolver):
     difference: a gradient that is zero but for rounding is not rescaled to ``renorm_size``. The original
     rescales it, and so begins with a step along noise.
 
-    ``solver="admm"`` minimises the same F. The original's ADMM has data terms with 1/2: its β and γ are half of those
-    here.
+    ``solver="admm"`` and ``solver="accelerated"`` minimise the same F. The original's ADMM has data terms with 1/2:
+    its β and γ are half of those here.
 
     ``transform`` replays the fitted iteration for each row: its step factors, shared shifts and caps are all
     that a sample needs from the cohort. So a row's result depends on no other row, rows of the cohort come back
@@ -198,7 +203,7 @@ class L2MaxDeconvolver(_Deconvolver):
         "epsilon": [Interval(Real, 0, None, closed="left")],
         "renorm_size": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"}), None],
         "gamma": [Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions({"proximal", "admm"})],
+        "solver": [StrOptions({"proximal", "admm", "accelerated"})],
     }
 
     def __init__(
@@ -240,7 +245,7 @@ class L2MaxDeconvolver(_Deconvolver):
     _steps, _safe_if = "tao_k or renorm_size", " without renormalisation"
 
     def _resolve(self, basis, bulk):
-        if self.solver != "proximal":
+        if self.solver == "admm":
             self.gamma_ = self.gamma
 
     def _penalty(self, proportions):

@@ -21,6 +21,7 @@ CONFIGURATIONS = [
     L2MaxDeconvolver(normalize="frac", positive=True, max_iter=20),
     L2MaxDeconvolver(proportion_estimator=ProportionEstimator(method="nnls"), max_iter=20),
     L2MaxDeconvolver(solver="admm", max_iter=20),
+    L2MaxDeconvolver(solver="accelerated", max_iter=20),
     TraceNormDeconvolver(),
     TraceNormDeconvolver(solver="admm_fast", beta="auto", max_iter=20),
     TraceNormDeconvolver(solver="proximal", tao_k="auto", normalize="frac", max_iter=20),

@@ -912,3 +912,41 @@ class TestCallbacks:
             pytest.skip("this scikit-learn's GridSearchCV takes no callbacks")
         search.set_callbacks(callbacks.ProgressBar()).fit(bulk)
         assert np.isfinite(search.best_score_)
+
+
+ACCELERATED = {"beta": 1.0, "solver": "accelerated", "epsilon": 1e-9, "positive": False}
+
+
+class TestAcceleratedSolver:
+    """What the estimator adds to core: the rest is in test_accelerated.py."""
+
+    def test_reaches_the_minimum_of_the_other_solvers(self, bulk, reference, theta):
+        fitted = L2MaxDeconvolver(reference, **ACCELERATED).fit(bulk, proportions=theta)
+        other = L2MaxDeconvolver(reference, **(ACCELERATED | {"solver": "admm", "epsilon": 1e-14}))
+        other.set_params(max_iter=20000).fit(bulk, proportions=theta)
+        assert fitted.converged_
+        assert_allclose(
+            fitted.score(bulk, proportions=theta), other.score(bulk, proportions=theta), rtol=1e-8
+        )
+        assert_close(
+            fitted.cse_, other.cse_, 1e-3
+        )  # the gap of 1e-9 bounds the expression by its square root
+        assert not hasattr(fitted, "tao_k_")
+        assert not hasattr(fitted, "gamma_")
+
+    def test_replays(self, bulk, reference, theta):
+        fitted = L2MaxDeconvolver(reference, **ACCELERATED)
+        whole = fitted.fit_transform(bulk, proportions=theta)
+        assert_close(fitted.transform(bulk, proportions=theta), whole)
+        assert_close(fitted.transform(bulk[5:7], proportions=theta[5:7]), whole[5:7])
+
+    def test_epsilon_has_no_units(self, bulk, reference, theta):
+        counts = [
+            L2MaxDeconvolver(reference * unit, **ACCELERATED).fit(bulk * unit, proportions=theta).n_iter_
+            for unit in (1.0, 1024.0)
+        ]
+        assert counts[0] == counts[1]
+
+    def test_warns_with_remedies_that_exist(self, bulk, reference, theta):
+        with pytest.warns(ConvergenceWarning, match="larger max_iter, epsilon or beta"):
+            L2MaxDeconvolver(reference, **ACCELERATED, max_iter=2).fit(bulk, proportions=theta)

@@ -10,11 +10,11 @@ from skenigma.core import states
 from skenigma.core.basis import SpanBasis
 from skenigma.core.mixture import Expression, observe
 from skenigma.core.penalties import MaxL2Norm, TraceNorm
+from skenigma.core.registry import find_solver
 from skenigma.core.solvers import (
     FramedMap,
     Settings,
     SpanMap,
-    find_solver,
     solve_framed,
     solve_split,
 )

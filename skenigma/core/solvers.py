@@ -1,7 +1,7 @@
-"""The solvers by name, all behind one call, and the fitted maps that repeat a fit for samples never seen."""
+"""The solvers behind one call, and the fitted maps that repeat a fit for samples never seen."""
 
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 
@@ -25,8 +25,8 @@ class Settings:
 
     Attributes
     ----------
-    parameter : float
-        Step length τ of "proximal", γ of the others, on the scale of the objective.
+    parameter : float or None
+        Step length τ of "proximal", γ of the ADMM solvers, on the scale of the objective; "accelerated" needs none.
     epsilon : float
         Iterations end when the squared change of every cell type, summed over samples and genes, is below it.
     max_iter : int
@@ -37,7 +37,7 @@ class Settings:
         Relative rounding error of the data: a gradient this small is zero.
     """
 
-    parameter: float
+    parameter: float | None
     epsilon: float
     max_iter: int
     renorm_size: float | None = None
@@ -277,13 +277,3 @@ def solve_split(problem, basis, settings, monitor, *, solver):
         delta=fit.delta,
         converged=fit.converged,
     )
-
-
-def find_solver(name, penalty):
-    """The function that runs solver ``name`` (a key of ``splitting.SOLVERS``) for ``penalty``.
-
-    Proximal gradient with a penalty of norms runs in the few directions that its samples share.
-    """
-    if name == "proximal" and hasattr(penalty, "caps"):
-        return solve_framed
-    return partial(solve_split, solver=name)

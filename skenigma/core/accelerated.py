@@ -1,0 +1,642 @@
+"""Accelerated proximal gradient for the maximum-L2-norm model, with a certificate of optimality.
+
+Minimises, over the expression P (samples × cell types × dimensions),
+
+    F(P) = α Σ_j ‖x_j − Σ_k θ_jk p_jk‖² + (1−α) Σ_k ‖mean_j(p_jk) − r_k‖² + β/2 Σ_k max_j ‖p_jk‖²
+
+**Metric.** A step of length 1/L is as short as the purest sample demands, in all samples and cell types. Here every
+sample takes its own step 1/w_jk in every cell type, with
+
+    w_jk = 2α θ_jk Σ_i θ_ji + 2(1−α)/n.
+
+By the Cauchy-Schwarz inequality θ_j θ_jᵀ ≤ diag(θ_jk Σ_i θ_ji), so that w bounds the Hessian of the smooth part as L
+does; the bound is met with equality by moving all of them alike. The proximal operator stays exact: whatever the
+weights, the row that is nearest to v_jk with norm at most t is v_jk cut to t, and the best t solves
+β t = Σ_j w_jk max(0, ‖v_jk‖ − t); see :func:`weighted_caps`.
+
+**Momentum.** Each step starts at y = p + ω (p − p_before). ω follows Nesterov's sequence as in FISTA [1]_, restarts
+where the step leads uphill, the gradient scheme of [2]_, and never exceeds the square of the ratio by which the last
+step was shorter than the one before: where plain steps converge within a few iterations, momentum would overshoot.
+
+**Certificate.** The gradients u_j = 2α e_j and y_k = 2(1−α)(mean_k − r_k) at any expression bound F from below by
+Fenchel duality, with g_jk = θ_jk u_j + y_k/n:
+
+    D(u, y) = −Σ_j (‖u_j‖²/(4α) + u_jᵀx_j) − Σ_k (‖y_k‖²/(4(1−α)) + y_kᵀr_k) − Σ_k (Σ_j ‖g_jk‖)²/(2β) ≤ min F.
+
+The iteration ends when F(P) − max D, over all iterations so far, is at most epsilon · F(P).
+
+Momentum, step and metric of a row need nothing but the row and a few numbers per cohort, so samples never seen are
+moved as those of the cohort were.
+
+References
+----------
+.. [1] A. Beck and M. Teboulle (2009). A fast iterative shrinkage-thresholding algorithm for linear inverse problems.
+   SIAM Journal on Imaging Sciences 2(1), 183-202.
+.. [2] B. O'Donoghue and E. Candès (2015). Adaptive restart for accelerated gradient schemes. Foundations of
+   Computational Mathematics 15, 715-732.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from .frame import Cohort
+from .mixture import (
+    Expression,
+    cut_factors,
+    reconstruction_gradient_norm,
+    reference_gradient_norm,
+    row_blocks,
+)
+from .solvers import FramedMap, Solution
+from .states import FramedState
+from .stopping import Progress
+
+# Least weight of a row, proportions being of size 1: without it, α = 1 would leave cell types that a sample does
+# not contain without a finite step.
+LEAST_WEIGHT = 1e-8
+
+
+def weighted_caps(norms, weights, beta):
+    """Largest norm that the proximal operator of β/2 · max² leaves, per cell type, in a metric with row weights.
+
+    Parameters
+    ----------
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Norm v_jk of every sample in every cell type.
+    weights : ndarray of shape (n_samples, n_cell_types)
+        Weight w_jk > 0 of its squared distance.
+    beta : float
+        Weight β of the penalty, at least 0.
+
+    Returns
+    -------
+    caps : ndarray of shape (n_cell_types,)
+        The t_k that minimise β/2 t² + Σ_j w_jk/2 max(0, v_jk − t)².
+
+    Notes
+    -----
+    With equal weights 1/τ these are the caps of the original R function ``cell_deconvolve`` ("squash").
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.core.accelerated import weighted_caps
+    >>> weighted_caps(np.array([[3.0], [1.0]]), np.array([[2.0], [1.0]]), 1.0)
+    array([2.])
+    """
+    order = np.argsort(-norms, axis=0)
+    longest_first = np.take_along_axis(norms, order, axis=0)
+    ordered_weights = np.take_along_axis(weights, order, axis=0)
+    totals = np.cumsum(ordered_weights * longest_first, axis=0)
+    # whichever rows are cut, their balance β t = Σ w (v − t) gives no more than the right ones do
+    return np.max(totals / (np.cumsum(ordered_weights, axis=0) + beta), axis=0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Curvature bound of the smooth part, for any sample.
+
+    Attributes
+    ----------
+    alpha : float
+        Weight of the reconstruction.
+    reference_weight : float
+        Part of every row's weight that bounds the reference term.
+    """
+
+    alpha: float
+    reference_weight: float
+
+    @classmethod
+    def of(cls, problem):
+        """The metric of a cohort."""
+        return cls(problem.alpha, max(2.0 * (1.0 - problem.alpha) / len(problem.bulk), LEAST_WEIGHT))
+
+    def pull(self, proportions):
+        """Factor of the residual in the gradient of every row, shape (n_samples, n_cell_types)."""
+        return 2.0 * self.alpha * proportions
+
+    def weights(self, proportions):
+        """Weight of every row, shape (n_samples, n_cell_types)."""
+        return self.pull(proportions) * proportions.sum(axis=1, keepdims=True) + self.reference_weight
+
+
+class Momentum:
+    """How far each step starts beyond the current expression.
+
+    Attributes
+    ----------
+    value : float
+        Factor ω of the last change.
+    """
+
+    def __init__(self):
+        self.value = 0.0
+        self._age, self._length = 1.0, 0.0
+
+    def update(self, length, uphill):
+        """Set the value for the next step.
+
+        Parameters
+        ----------
+        length : float
+            Length of the last change.
+        uphill : bool
+            Whether the change went against the step: momentum then starts anew.
+        """
+        contraction = min(1.0, length / self._length) if self._length > 0 else 0.0
+        self._length = length
+        self._age = 1.0 if uphill else _older(self._age)
+        self.value = min((self._age - 1.0) / _older(self._age), contraction**2)
+
+
+def _older(age):
+    """Next term of Nesterov's sequence."""
+    return 0.5 * (1.0 + np.sqrt(1.0 + 4.0 * age**2))
+
+
+class Pair:
+    """Two expressions of the same samples, the current one and that before it, stored as one.
+
+    The frame in which they live takes them for an expression of twice as many cell types, and so turns and widens
+    both alike.
+
+    Parameters
+    ----------
+    samples : Samples
+
+    Attributes
+    ----------
+    expression : Expression
+        Rows of both, and the sample itself after them. May be replaced by one in another frame.
+    """
+
+    def __init__(self, samples):
+        n_samples, n_cell_types = samples.proportions.shape
+        rows = np.zeros((n_samples, 2 * n_cell_types + 1, samples.inside.shape[1]))
+        scales = np.zeros(rows.shape[:2])
+        rows[:, -1], scales[:, -1] = samples.inside, 1.0
+        self.expression = Expression(rows, scales)
+        self._n_cell_types, self._first_is_current = n_cell_types, True
+
+    @property
+    def current(self):
+        """Positions of the current expression among the rows of a sample."""
+        return self._half(self._first_is_current)
+
+    @property
+    def other(self):
+        """Positions of the expression before it, which the next step replaces."""
+        return self._half(not self._first_is_current)
+
+    def _half(self, first):
+        return slice(0, self._n_cell_types) if first else slice(self._n_cell_types, 2 * self._n_cell_types)
+
+    def swap(self):
+        """Make the other expression the current one."""
+        self._first_is_current = not self._first_is_current
+
+    def extrapolate(self, values, axis, momentum):
+        """Current plus ``momentum`` times its change, of anything with one entry per row along ``axis``."""
+        current, other = (values[(slice(None),) * axis + (half,)] for half in (self.current, self.other))
+        return current + momentum * (current - other)
+
+    def release(self):
+        """The current expression by itself."""
+        kept = np.r_[self.current, -1]
+        return Expression(self.expression.rows[:, kept], self.expression.scales[:, kept])
+
+
+@dataclass
+class Step:
+    """What a gradient step met on its way.
+
+    Attributes
+    ----------
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Norms of the rows where it ended.
+    gradients : ndarray of shape (n_samples, n_cell_types)
+        Norms of the rows of the gradient where it started.
+    residual : ndarray of shape (n_samples, n_directions)
+        Residual e_j where it started, along the directions.
+    residual_scale : ndarray of shape (n_samples,)
+        Its factor of the sample's part outside them.
+    """
+
+    norms: np.ndarray
+    gradients: np.ndarray
+    residual: np.ndarray
+    residual_scale: np.ndarray
+
+
+def take_step(samples, pair, momentum, metric, shift):
+    """Replace the other expression of ``pair`` by a gradient step from beyond the current one.
+
+    Parameters
+    ----------
+    samples : Samples
+    pair : Pair
+        Its other expression is written.
+    momentum : float
+        How far beyond.
+    metric : Metric
+    shift : ndarray of shape (n_cell_types, n_directions)
+        Gradient of the reference term, the same for every sample.
+
+    Returns
+    -------
+    Step
+    """
+    theta = samples.proportions
+    pull, weights = metric.pull(theta), metric.weights(theta)
+    rows, scales = pair.expression.rows, pair.expression.scales
+
+    scale = pair.extrapolate(scales, 1, momentum)
+    residual_scale = np.einsum("jk,jk->j", theta, scale) - 1.0
+    gradient_scale = pull * residual_scale[:, None]
+    scale -= gradient_scale / weights
+    norms = scale**2 * samples.outside[:, None]
+    gradients = gradient_scale**2 * samples.outside[:, None]
+    scales[:, pair.other] = scale
+
+    residual = np.empty((len(rows), rows.shape[2]))
+    for some in row_blocks(rows):
+        point = pair.extrapolate(rows[some], 1, momentum)
+        residual[some] = np.matmul(theta[some, None], point)[:, 0] - rows[some, -1]
+        gradient = pull[some, :, None] * residual[some, None]
+        gradient += shift
+        gradients[some] += np.einsum("jkd,jkd->jk", gradient, gradient)
+        gradient /= weights[some, :, None]
+        point -= gradient
+        norms[some] += np.einsum("jkd,jkd->jk", point, point)
+        rows[some, pair.other] = point
+    return Step(np.sqrt(norms), np.sqrt(gradients), residual, residual_scale)
+
+
+def squared_residuals(samples, pair):
+    """Squared norm of reconstruction minus sample of the current expression, shape (n_samples,)."""
+    theta, rows = samples.proportions, pair.expression.rows
+    scale = np.einsum("jk,jk->j", theta, pair.expression.scales[:, pair.current]) - 1.0
+    squares = scale**2 * samples.outside
+    for some in row_blocks(rows):
+        residual = np.matmul(theta[some, None], rows[some, pair.current])[:, 0] - rows[some, -1]
+        squares[some] += np.einsum("jd,jd->j", residual, residual)
+    return squares
+
+
+def cut_other(pair, factors):
+    """Scale the rows of the other expression of ``pair``."""
+    pair.expression.scales[:, pair.other] *= factors
+    for some in row_blocks(pair.expression.rows):
+        pair.expression.rows[some, pair.other] *= factors[some, :, None]
+
+
+@dataclass
+class Change:
+    """How the other expression of a pair differs from the current one.
+
+    Attributes
+    ----------
+    squared : ndarray of shape (n_samples, n_cell_types)
+        Squared length of the difference.
+    radial : ndarray of shape (n_samples, n_cell_types)
+        Its inner product with the other expression.
+    mixed : float
+        That of its mixture with the residual.
+    shared : ndarray of shape (n_cell_types, n_directions)
+        Its sum over samples, along the directions.
+    """
+
+    squared: np.ndarray
+    radial: np.ndarray
+    mixed: float
+    shared: np.ndarray
+
+
+def compare(samples, pair, step):
+    """The :class:`Change` that ``step``, cut, has made."""
+    theta, outside = samples.proportions, samples.outside[:, None]
+    rows, scales = pair.expression.rows, pair.expression.scales
+    scale = scales[:, pair.other] - scales[:, pair.current]
+    squared = scale**2 * outside
+    radial = scale * scales[:, pair.other] * outside
+    mixed = np.einsum("jk,jk,j,jo->", theta, scale, step.residual_scale, outside)
+    shared = np.zeros((theta.shape[1], rows.shape[2]))
+    for some in row_blocks(rows):
+        after = rows[some, pair.other]
+        change = after - rows[some, pair.current]
+        squared[some] += np.einsum("jkd,jkd->jk", change, change)
+        radial[some] += np.einsum("jkd,jkd->jk", change, after)
+        mixed += np.vdot(np.matmul(theta[some, None], change)[:, 0], step.residual[some])
+        shared += change.sum(axis=0)
+    return Change(squared, radial, float(mixed), shared)
+
+
+@dataclass
+class AcceleratedTrajectory:
+    """The cohort-level quantities of every applied update: all that other samples need to repeat them.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_directions, n_dimensions)
+        Orthonormal directions along which all samples move.
+    metric : Metric
+    momenta : ndarray of shape (n_updates,)
+        How far beyond the current expression the update started.
+    shifts : ndarray of shape (n_updates, n_cell_types, n_directions)
+        Gradient of the reference term.
+    caps : ndarray of shape (n_updates, n_cell_types)
+        Largest norm left by the proximal operator.
+    """
+
+    vectors: np.ndarray
+    metric: Metric
+    momenta: np.ndarray
+    shifts: np.ndarray
+    caps: np.ndarray
+
+    def replay(self, samples):
+        """Expression of ``samples``, each moved exactly as the fitted cohort was."""
+        pair = Pair(samples)
+        for momentum, shift, caps in zip(self.momenta, self.shifts, self.caps, strict=True):
+            step = take_step(samples, pair, momentum, self.metric, shift)
+            cut_other(pair, cut_factors(step.norms, caps))
+            pair.swap()
+        return pair.release()
+
+
+@dataclass
+class Update:
+    """One evaluation: what is recorded of it, and what applying it takes.
+
+    Attributes
+    ----------
+    loss : ndarray of shape (3,)
+        Loss row of the current expression, as the published solver records it.
+    delta : ndarray of shape (n_cell_types,)
+        Squared change per cell type.
+    gradient_norm : tuple of float
+        Norms of the gradients of both smooth terms, where the step started.
+    shift : ndarray of shape (n_cell_types, n_directions)
+        Gradient of the reference term.
+    caps : ndarray of shape (n_cell_types,)
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Norms of the proposed expression.
+    length : float
+        Length of the change in the metric.
+    uphill : bool
+        Whether the change goes against the step.
+    """
+
+    loss: np.ndarray
+    delta: np.ndarray
+    gradient_norm: tuple
+    shift: np.ndarray
+    caps: np.ndarray
+    norms: np.ndarray
+    length: float
+    uphill: bool
+
+
+class Descent:
+    """The iteration on one cohort: it determines the quantities that its rows, and any others, then follow.
+
+    Parameters
+    ----------
+    problem : skenigma.core.splitting.Problem
+        With the maximum-L2-norm penalty.
+
+    Attributes
+    ----------
+    lower_bound : float
+        Largest lower bound of the objective so far.
+    value : float
+        Objective F of the current expression.
+    """
+
+    def __init__(self, problem):
+        self.problem = problem
+        self.metric = Metric.of(problem)
+        self.momentum = Momentum()
+        self.cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
+        self.pair = Pair(self.cohort.samples)
+        self.cohort.expression = self.pair.expression
+        self.norms = np.zeros(problem.proportions.shape)
+        self.weights = self.metric.weights(problem.proportions)
+        self.momenta, self.caps, self.gradient_norms = [], [], []
+        self.lower_bound = 0.0
+        bulk, reference, alpha = problem.bulk, problem.reference, problem.alpha
+        self._start_value = alpha * np.vdot(bulk, bulk) + (1.0 - alpha) * np.vdot(reference, reference)
+
+    def evaluate(self):
+        """Make the next :class:`Update`, without applying it."""
+        typical_norm = np.sqrt(np.mean(self.norms**2))
+        self.cohort.reduce(typical_norm)
+        offset, target = self._offsets(typical_norm)
+        loss = self._losses(offset)
+        samples = self.cohort.samples
+        shift = 2.0 * (1.0 - self.problem.alpha) / self.cohort.n_samples * target
+        step = take_step(samples, self.pair, self.momentum.value, self.metric, shift)
+        squares = np.einsum("jd,jd->j", step.residual, step.residual)
+        squares += step.residual_scale**2 * samples.outside
+        self.lower_bound = max(self.lower_bound, self._bound(step, target, squares.sum()))
+
+        caps = weighted_caps(step.norms, self.weights, self.problem.penalty.beta)
+        factors = cut_factors(step.norms, caps)
+        cut_other(self.pair, factors)
+        change = compare(samples, self.pair, step)
+        return Update(
+            loss=loss,
+            delta=change.squared.sum(axis=0),
+            gradient_norm=(
+                reconstruction_gradient_norm(samples.proportions, squares),
+                reference_gradient_norm(np.linalg.norm(target), self.cohort.n_samples),
+            ),
+            shift=shift,
+            caps=caps,
+            norms=np.minimum(step.norms, caps),
+            length=np.sqrt(np.vdot(self.weights, change.squared)),
+            uphill=self._ascent(change, factors, shift) > 0,
+        )
+
+    def _offsets(self, typical_norm):
+        """Mean minus reference, of the current expression and where the step starts.
+
+        Lets what they hold beyond the frame join it, so that nothing worth counting is left there.
+        """
+        mean, beyond = self.cohort.mean()
+        n_directions = len(self.cohort.vectors)
+        reach = 2.0 * (1.0 - self.problem.alpha) / (self.cohort.n_samples * self.metric.reference_weight)
+        start = self.pair.extrapolate(beyond, 0, self.momentum.value)
+        self.cohort.follow(start, reach, typical_norm)
+        if len(self.cohort.vectors) > n_directions:
+            mean = self.cohort.mean()[0]
+        self.pair.expression = self.cohort.expression
+        start = self.pair.extrapolate(mean, 0, self.momentum.value)
+        current, reference = self.pair.current, self.cohort.reference
+        return mean[current] - reference, start - reference
+
+    def _losses(self, offset):
+        """Loss row of the current expression; sets its objective."""
+        alpha, penalty = self.problem.alpha, self.problem.penalty
+        residual = squared_residuals(self.cohort.samples, self.pair).sum()
+        longest = np.sum(self.norms.max(axis=0) ** 2)
+        self.value = alpha * residual + (1.0 - alpha) * np.vdot(offset, offset) + 0.5 * penalty.beta * longest
+        # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖m_k‖² − ‖mean_k‖²), and beyond the frame the last two are equal
+        mean = offset + self.cohort.reference
+        distance = np.sum(self.norms**2) + self.cohort.n_samples * np.sum((offset - mean) * (offset + mean))
+        return np.array([residual, distance, longest])
+
+    def _bound(self, step, offset, squared_residual):
+        """Lower bound of the objective that the gradient of ``step`` proves."""
+        samples, alpha, beta = self.cohort.samples, self.problem.alpha, self.problem.penalty.beta
+        if beta == 0:  # no bound but 0, unless the gradient vanishes
+            return 0.0
+        along = np.vdot(step.residual, samples.inside) + step.residual_scale @ samples.outside
+        bound = -alpha * (squared_residual + 2.0 * along)
+        bound -= (1.0 - alpha) * np.vdot(offset, offset + 2.0 * self.cohort.reference)
+        return bound - np.sum(step.gradients.sum(axis=0) ** 2) / (2.0 * beta)
+
+    def _ascent(self, change, factors, shift):
+        """Inner product of the change with the step taken: positive uphill.
+
+        The step, in the metric, is the gradient where it started plus the pull w (1/factor − 1) p of the cut.
+        """
+        pull = self.weights * (1.0 / factors - 1.0)
+        gradient = 2.0 * self.problem.alpha * change.mixed + np.vdot(shift, change.shared)
+        return np.vdot(pull, change.radial) + gradient
+
+    def apply(self, update):
+        """Make the proposal of ``update``, the last one evaluated, the current expression."""
+        self.momenta.append(self.momentum.value)
+        self.caps.append(update.caps)
+        self.gradient_norms.append(update.gradient_norm)
+        self.cohort.record(update.shift)
+        self.norms = update.norms
+        self.momentum.update(update.length, update.uphill)
+        self.pair.swap()
+
+    def certified(self, epsilon):
+        """Whether the current expression is proven to be optimal but for a share ``epsilon``."""
+        share_of = self.value if self.problem.penalty.beta > 0 else self._start_value
+        return bool(self.value - self.lower_bound <= epsilon * share_of)
+
+    def finish(self):
+        """Reduce the frame to what the current expression needs.
+
+        Returns
+        -------
+        samples : Samples
+        expression : Expression
+        trajectory : AcceleratedTrajectory
+        """
+        half = self.cohort.expression  # the update not applied must not claim directions
+        half.rows[:, self.pair.other] = half.rows[:, self.pair.current]
+        half.scales[:, self.pair.other] = half.scales[:, self.pair.current]
+        self.cohort.reduce(np.sqrt(np.mean(self.norms**2)), always=True)
+        self.pair.expression = self.cohort.expression
+        shape = (-1, self.norms.shape[1])
+        trajectory = AcceleratedTrajectory(
+            self.cohort.vectors,
+            self.metric,
+            np.array(self.momenta),
+            self.cohort.shifts(),
+            np.reshape(self.caps, shape),
+        )
+        return self.cohort.samples, self.pair.release(), trajectory
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
+def accelerated_gradient(problem, settings, monitor):
+    """Minimise the objective of the maximum-L2-norm model to a certified accuracy.
+
+    Parameters
+    ----------
+    problem : skenigma.core.splitting.Problem
+        Its penalty is :class:`skenigma.core.penalties.MaxL2Norm`.
+    settings : skenigma.core.solvers.Settings
+        ``epsilon`` is the accuracy: the iteration ends when F exceeds its minimum by at most this share of F,
+        as the duality gap proves. It has no units. With β = 0 the minimum may be 0, and the share is that of
+        F without any expression, α Σ_j ‖x_j‖² + (1−α) Σ_k ‖r_k‖². ``parameter`` is not used: the steps follow from
+        the proportions.
+    monitor : callable
+        Called with the loss row and the delta row after each evaluation; a true answer ends the iteration.
+
+    Returns
+    -------
+    descent : Descent
+        With the expression that went into the last evaluation as its current one.
+    progress : Progress
+
+    Raises
+    ------
+    ValueError
+        If ``settings`` ask for rescaled gradients, which are those of no objective.
+    FloatingPointError
+        If the change becomes infinite.
+
+    Notes
+    -----
+    The iteration starts without any expression, P = 0, not with the bulk: the gradient there, a mixture of the
+    sample and the reference, points to where strong penalties end, which saves a step. Where it starts makes no
+    difference to the minimum, and with β > 0 there is one minimiser unless e_j and mean_k − r_k are parallel.
+    """
+    if settings.renorm_size is not None:
+        raise ValueError("solver='accelerated' minimises the objective as it is: renorm_size must be None")
+    descent = Descent(problem)
+    size = problem.proportions.shape[1] * np.vdot(problem.bulk, problem.bulk)
+    progress = Progress(0.0, settings.max_iter, size, monitor)  # 0: the length of the change decides nothing
+    while True:
+        update = descent.evaluate()
+        ended = progress.ends(update.loss, update.delta)
+        progress.converged = descent.certified(settings.epsilon)
+        if ended or progress.converged:
+            return descent, progress
+        descent.apply(update)
+
+
+def solve_accelerated(problem, basis, settings, monitor):
+    """Run :func:`accelerated_gradient`, and take its result to genes.
+
+    Parameters
+    ----------
+    problem : skenigma.core.splitting.Problem
+    basis : skenigma.core.basis.SpanBasis
+    settings : skenigma.core.solvers.Settings
+    monitor : callable
+
+    Returns
+    -------
+    Solution
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.core.accelerated import solve_accelerated
+    >>> from skenigma.core.basis import SpanBasis
+    >>> from skenigma.core.penalties import MaxL2Norm
+    >>> from skenigma.core.solvers import Settings
+    >>> from skenigma.core.splitting import Problem
+    >>> rng = np.random.default_rng(0)
+    >>> proportions, reference = rng.dirichlet(np.ones(2), 6), rng.random((2, 8))
+    >>> bulk = proportions @ reference
+    >>> basis = SpanBasis(bulk, reference)
+    >>> problem = Problem(basis.bulk, basis.reference, proportions, 0.5, MaxL2Norm(1.0))
+    >>> settings = Settings(parameter=1.0, epsilon=1e-8, max_iter=500)
+    >>> solution = solve_accelerated(problem, basis, settings, lambda loss, delta: False)
+    >>> solution.converged, solution.state(bulk).expand().shape
+    (True, (6, 2, 8))
+    """
+    descent, progress = accelerated_gradient(problem, settings, monitor)
+    samples, expression, found = descent.finish()
+    vectors = cache(lambda: basis.to_genes(found.vectors))
+    return Solution(
+        state=lambda bulk: FramedState(bulk, samples, expression, vectors()),
+        fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
+        loss=progress.loss,
+        delta=progress.delta,
+        converged=progress.converged,
+        gradient_norm=np.reshape(descent.gradient_norms, (-1, 2)),
+    )
