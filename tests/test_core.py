@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.plain import l2max_proximal
+from skenigma.core import frame
 from skenigma.core.basis import SpanBasis
 from skenigma.core.mixture import (
     lipschitz_constant,
@@ -148,6 +149,33 @@ def test_long_runs_stay_equal():
         # far below the first change, what rounding leaves in P decides
         np.testing.assert_allclose(solution.delta, delta, rtol=1e-8, atol=1e-20 * delta[0].max())
         np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(vectors)), atol=1e-12)
+
+
+@pytest.mark.parametrize("renorm_size", [None, 5.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_growing_and_reduced_frame_equals_plain(monkeypatch, kind, renorm_size):
+    """Small cohorts start with all directions there are; here they too must find and drop theirs."""
+    monkeypatch.setattr(frame, "FIRST_REDUCTION", 6)
+    X, R, theta = awkward(kind)
+    P, loss, _, _ = plain(X, R, theta, renorm_size=renorm_size)
+    solution, found, cse = run(X, R, theta, renorm_size=renorm_size)
+    assert_same(cse, P, 1e-12)
+    np.testing.assert_allclose(solution.loss, loss, rtol=1e-11, atol=1e-12 * np.max(loss))
+    np.testing.assert_allclose(found.vectors @ found.vectors.T, np.eye(len(found.vectors)), atol=1e-12)
+
+
+@pytest.mark.parametrize("renorm_size", [None, 50.0])
+def test_cohorts_larger_than_the_frame_equal_plain(renorm_size):
+    X, R, theta = draw(170, 400, 5)
+    P, loss, gradient_norm, delta = plain(X, R, theta, renorm_size=renorm_size, max_iter=60)
+    solution, found, cse = run(X, R, theta, renorm_size=renorm_size, max_iter=60)
+    assert_same(cse, P, 1e-12)
+    np.testing.assert_allclose(solution.loss[1:], loss[1:], rtol=1e-11)
+    np.testing.assert_allclose(solution.gradient_norm[1:], gradient_norm[1:], rtol=1e-10)
+    np.testing.assert_allclose(solution.delta, delta, rtol=1e-8, atol=1e-20 * delta[0].max())
+    np.testing.assert_allclose(found.vectors @ found.vectors.T, np.eye(len(found.vectors)), atol=1e-12)
+    again = solution.fitted_map().replay(X, theta).expand()
+    assert_same(again, cse, 1e-10)
 
 
 def test_frame_stays_small():
