@@ -327,7 +327,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         )
 
     def _solve(self, X, problem, basis, settings):
-        """Run the solver; subclasses may run it more than once, see ``_runs``."""
+        """Run the solver, after as many runs as ``_prepare`` needs for its settings."""
         report, finish = iteration_monitor(self, X, self.max_iter * self._n_runs())
         trace = _Trace(self.verbose)
         run = partial(self._run, problem, basis)

@@ -42,7 +42,7 @@ from functools import partial
 
 import numpy as np
 
-from .states import Tensor
+from .states import Span, SpanState, objective
 from .stopping import Progress
 
 # Memory for recorded updates beyond which replay repeats the cohort's iteration instead.
@@ -81,10 +81,11 @@ class Problem:
 
     def objective(self, expression):
         """F of the module's docstring at ``expression`` (n_cell_types, n_samples, n_dimensions)."""
-        residual = self.residual(expression)
-        offset = expression.mean(axis=1) - self.reference
-        smooth = self.alpha * np.vdot(residual, residual) + (1.0 - self.alpha) * np.vdot(offset, offset)
-        return float(0.5 * self.penalty.curvature * smooth + self.penalty.value(Tensor(expression)))
+        inside = expression.swapaxes(0, 1)
+        span = Span(None, self.bulk.shape[1])
+        nothing = np.zeros(self.proportions.shape)
+        state = SpanState(self.bulk, None, self.proportions, inside, nothing, span, self.bulk.dtype)
+        return objective(state, self.reference, self.alpha, self.penalty)
 
 
 def mixture(proportions, expression):
