@@ -10,24 +10,43 @@ import skenigma
 
 PACKAGE = pathlib.Path(skenigma.__file__).parent
 
-# A module may import modules of lower rank; equal ranks do not know each other, but for those in core.
+# A module may import modules of lower rank; equal ranks do not know each other.
 RANKS = {
-    "skenigma": 7,
-    "skenigma.__main__": 7,
-    "skenigma.cli": 6,
-    "skenigma.plotting": 5,
+    "skenigma": 10,
+    "skenigma.__main__": 10,
+    "skenigma.cli": 9,
+    "skenigma.report": 8,
+    "skenigma.anndata": 7,
+    "skenigma.plotting": 7,
+    "skenigma.model_selection": 6,
+    "skenigma.reliability": 6,
+    "skenigma.differential": 5,
     "skenigma.deconvolution": 4,
+    "skenigma.batch": 4,
     "skenigma.proportions": 3,
+    "skenigma.reference": 3,
     "skenigma.datasets": 3,
     "skenigma._base": 2,
+    "skenigma._cells": 2,
+    "skenigma.io": 2,
     "skenigma._scale": 1.5,
+    "skenigma.metrics": 1.5,
     "skenigma._callbacks": 1,
     "skenigma._validation": 1,
     "skenigma.normalization": 1,
+    "skenigma._optional": 0.5,
     "skenigma.core": 0,
     "skenigma._version": 0,
 }
-THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib", "matplotlib"}
+# Modules in one folder may import each other.
+FOLDERS = {"skenigma.core", "skenigma.plotting", "skenigma.cli", "skenigma.report"}
+THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
+# What only an extra installs, and the only modules that may import it.
+OPTIONAL = {
+    "matplotlib": {"skenigma.plotting"},
+    "anndata": {"skenigma._cells", "skenigma.anndata", "skenigma.io"},
+    "rich": {"skenigma.cli"},
+}
 
 
 def module_name(path, root=PACKAGE):
@@ -77,18 +96,18 @@ def violations(source, module, is_package=False):
 def broken_rules(own, module, name):
     top = name.split(".")[0]
     if top == "skenigma":
-        within_core = own == layer(name) == "skenigma.core"
-        if not within_core and RANKS[layer(name)] >= RANKS[own]:
+        within_folder = own == layer(name) and own in FOLDERS
+        if not within_folder and RANKS[layer(name)] >= RANKS[own]:
             yield "not below it"
         return
-    if top not in THIRD_PARTIES and top not in sys.stdlib_module_names:
+    if top not in THIRD_PARTIES and top not in OPTIONAL and top not in sys.stdlib_module_names:
         yield "not a dependency"
-    if own == "skenigma.core" and top in THIRD_PARTIES - {"numpy", "scipy"}:
+    if own == "skenigma.core" and top in (THIRD_PARTIES | OPTIONAL.keys()) - {"numpy", "scipy"}:
         yield "core knows numpy and scipy only"
     if top == "sklearn" and is_private(name) and module != "skenigma._validation":
         yield "private to scikit-learn, whose private names are imported in _validation only"
-    if top == "matplotlib" and module != "skenigma.plotting":
-        yield "matplotlib is optional, and plotting's alone"
+    if top in OPTIONAL and own not in OPTIONAL[top]:
+        yield f"{top} is optional, and known to {', '.join(sorted(OPTIONAL[top]))} only"
 
 
 def is_private(name):
@@ -131,7 +150,9 @@ def test_every_module_of_the_layout_is_walked():
         ("skenigma._base", "import sklearn.utils._param_validation", "private to scikit-learn"),
         ("skenigma.proportions", "from .deconvolution import L2MaxDeconvolver", "not below it"),
         ("skenigma.deconvolution", "from .plotting import LossCurveDisplay", "not below it"),
-        ("skenigma.deconvolution", "from matplotlib import pyplot", "plotting's alone"),
+        ("skenigma.deconvolution", "from matplotlib import pyplot", "is optional"),
+        ("skenigma.metrics", "from ._base import ReferenceTransformer", "not below it"),
+        ("skenigma.reference", "import anndata", "is optional"),
         ("skenigma.deconvolution", "import requests", "not a dependency"),
         ("skenigma.novelty", "import numpy", "has no rank"),
     ],

@@ -1,24 +1,22 @@
-"""Displays of how a fit went: gradient norms and loss terms.
-
-matplotlib is an optional dependency, needed only when something is drawn.
-"""
+"""Displays of how a fit went: gradient norms and loss terms."""
 
 import numpy as np
 from scipy.stats import gaussian_kde
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["GradientNormDisplay", "LossCurveDisplay"]
-
-# Okabe & Ito's palette, told apart by readers with any kind of colour vision
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
-LINE_STYLES = (
-    {"color": BLUE, "linestyle": "-", "marker": "o"},
-    {"color": VERMILLION, "linestyle": "--", "marker": "s"},
-    {"color": GREEN, "linestyle": "-.", "marker": "^"},
-    {"color": ORANGE, "linestyle": ":", "marker": "D"},
-    {"color": PURPLE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+from ._style import (
+    LINE_STYLES,
+    VERMILLION,
+    check_columns,
+    figure_and_axes,
+    fill_style,
+    fitted_history,
+    four_digits,
+    integer_ticks,
+    legend_above_data,
+    line_style,
 )
+
 N_MARKERS = 12  # about this many per line
 N_GRID = 512  # points of the density
 NEGLIGIBLE = 1e-12  # far above rounding, far below anything worth seeing
@@ -121,7 +119,7 @@ class GradientNormDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        gradient_norm = _history(estimator, "gradient_norm_")
+        gradient_norm = fitted_history(estimator, "gradient_norm_")
         display = cls(gradient_norm=gradient_norm, renorm_size=getattr(estimator, "renorm_size_", None))
         return display.plot(ax=ax, **kwargs)
 
@@ -154,22 +152,22 @@ class GradientNormDisplay:
             If matplotlib is not installed.
         """
         norms = _average_norms(self.gradient_norm)
-        self.figure_, self.ax_ = _figure_and_axes(ax)
+        self.figure_, self.ax_ = figure_and_axes(ax)
 
         peak = self._draw_density(norms, line_kw, fill_kw)
         self.rug_ = self._draw_rug(norms, rug_kw)
         mean = norms.mean()
-        mean_style = {"color": VERMILLION, "label": f"mean {_four_digits(mean)}"}
+        mean_style = {"color": VERMILLION, "label": f"mean {four_digits(mean)}"}
         self.mean_line_ = self._draw_vertical(mean, peak, mean_style, mean_line_kw)
         self.renorm_line_ = None
         if self.renorm_size is not None:
-            label = f"renorm_size {_four_digits(self.renorm_size)}"
+            label = f"renorm_size {four_digits(self.renorm_size)}"
             style = {"color": "black", "linestyle": "--", "label": label}
             self.renorm_line_ = self._draw_vertical(self.renorm_size, peak, style, None)
 
         self.ax_.set_xlabel("gradient norm per iteration\n(expression units)")
         self.ax_.set_ylim(bottom=0, auto=None)
-        self.legend_ = _legend_above_data(self.ax_, loc="upper left")
+        self.legend_ = legend_above_data(self.ax_, loc="upper left")
         return self
 
     def _draw_density(self, norms, line_kw, fill_kw):
@@ -180,9 +178,9 @@ class GradientNormDisplay:
             self.ax_.set_yticks([])
             return 1.0
         grid, density = _density(norms)
-        (self.line_,) = self.ax_.plot(grid, density, **_line_style({"color": "darkblue"}, line_kw))
-        fill_style = _fill_style({"facecolor": "lightblue", "edgecolor": "none"}, fill_kw)
-        self.fill_ = self.ax_.fill_between(grid, density, **fill_style)
+        (self.line_,) = self.ax_.plot(grid, density, **line_style({"color": "darkblue"}, line_kw))
+        area_style = fill_style({"facecolor": "lightblue", "edgecolor": "none"}, fill_kw)
+        self.fill_ = self.ax_.fill_between(grid, density, **area_style)
         self.ax_.set_ylabel("density")
         return density.max()
 
@@ -192,12 +190,12 @@ class GradientNormDisplay:
         style = {"color": "darkblue", "linestyle": "none", "marker": TICKUP, "markersize": 8, "alpha": 0.6}
         # heights in fractions of the axes: the ticks stand on the axis whatever the density's scale
         on_axis = self.ax_.get_xaxis_transform()
-        (rug,) = self.ax_.plot(norms, np.zeros_like(norms), transform=on_axis, **_line_style(style, rug_kw))
+        (rug,) = self.ax_.plot(norms, np.zeros_like(norms), transform=on_axis, **line_style(style, rug_kw))
         return rug
 
     def _draw_vertical(self, position, height, style, options):
         # not axvline, which would run on through the legend
-        (line,) = self.ax_.plot([position, position], [0, height], **_line_style(style, options))
+        (line,) = self.ax_.plot([position, position], [0, height], **line_style(style, options))
         return line
 
 
@@ -280,7 +278,7 @@ class LossCurveDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        return cls(loss_history=_history(estimator, "loss_history_")).plot(ax=ax, **kwargs)
+        return cls(loss_history=fitted_history(estimator, "loss_history_")).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, log_scale=True, line_kw=None):
         """Draw the display.
@@ -307,8 +305,8 @@ class LossCurveDisplay:
             If matplotlib is not installed.
         """
         history = check_array(self.loss_history, dtype=float, input_name="loss_history")
-        _check_columns(history, len(self.terms), "loss_history", f"for the terms {', '.join(self.terms)}")
-        self.figure_, self.ax_ = _figure_and_axes(ax)
+        check_columns(history, len(self.terms), "loss_history", f"for the terms {', '.join(self.terms)}")
+        self.figure_, self.ax_ = figure_and_axes(ax)
 
         if log_scale:
             history = _without_rounding_noise(history)
@@ -319,8 +317,8 @@ class LossCurveDisplay:
         ]
         self.ax_.set_xlabel("iteration")
         self.ax_.set_ylabel("loss term\n(squared expression units)")
-        _integer_ticks(self.ax_.xaxis)
-        self.legend_ = _legend_above_data(self.ax_, loc="upper right")
+        integer_ticks(self.ax_.xaxis)
+        self.legend_ = legend_above_data(self.ax_, loc="upper right")
         return self
 
     def _draw_term(self, index, name, values, line_kw):
@@ -330,37 +328,20 @@ class LossCurveDisplay:
         style = {**LINE_STYLES[index % len(LINE_STYLES)], "markersize": 4, "markevery": (start, step)}
         style["label"] = name
         iterations = np.arange(1, len(values) + 1)
-        (line,) = self.ax_.plot(iterations, values, **_line_style(style, line_kw))
+        (line,) = self.ax_.plot(iterations, values, **line_style(style, line_kw))
         return line
-
-
-def _history(estimator, attribute):
-    """Return what a fit has recorded, or say why there is nothing."""
-    check_is_fitted(estimator)
-    history = getattr(estimator, attribute, None)
-    if history is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} has recorded no {attribute}: "
-            "its solver does not compute what this display shows."
-        )
-    return history
 
 
 def _average_norms(gradient_norm):
     """Mean over the two gradients, per update."""
     norms = check_array(gradient_norm, dtype=float, ensure_min_samples=0, input_name="gradient_norm")
-    _check_columns(norms, 2, "gradient_norm", "the norms of two gradients per update")
+    check_columns(norms, 2, "gradient_norm", "the norms of two gradients per update")
     if len(norms) == 0:
         raise ValueError(
             "There is no gradient norm to show: the fit stopped at its first evaluation, "
             "so no update was applied. A smaller epsilon or a larger max_iter lets it go on."
         )
     return norms.mean(axis=1)
-
-
-def _check_columns(array, expected, name, meaning):
-    if array.shape[1] != expected:
-        raise ValueError(f"{name} has {array.shape[1]} columns, {expected} expected: {meaning}.")
 
 
 def _density(norms):
@@ -381,64 +362,3 @@ def _without_rounding_noise(history):
     # the second bound is for a history of one row, where every value is the largest of its term
     largest = np.maximum(history.max(axis=0), NEGLIGIBLE * history.max())
     return np.where(history > NEGLIGIBLE * largest, history, np.nan)
-
-
-def _four_digits(value):
-    return np.format_float_positional(value, precision=4, fractional=False, trim="-")
-
-
-def _figure_and_axes(ax):
-    pyplot = _import_pyplot()
-    if ax is None:
-        _, ax = pyplot.subplots(layout="constrained")
-    return ax.figure, ax
-
-
-def _import_pyplot():
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError("Plots need matplotlib: pip install 'skenigma[plot]'") from error
-    return pyplot
-
-
-def _line_style(defaults, options):
-    """Let `options` override `defaults`, under any of the names matplotlib has for them."""
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.lines import Line2D
-
-    return {**defaults, **normalize_kwargs(options, Line2D)}
-
-
-def _fill_style(defaults, options):
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.collections import PolyCollection
-
-    return {**defaults, **normalize_kwargs(options, PolyCollection)}
-
-
-def _integer_ticks(axis):
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
-
-
-def _legend_above_data(ax, loc):
-    """Add a legend and raise the upper limit until all data lie below it."""
-    legend = ax.legend(loc=loc, fontsize="small", frameon=False)
-    if ax.get_autoscaley_on():
-        # lays the figure out, so that the sizes are final; a subfigure cannot, its canvas' figure can
-        ax.figure.canvas.figure.draw_without_rendering()
-        share = (ax.bbox.y1 - legend.get_window_extent().y0) / ax.bbox.height
-        # in tiny axes the data keep at least half of the height
-        _raise_upper_limit(ax, min(share, 0.5))
-    return legend
-
-
-def _raise_upper_limit(ax, share):
-    """Leave the upper `share` of the axes free, on a linear or a logarithmic axis."""
-    scale = ax.yaxis.get_transform()
-    low, high = scale.transform(ax.get_ylim())
-    (top,) = scale.inverted().transform([low + (high - low) / (1 - share)])
-    # auto=None leaves autoscaling on, so that more can be drawn on the same axes
-    ax.set_ylim(top=top, auto=None)

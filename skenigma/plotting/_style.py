@@ -1,0 +1,86 @@
+"""What every display shares: colours that all readers tell apart, figures, legends, matplotlib on demand."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .._optional import import_optional
+
+# Okabe & Ito's palette, told apart by readers with any kind of colour vision
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+LINE_STYLES = (
+    {"color": BLUE, "linestyle": "-", "marker": "o"},
+    {"color": VERMILLION, "linestyle": "--", "marker": "s"},
+    {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    {"color": ORANGE, "linestyle": ":", "marker": "D"},
+    {"color": PURPLE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+)
+
+
+def fitted_history(estimator, attribute):
+    """Return what a fit has recorded, or say why there is nothing."""
+    check_is_fitted(estimator)
+    history = getattr(estimator, attribute, None)
+    if history is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} has recorded no {attribute}: "
+            "its solver does not compute what this display shows."
+        )
+    return history
+
+
+def check_columns(array, expected, name, meaning):
+    if array.shape[1] != expected:
+        raise ValueError(f"{name} has {array.shape[1]} columns, {expected} expected: {meaning}.")
+
+
+def four_digits(value):
+    return np.format_float_positional(value, precision=4, fractional=False, trim="-")
+
+
+def figure_and_axes(ax):
+    pyplot = import_optional("matplotlib.pyplot", "plot", "Drawing a plot")
+    if ax is None:
+        _, ax = pyplot.subplots(layout="constrained")
+    return ax.figure, ax
+
+
+def line_style(defaults, options):
+    """Let `options` override `defaults`, under any of the names matplotlib has for them."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    return {**defaults, **normalize_kwargs(options, Line2D)}
+
+
+def fill_style(defaults, options):
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.collections import PolyCollection
+
+    return {**defaults, **normalize_kwargs(options, PolyCollection)}
+
+
+def integer_ticks(axis):
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+
+
+def legend_above_data(ax, loc):
+    """Add a legend and raise the upper limit until all data lie below it."""
+    legend = ax.legend(loc=loc, fontsize="small", frameon=False)
+    if ax.get_autoscaley_on():
+        # lays the figure out, so that the sizes are final; a subfigure cannot, its canvas' figure can
+        ax.figure.canvas.figure.draw_without_rendering()
+        share = (ax.bbox.y1 - legend.get_window_extent().y0) / ax.bbox.height
+        # in tiny axes the data keep at least half of the height
+        raise_upper_limit(ax, min(share, 0.5))
+    return legend
+
+
+def raise_upper_limit(ax, share):
+    """Leave the upper `share` of the axes free, on a linear or a logarithmic axis."""
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(ax.get_ylim())
+    (top,) = scale.inverted().transform([low + (high - low) / (1 - share)])
+    # auto=None leaves autoscaling on, so that more can be drawn on the same axes
+    ax.set_ylim(top=top, auto=None)
