@@ -71,7 +71,8 @@ class Cohort:
 
     def settle(self):
         """Apply the factors that are still to be applied."""
-        self.hold(self.expression.scaled(self.sizes))
+        self.expression.scale_by(self.sizes)
+        self.hold(self.expression)
 
     def follow(self, beyond, reach, typical_norm):
         """Let directions ``beyond`` the frame join it if a step of length ``reach`` along them matters.

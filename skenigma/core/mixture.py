@@ -91,10 +91,10 @@ class Expression:
         rows[:, -1], scales[:, -1] = self.rows[:, -1], 1.0
         return Expression(rows, scales)
 
-    def scaled(self, sizes):
-        """The same with every cell type's expression times ``sizes`` (n_samples, n_cell_types)."""
-        factors = np.column_stack([sizes, np.ones(len(sizes))])
-        return Expression(self.rows * factors[:, :, None], self.scales * factors)
+    def scale_by(self, sizes):
+        """Multiply every cell type's expression by ``sizes`` (n_samples, n_cell_types), in place."""
+        self.inside[...] *= sizes[:, :, None]
+        self.scale[...] *= sizes
 
     def norms(self, samples):
         """Norm of every cell type's expression, shape (n_samples, n_cell_types)."""
@@ -115,8 +115,8 @@ def squared_residuals(samples, expression, sizes=None):
 
     ``sizes`` are factors of the expression, as in :func:`gradient_step`.
     """
-    weights = samples.proportions if sizes is None else samples.proportions * sizes
-    mix = np.hstack([weights, np.full((len(weights), 1), -1.0)])
+    mix = np.full(expression.scales.shape, -1.0)
+    np.multiply(samples.proportions, 1.0 if sizes is None else sizes, out=mix[:, :-1])
     inside = np.matmul(mix[:, None], expression.rows)[:, 0]
     scale = row_products(mix, expression.scales)
     return row_products(inside, inside) + scale**2 * samples.outside
@@ -156,10 +156,12 @@ def gradient_step(samples, expression, sizes, factor, shift, out):
     step.reshape(n_samples, -1)[:, :: n_cell_types + 2] += sizes
     np.matmul(step, expression.scales[:, :, None], out=out.scales[:, :-1, None])
     squares, products = np.empty((2, n_samples, n_cell_types))
+    # flat, so that it is subtracted in long runs; the samples themselves are not shifted
+    flat_shift = np.append(shift, np.zeros(shift.shape[1]))
     for rows in row_blocks(expression.rows):
         block, start = out.rows[rows, :-1], expression.rows[rows]
         np.matmul(step[rows], start, out=block)
-        block -= shift
+        out.rows[rows].reshape(len(start), -1)[...] -= flat_shift
         squares[rows] = row_products(block, block)
         products[rows] = row_products(block, start[:, :-1])
     outside = samples.outside[:, None]
@@ -193,8 +195,9 @@ def squared_change(samples, new, old, products):
     that is too many, the difference itself is formed.
     """
     (_, new_sizes, new_norms), (_, old_sizes, old_norms) = new, old
-    kept = np.sum(old_norms**2, axis=0)
-    change = np.sum(new_norms**2, axis=0) + kept - 2.0 * np.sum(new_sizes * old_sizes * products, axis=0)
+    kept = np.einsum("jk,jk->k", old_norms, old_norms)
+    change = np.einsum("jk,jk->k", new_norms, new_norms) + kept
+    change -= 2.0 * np.einsum("jk,jk,jk->k", new_sizes, old_sizes, products)
     close = np.flatnonzero(change < SMALL_CHANGE * kept)
     if len(close):
         change[close] = _direct_change(samples, new, old, close)
@@ -284,6 +287,15 @@ def expand(expression, bulk, vectors):
         target = cse[rows].reshape(-1, n_genes)
         np.matmul(left.reshape(-1, left.shape[2]), right[: left.shape[2]], out=target)
     return cse
+
+
+def expand_inside(expression, vectors, dtype):
+    """The same for expression that lies wholly along the directions."""
+    inside = expression.inside
+    n_samples, n_cell_types, n_directions = inside.shape
+    flat = inside.reshape(n_samples * n_cell_types, n_directions).astype(dtype, copy=False)
+    cse = flat @ vectors.astype(dtype, copy=False)
+    return cse.reshape(n_samples, n_cell_types, -1)
 
 
 def row_blocks(rows, size=BLOCK_SIZE):

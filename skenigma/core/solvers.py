@@ -109,7 +109,8 @@ class Trajectory:
             norms, _ = gradient_step(samples, expression, sizes, factor, shift, moved)
             sizes = cut_factors(norms, caps)
             expression, moved = moved, expression
-        return expression.scaled(sizes)
+        expression.scale_by(sizes)
+        return expression
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
@@ -143,7 +144,7 @@ def proximal_gradient(problem, settings, monitor):
     progress = Progress(settings.epsilon, settings.max_iter, np.sum(norms**2), monitor)
     factors, caps, gradients = [], [], []
     while True:
-        typical_norm = np.sqrt(np.mean(norms**2))
+        typical_norm = np.linalg.norm(norms) / np.sqrt(norms.size)
         cohort.reduce(typical_norm)
         factor, shift, loss, gradient = _evaluate(
             cohort, problem.alpha, settings, norms, typical_norm, scales
@@ -186,11 +187,12 @@ def _evaluate(cohort, alpha, settings, norms, typical_norm, scales):
     offset = mean - cohort.reference
     offset_size = np.hypot(np.linalg.norm(offset), np.linalg.norm(beyond))
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖m_k‖² − ‖mean_k‖²), and beyond the frame the last two are equal
-    reference_loss = np.sum(norms**2) + n_samples * np.sum((offset - mean) * (offset + mean))
+    reference_loss = np.vdot(norms, norms) + n_samples * np.sum((offset - mean) * (offset + mean))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
     reach = settings.rescale(reference_gradient, scales[1])
     reach *= settings.parameter * (1.0 - alpha) * 2.0 / n_samples
-    shift = reach * np.hstack([offset, cohort.follow(beyond, reach, typical_norm)])
+    joined = cohort.follow(beyond, reach, typical_norm)
+    shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
 
     residuals = squared_residuals(cohort.samples, cohort.expression, cohort.sizes)
     gradient = reconstruction_gradient_norm(cohort.samples.proportions, residuals)
