@@ -12,7 +12,7 @@ from .mixture import Expression, Samples, row_products
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
-TOLERANCE = 1e-14
+TOLERANCE = 1e-13
 # Directions join together, when what is outstanding is this many times the tolerance.
 PATIENCE = 10
 # The frame is reduced when it has this many directions, or this many times what the last reduction left.
@@ -185,16 +185,19 @@ class Cohort:
 
 def _orthonormal(rows, cutoff):
     """Orthonormal vectors that span ``rows`` but for what is no longer than ``cutoff``."""
-    vectors, sizes = _by_size(rows, "economic")
-    return vectors[: len(sizes)][sizes > cutoff]
+    if not rows.size:
+        return rows
+    # LAPACK itself: for so few rows, scipy.linalg.qr takes longer to call it than it takes
+    packed, _, factors, _, _ = linalg.lapack.dgeqp3(rows.T)
+    sizes = np.abs(np.diagonal(packed))
+    n_long = int(np.count_nonzero(sizes > cutoff))  # largest first
+    vectors, _, _ = linalg.lapack.dorgqr(packed[:, : len(sizes)], factors)
+    return vectors.T[:n_long]
 
 
-def _by_size(rows, mode="full"):
-    """Orthonormal vectors, and how far ``rows`` reach along the first of these, largest first.
-
-    The vectors span the space of the rows, or in "economic" mode the rows alone.
-    """
-    vectors, triangle, _ = linalg.qr(rows.T, mode=mode, pivoting=True, check_finite=False)
+def _by_size(rows):
+    """Orthonormal vectors of the whole space, and how far ``rows`` reach along the first of these, largest first."""
+    vectors, triangle, _ = linalg.qr(rows.T, pivoting=True, check_finite=False)
     return vectors.T, np.abs(np.diag(triangle))
 
 
