@@ -158,6 +158,13 @@ def test_returns_an_ordinary_estimator(function, kind):
     assert expected.items() <= model.get_params().items()
 
 
+def test_factor_of_two_between_solvers():
+    """As in the recorded runs that start at zero, see test_splitting; the one from the bulk makes no step."""
+    model = enigma_trace_norm(preprocess="log", solver="proximalpoint", beta=3.0, tao_k=0.25)
+    assert (model.solver, model.beta, model.tao_k) == ("proximal", 1.5, 0.5)
+    assert enigma_trace_norm(preprocess="log", solver="admm", beta=3.0).beta == 3.0
+
+
 def test_scale_must_be_named():
     with pytest.raises(TypeError, match="preprocess"):
         enigma_l2_max_norm()
