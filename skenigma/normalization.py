@@ -65,7 +65,8 @@ class ProportionComponent:
         mean = expression.mean(axis=0, dtype=np.float64)
         standard = expression - mean
         spread = np.sqrt(np.einsum("jg,jg->g", standard, standard) / (len(standard) - 1))
-        varies = spread > NOISE * np.finfo(expression.dtype).eps * np.abs(expression).max(axis=0)
+        largest = np.maximum(expression.max(axis=0), -expression.min(axis=0))
+        varies = spread > NOISE * np.finfo(expression.dtype).eps * largest
         inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=varies)
         standard *= inverse
         direction = _direction_of(standard, proportion)
