@@ -35,7 +35,7 @@ from .core.registry import find_solver
 from .core.solvers import Settings
 from .core.splitting import Problem
 from .core.states import ALL, objective
-from .normalization import proportion_slopes, remove_proportions
+from .normalization import apply_normalization, fit_normalization
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
 ROUNDING_MARGIN = 128
@@ -259,14 +259,13 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         else:
             # with samples of its own: X is the caller's
             self._compact = solution.state(np.array(model_bulk))
-        if self.normalize == "frac":
-            self._slopes = np.concatenate([self._type_slopes(k) for k in range(len(self.cell_types_))])
+        if self.normalize is not None:
+            by_type = (
+                self._expression(cell_types=slice(k, k + 1))[:, 0] for k in range(len(self.cell_types_))
+            )
+            self._normalization = fit_normalization(self.normalize, by_type, self.proportions_)
             if self.materialize:
-                self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
-
-    def _type_slopes(self, position):
-        one = slice(position, position + 1)
-        return proportion_slopes(self._expression(cell_types=one), self.proportions_[:, one])
+                self.cse_normalized_ = self._normalize(np.array(self.cse_), self.proportions_)
 
     def _expression(self, samples=ALL, cell_types=ALL, genes=ALL):
         """A part of the expression of the cohort."""
@@ -384,10 +383,11 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         return cse
 
     def _normalize(self, cse, proportions, cell_types=ALL):
-        """``cse`` of these cell types, normalised if that is asked for."""
+        """``cse`` of these cell types, normalised in place if that is asked for."""
         if self.normalize is None:
             return cse
-        return remove_proportions(cse, proportions[:, cell_types], self._slopes[cell_types])
+        fitted = [self._normalization[k] for k in np.arange(len(self.cell_types_))[cell_types]]
+        return apply_normalization(fitted, cse, proportions[:, cell_types])
 
     def _settings(self, bulk, proportions):
         return Settings(
