@@ -1,5 +1,6 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -35,6 +36,25 @@ __all__ = [
 # Published tables of proportions are rounded; rows further than this from 1 are a mistake.
 SUM_TOLERANCE = 0.05
 SHOWN = 5
+
+# Panels of genes from two platforms share more than this part of the smaller one.
+LOW_SHARE = 0.25
+SAME_IDENTIFIERS = "Use the same kind of gene identifier in both, and genes as columns."
+IDENTIFIERS = {
+    "Ensembl gene identifiers": r"(?i)ENS[A-Z]*G\d{6,}(\.\d+)?",
+    "Ensembl transcript identifiers": r"(?i)ENS[A-Z]*T\d{6,}(\.\d+)?",
+    "numbers as of Entrez": r"\d+",
+}
+# Ways in which identifiers of one kind differ, and how to even them out.
+SPELLINGS = {
+    "spaces around the names": lambda names: names.str.strip(),
+    "version suffixes such as '.12'": lambda names: names.str.replace(r"\.\d+$", "", regex=True),
+    "case": lambda names: names.str.upper(),
+    "genome prefixes such as 'GRCh38_'": lambda names: names.str.replace(
+        r"^(GRCh\d+|GRCm\d+|hg\d+|mm\d+)_+", "", regex=True
+    ),
+    "what follows '|'": lambda names: names.str.replace(r"\|.*$", "", regex=True),
+}
 
 
 @dataclass(frozen=True)
@@ -279,6 +299,11 @@ def match_genes(profiles, names, n_features):
     ------
     ValueError
         If too few genes are shared, or widths differ and names do not help.
+
+    Warns
+    -----
+    UserWarning
+        If less than a quarter of the smaller side is shared.
     """
     n_cell_types, width = profiles.values.shape
     if names is None or profiles.genes is None:
@@ -291,6 +316,8 @@ def match_genes(profiles, names, n_features):
         in_reference = position[in_bulk]
     if len(in_bulk) < n_cell_types:
         raise ValueError(_too_few(profiles, names, len(in_bulk)))
+    if names is not None and profiles.genes is not None:
+        _warn_of_few_shared(names, profiles.genes, len(in_bulk))
     return in_bulk, in_reference
 
 
@@ -323,7 +350,40 @@ def _too_few(profiles, names, n_shared):
         return (
             message + " The reference looks transposed: it must be cell types × genes, so pass reference.T."
         )
-    return message + " Use the same kind of gene identifier in both, and genes as columns."
+    return f"{message} {_cause(names, profiles.genes, n_shared)}{SAME_IDENTIFIERS}"
+
+
+def _warn_of_few_shared(names, genes, n_shared):
+    """Warn if so few genes are shared that their identifiers can hardly be meant to match."""
+    fewer = min(len(names), len(genes))
+    if n_shared < LOW_SHARE * fewer:
+        warnings.warn(
+            f"X and reference share only {n_shared} genes, of {len(names)} in X and {len(genes)} in reference. X has "
+            f"{listing(names)}; reference has {listing(genes)}. {_cause(names, genes, n_shared)}{SAME_IDENTIFIERS}",
+            stacklevel=6,
+        )
+
+
+def _cause(names, genes, n_shared):
+    """The likely reason why gene identifiers do not match, as a sentence, or nothing."""
+    names, genes = pd.Index(names), pd.Index(genes)
+    kinds = _identifier_kind(names), _identifier_kind(genes)
+    if kinds[0] != kinds[1]:
+        return f"X seems to have {kinds[0]}, but reference {kinds[1]}: translate one of them. "
+    found = {what: len(change(names).intersection(change(genes))) for what, change in SPELLINGS.items()}
+    what = max(found, key=found.get)
+    # twice as many is not chance
+    if found[what] <= 2 * n_shared:
+        return ""
+    return f"Without regard to {what} they share {found[what]}: spell them alike. "
+
+
+def _identifier_kind(names):
+    """What most of some gene identifiers are."""
+    for kind, pattern in IDENTIFIERS.items():
+        if np.mean(names.str.fullmatch(pattern)) > 0.5:
+            return kind
+    return "gene symbols"
 
 
 def check_proportions(proportions, cell_types, n_samples, samples):

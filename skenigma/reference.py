@@ -1,5 +1,6 @@
 """From annotated cells: reference profiles, marker genes, and pseudo-bulk samples with a known answer."""
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -41,7 +42,7 @@ phenotype         samples; 0 control, 1 case
 class ReferenceReport:
     """What :func:`make_reference` kept, what it left out, and why.
 
-    Attributes
+    Parameters
     ----------
     cell_types : DataFrame
         One row per cell type of the labels: ``n_cells``, ``kept`` and ``reason``, which is empty for those kept.
@@ -320,11 +321,7 @@ def _markers(cells, members, means, n_markers):
     ranked = np.argsort(-score, kind="stable")
     ranked = ranked[score[ranked] > 0]
     best = np.concatenate([ranked[top[ranked] == k][:n_markers] for k in range(len(names))])
-    if not len(best):
-        raise ValueError(
-            f"No gene tells one of the cell types {listing(names)} from the others. Are the labels those of these "
-            f"cells?"
-        )
+    _check_marked(names, np.isin(np.arange(len(names)), top[best]))
     return pd.DataFrame(
         {
             "cell_type": names[top[best]],
@@ -335,6 +332,20 @@ def _markers(cells, members, means, n_markers):
             "next_mean": means[second[best], best],
         }
     )
+
+
+def _check_marked(names, marked):
+    """Warn of cell types without a marker, and refuse to go on without any."""
+    if not marked.any():
+        raise ValueError(
+            f"No gene tells one of the cell types {listing(names)} from the others. Are the labels those of these "
+            f"cells?"
+        )
+    if not marked.all():
+        warnings.warn(
+            f"No gene tells {listing(names[~marked])} from the other cell types: merge with a related type.",
+            stacklevel=4,
+        )
 
 
 def _marker_scores(means, variances, counts):
