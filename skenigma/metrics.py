@@ -432,7 +432,7 @@ class _RecoveryScorer:
         final = estimator[-1] if isinstance(estimator, Pipeline) else estimator
         if isinstance(y, pd.DataFrame):
             y = _match_columns(y, final.get_feature_names_out() if names is None else names)
-        shape = (len(found), len(final.cell_types_), -1)
+        shape = (len(found), -1, len(final.gene_names_))
         truth = np.asarray(y)
         if truth.ndim == 2 and truth.shape == found.shape:
             truth = truth.reshape(shape)
