@@ -40,6 +40,7 @@ mathjax_path = mathjax.name
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {"text": "skenigma"},
     "show_prev_next": False,
     "navigation_with_keys": False,
     "header_links_before_dropdown": 6,

@@ -33,7 +33,6 @@ def shown_genes(changed):
 
 def draw(cohort, model):
     genes = shown_genes(cohort.changed.to_numpy())
-    cell_types = list(cohort.cell_types)
     figure = plt.figure(figsize=(11, 4.6), layout="constrained")
     grid = figure.add_gridspec(2, 6, width_ratios=[3, 0.9, 0.35, 3, 3, 3])
     bulk_ax = figure.add_subplot(grid[:, 0])
@@ -49,7 +48,7 @@ def draw(cohort, model):
     arrow_ax.annotate("", (1, 0.5), (0, 0.5), arrowprops={"arrowstyle": "->", "lw": 2})
 
     for row, (label, tensor) in enumerate({"estimated": model.cse_, "truth": cohort.cse}.items()):
-        for k, name in enumerate(cell_types):
+        for k in range(len(cohort.cell_types)):
             ax = figure.add_subplot(grid[row, 3 + k])
             heatmap(ax, tensor[:, k][:, genes], f"cell type {k + 1}" if row == 0 else "")
             ax.title.set_color(COLOURS[k])
