@@ -69,6 +69,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     # frames and estimators, not what the last call of a plot returns
     "capture_repr": ("_repr_html_",),
     "abort_on_example_error": True,
