@@ -1,6 +1,7 @@
 """The Python code that the documentation shows: every ``python`` block of a page runs, in the order of the page."""
 
 import doctest
+import importlib
 import pathlib
 import re
 
@@ -52,3 +53,16 @@ def test_a_wrong_answer_is_noticed():
 
 def test_included_blocks_are_run():
     assert any("make_cohort" in code for code in blocks(ROOT / "docs" / "get_started.md"))
+
+
+def test_picture_of_the_landing_page_shows_its_code(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    picture = importlib.import_module("overview_picture")
+    code = (ROOT / "docs" / "overview_picture.py").read_text("utf-8")
+    (shown,) = blocks(ROOT / "docs" / "index.md")
+    fits = [line for line in shown.splitlines() if line.startswith(("cohort =", "model ="))]
+    assert len(fits) == 2
+    assert all(line in code for line in fits)
+    figure = picture.draw(*picture.cohort_and_model())
+    assert sum(bool(ax.images) for ax in figure.axes) == 7  # the bulk, three cell types estimated and true
+    picture.plt.close(figure)
