@@ -217,6 +217,14 @@ class TestMarkers:
             assert of_type.score.is_monotonic_decreasing
         assert list(markers.gene[~markers.cell_type.duplicated()]) == ["gene1", "gene2", "gene3"]
 
+    def test_among_some_genes(self, counts):
+        every = select_markers(counts, LABELS, gene_names=GENES)
+        some = every.gene[1::2].to_numpy()
+        with pytest.warns(UserWarning, match="No gene tells 'B cell'"):
+            found = select_markers(counts, LABELS, gene_names=GENES, among=["no such gene", *some])
+        expected = every[every.gene.isin(some)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected)
+
     def test_unit_does_not_matter(self, counts):
         plain = select_markers(counts, LABELS, gene_names=GENES)
         scaled = select_markers(counts * 1e3, LABELS, gene_names=GENES)
