@@ -27,7 +27,9 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
-html_sidebars = {page: [] for page in ("changelog", "extending", "get_started", "method", "auto_examples/*")}
+html_sidebars = {
+    page: [] for page in ("benchmarks", "changelog", "extending", "get_started", "method", "auto_examples/*")
+}
 toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
