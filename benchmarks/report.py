@@ -10,7 +10,6 @@ LAST_COLUMNS = [
     "contestant", "unit", "median", "lowest", "highest", "repeats", "ratio", "yardstick", "difference", "note",
 ]  # fmt: skip
 COUNTED = {"genes": "genes", "samples": "samples", "cell_types": "cell types", "cells": "cells"}
-QUANTITIES = {"s": "time", "MB": "memory"}
 HIDDEN = {"case", "along", *LAST_COLUMNS}
 
 
@@ -147,10 +146,10 @@ def styles(names):
 
 def draw_ratios(frame, figure):
     """Every contestant as a multiple of the first, contest by contest."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     rows = frame.to_dict("records")
-    labels = [f"{describe(row, chr(10))} ({QUANTITIES.get(row['unit'], row['unit'])})" for row in rows]
+    labels = [f"{describe(row, chr(10))} ({_quantity(row['unit'])})" for row in rows]
     places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
     figure.set_size_inches(9, 1.8 + 0.5 * len(places))
     ax = figure.subplots()
@@ -163,10 +162,25 @@ def draw_ratios(frame, figure):
         ax.plot(*zip(*points, strict=True), label=name, **(style | {"linestyle": "none"}))
     ax.set(xscale="log", yticks=range(len(places)), ylim=(len(places) - 0.5, -0.5))
     ax.set_yticklabels(places, fontsize="small")
-    ax.set_xlabel(f"multiple of {frame['yardstick'].iloc[0]}")
+    ax.set_xlabel(f"multiple of {_yardsticks(frame)}")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    if frame["ratio"].max() < 50 * frame["ratio"].min():
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+
+
+def _quantity(unit):
+    return {"s": "time", "MB": "memory"}.get(unit, unit)
+
+
+def _yardsticks(frame):
+    """What the ratios are ratios to; where it differs between units, for each of them."""
+    first = dict(zip(frame["unit"], frame["yardstick"], strict=True))
+    if len(set(first.values())) == 1:
+        return frame["yardstick"].iloc[0]
+    return " or ".join(f"{yardstick} ({_quantity(unit)})" for unit, yardstick in first.items())
 
 
 def draw_growth(frame, figure):

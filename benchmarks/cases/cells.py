@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from scipy import sparse
 
-from ..fresh import peak_growth
+from ..fresh import MEGABYTE, peak_growth
 from ..harness import Contest, Contestant, case, largest_difference
 
 CELL_TYPES = 12
@@ -43,7 +43,8 @@ def indicator_means(cells, labels):
 @case(
     full=[{"cells": 50000, "genes": 20000, "density": 0.05}],
     quick=[{"cells": 5000, "genes": 2000, "density": 0.05}],
-    tiny=[{"cells": 600, "genes": 100, "density": 0.1}],
+    tiny=[{"cells": 20000, "genes": 200, "density": 0.1}],
+    repeats=3,
 )
 def reference(options, cells, genes, density):
     """Reference profiles from annotated cells in a sparse matrix: time, and peak memory beyond the input."""
@@ -58,11 +59,15 @@ def reference(options, cells, genes, density):
         agreement=lambda: largest_difference(profiles(*given), indicator_means(*given)),
     )
     small = draw_cells(600, 100, 0.1)
+    size = sum(part.nbytes for part in (given[0].data, given[0].indices, given[0].indptr)) / MEGABYTE
     yield Contest(
         setting,
         [
-            Contestant(name, partial(peak_growth, function, small, given, options.threads), reports=True)
-            for name, function in functions.items()
+            Contestant("input", lambda: size, reports=True, once=True, note="computed"),
+            *(
+                Contestant(name, partial(peak_growth, function, small, given, options.threads), reports=True)
+                for name, function in functions.items()
+            ),
         ],
         unit="MB",
         warm_up=False,

@@ -33,11 +33,16 @@ def deconvolver(reference, **options):
     return L2MaxDeconvolver(reference, positive=False, **(PUBLISHED | options))
 
 
-def fitted(model, cohort):
-    """``model``, fitted with the true proportions; not to have converged is allowed."""
+def quietly(function, *arguments, **options):
+    """Result of ``function``; not to have converged is allowed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(cohort.bulk, proportions=cohort.proportions)
+        return function(*arguments, **options)
+
+
+def fitted(model, cohort):
+    """``model``, fitted with the true proportions."""
+    return quietly(model.fit, cohort.bulk, proportions=cohort.proportions)
 
 
 def plain(cohort, **options):
@@ -163,10 +168,7 @@ def scaling(options, along, genes, samples, cell_types):
 
 def fit_arrays(bulk, reference, proportions, options):
     """A fit to be made in a process of its own."""
-    model = deconvolver(reference, **options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(bulk, proportions=proportions)
+    quietly(deconvolver(reference, **options).fit, bulk, proportions=proportions)
 
 
 def plain_arrays(bulk, reference, proportions):
