@@ -99,19 +99,16 @@ class Contest:
                 "lowest": found.min(),
                 "highest": found.max(),
                 "repeats": len(found),
-                # turn by turn where both took turns: the machine's mood cancels
-                "ratio": np.median(found / values[yardstick])
-                if len(found) == len(values[yardstick])
-                else np.median(found) / np.median(values[yardstick]),
+                "ratio": typical_ratio(found, np.array(values[yardstick])),
                 "yardstick": yardstick,
                 "difference": difference,
                 "note": contestant.note,
             }
 
     def _take_turns(self, repeats):
-        if self.warm_up:
-            for contestant in self.contestants:
-                contestant.once or contestant.run()
+        for contestant in self.contestants:
+            if self.warm_up and not contestant.once:
+                contestant.run()
         values = {contestant.name: [] for contestant in self.contestants}
         for turn in range(repeats):
             for contestant in self.contestants:
@@ -165,6 +162,13 @@ def case(*, full, quick, tiny, repeats=5, remarks=None, draw=None):
         return pose
 
     return register
+
+
+def typical_ratio(values, yardstick):
+    """Median of the ratios turn by turn, where both took all turns: what slows the machine down cancels."""
+    if len(values) == len(yardstick):
+        return np.median(values / yardstick)
+    return np.median(values) / np.median(yardstick)
 
 
 def largest_difference(found, expected):

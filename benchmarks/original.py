@@ -14,16 +14,19 @@ from .harness import Contestant
 FOLDER_VARIABLE = "SKENIGMA_REFERENCE"
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
 
-# Arguments: folder of the inputs, then the scripts to source, in this order.
+# Arguments: folder of the inputs, then the scripts to source, in this order. The inputs are read before the clock
+# runs (R evaluates arguments where they are used), under names that no script is likely to use.
 PROGRAM = """
-arguments <- commandArgs(trailingOnly = TRUE)
-table <- function(name) as.matrix(read.csv(file.path(arguments[1], name), row.names = 1))
-for (script in arguments[-1]) suppressMessages(source(script))
-time <- system.time(cell_deconvolve(
-  X = table("bulk.csv"), theta = table("proportions.csv"), R = table("reference.csv"), epsilon = 0.001,
-  alpha = 0.1, beta = 50, tao_k = 1, max.iter = 1000, verbose = FALSE, Normalize = FALSE, pos = FALSE
+benchmark_arguments <- commandArgs(trailingOnly = TRUE)
+benchmark_inputs <- lapply(c(X = "bulk", theta = "proportions", R = "reference"), function(name) {
+  as.matrix(read.csv(file.path(benchmark_arguments[1], paste0(name, ".csv")), row.names = 1))
+})
+for (benchmark_script in benchmark_arguments[-1]) source(benchmark_script)
+benchmark_time <- system.time(cell_deconvolve(
+  X = benchmark_inputs$X, theta = benchmark_inputs$theta, R = benchmark_inputs$R, epsilon = 0.001, alpha = 0.1,
+  beta = 50, tao_k = 1, max.iter = 1000, verbose = FALSE, Normalize = FALSE, pos = FALSE
 ))
-cat("\\nseconds", time[["elapsed"]], "\\n")
+cat("\nseconds", benchmark_time[["elapsed"]], "\n")
 """
 
 
@@ -59,7 +62,7 @@ class Original:
             program = pathlib.Path(folder, "program.R")
             program.write_text(PROGRAM, encoding="utf-8")
             command = [self.program, program, folder, *self.scripts]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         (line,) = [line for line in done.stdout.splitlines() if line.startswith("seconds")]
         return float(line.split()[1])
 
