@@ -6,6 +6,7 @@ the fitted trajectory for each row on its own.
 
 import time
 import warnings
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -43,6 +44,23 @@ ROUNDING_MARGIN = 128
 # Numbers of a cohort up to which threads of the BLAS cost an iteration more than they give: its matrices are small
 # and many, and where other work runs, waiting for a thread takes longer than the work.
 SMALL_PROBLEM = 2**19
+
+
+@dataclass(frozen=True)
+class PreparedCohort:
+    """A cohort ready to be solved.
+
+    Attributes
+    ----------
+    basis : SpanBasis
+    bulk : ndarray of shape (n_samples, n_genes)
+        On the scale of the model.
+    proportions : ndarray of shape (n_samples, n_cell_types)
+    """
+
+    basis: SpanBasis
+    bulk: np.ndarray
+    proportions: np.ndarray
 
 
 class ReferenceTransformer(TransformerMixin, BaseEstimator):
@@ -145,24 +163,33 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         self : object
             Fitted estimator.
         """
-        bulk = self._fit_genes(X, min_samples=2)
+        cohort = self._prepare_cohort(X, self._fit_genes(X, min_samples=2), proportions)
+        for name in self._optional_attributes:
+            self.__dict__.pop(name, None)
+        problem, settings = self._problem(cohort)
+        solution = self._solve(X, problem, cohort.basis, settings)
+        self._store(solution)
+        self._keep_expression(solution, cohort.bulk)
+        return self
+
+    def _prepare_cohort(self, X, bulk, proportions):
+        """All of a fit that does not depend on alpha, beta and the solver: many of these can follow."""
         self._name_axes(X)
         proportions = self._fit_proportions(X, bulk, proportions)
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
         self._absent = self._find_absent(proportions)
         self.positive_ = self._resolve_positive(bulk)
         model_bulk, model_reference = self._to_model_scale(X, bulk)
-        for name in self._optional_attributes:
-            self.__dict__.pop(name, None)
-        basis = SpanBasis(model_bulk, model_reference)
-        self._resolve(basis, model_bulk)
-        self._fitted_penalty = self._penalty(proportions)
-        theta = proportions.astype(np.float64, copy=False)
-        problem = Problem(basis.bulk, basis.reference, theta, self.alpha, self._fitted_penalty)
-        solution = self._solve(X, problem, basis, self._settings(model_bulk, proportions))
-        self._store(solution)
-        self._keep_expression(solution, model_bulk)
-        return self
+        return PreparedCohort(SpanBasis(model_bulk, model_reference), model_bulk, proportions)
+
+    def _problem(self, cohort):
+        """The problem of a prepared cohort, and the settings of its solver."""
+        self._resolve(cohort.basis, cohort.bulk)
+        self._fitted_penalty = self._penalty(cohort.proportions)
+        theta = cohort.proportions.astype(np.float64, copy=False)
+        coordinates = cohort.basis.bulk, cohort.basis.reference
+        problem = Problem(*coordinates, theta, self.alpha, self._fitted_penalty)
+        return problem, self._settings(cohort.bulk, cohort.proportions)
 
     def fit_transform(self, X, y=None, *, proportions=None):
         """Fit to a cohort and return its expression, flattened; equal to ``fit`` and then ``transform``.
@@ -352,7 +379,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
             warnings.warn(
                 f"The proportion of {listing(self.cell_types_[absent])} is 0 in every sample: the bulk holds no "
                 f"information on it, and its expression is the reference profile.",
-                stacklevel=3,
+                stacklevel=4,
             )
         return absent
 
