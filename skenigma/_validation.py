@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
@@ -18,13 +19,17 @@ __all__ = [
     "Real",
     "StrOptions",
     "check_bulk",
+    "check_finite",
     "check_nonnegative",
     "check_profiles",
     "check_proportions",
     "fit_context",
     "limit_blas_threads",
+    "listing",
     "match_genes",
+    "refuse_repeats",
     "row_names",
+    "stored",
 ]
 
 # Published tables of proportions are rounded; rows further than this from 1 are a mistake.
@@ -49,11 +54,12 @@ class Profiles:
     genes: np.ndarray | None
 
 
-def listing(names, shown=SHOWN):
-    """The first few names, quoted, and how many more there are."""
-    names = [f"'{name}'" if isinstance(name, str) else str(name) for name in names]
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+def listing(names, shown=SHOWN, total=None):
+    """The first few names, quoted, and how many more there are (of ``total``, where not all are given)."""
+    total = len(names) if total is None else total
+    names = [f"'{name}'" if isinstance(name, str) else str(name) for name in names[:shown]]
+    more = f" and {total - shown} more" if total > shown else ""
+    return ", ".join(names) + more
 
 
 def row_names(frame):
@@ -93,17 +99,19 @@ def column_names(frame, what):
     return names
 
 
-def _refuse_repeats(names, what, remedy):
+def refuse_repeats(names, what, remedy):
+    """Refuse names that stand more than once."""
     repeated = pd.Index(names)[pd.Index(names).duplicated()].unique() if names is not None else ()
     if len(repeated):
         raise ValueError(f"{what} named more than once: {listing(repeated)}. {remedy}")
 
 
 def _refuse_entries(bad, kind, what, rows, columns, remedy):
-    """Raise a ValueError that names the first entries where ``bad`` holds."""
-    found = np.argwhere(bad)
+    """Raise a ValueError that names the first entries where ``bad`` (dense or sparse) holds."""
+    found = np.transpose(bad.nonzero())
     if len(found):
-        places = listing([_Place(_name(rows, i), _name(columns, j)) for i, j in found])
+        first = [_Place(_name(rows, i), _name(columns, j)) for i, j in found[:SHOWN]]
+        places = listing(first, total=len(found))
         raise ValueError(f"{what} contains {kind} in {len(found)} place(s): {places}. {remedy}")
 
 
@@ -119,19 +127,34 @@ def _name(names, position):
     return position if names is None else f"'{names[position]}'"
 
 
-def _refuse_nonfinite(values, what, rows, columns):
+def check_finite(values, what, rows, columns, remedy="Impute or drop these samples or genes first."):
+    """Refuse NaN and infinity in a dense or compressed sparse matrix, naming the first."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.sum(values)):  # one pass, no temporary: the rule for clean data
+        if np.isfinite(np.sum(stored(values))):  # one pass, no temporary: the rule for clean data
             return
-    remedy = "Impute or drop these samples or genes first."
-    _refuse_entries(np.isnan(values), "NaN", what, rows, columns, remedy)
-    _refuse_entries(np.isinf(values), "infinity (inf)", what, rows, columns, remedy)
+    _refuse_entries(_elementwise(np.isnan, values), "NaN", what, rows, columns, remedy)
+    _refuse_entries(_elementwise(np.isinf, values), "infinity (inf)", what, rows, columns, remedy)
 
 
 def check_nonnegative(values, what, rows, columns, reason):
-    """Refuse negative entries, naming the first."""
-    if values.size and values.min() < 0:
-        _refuse_entries(values < 0, "negative values", what, rows, columns, reason)
+    """Refuse negative entries of a dense or compressed sparse matrix, naming the first."""
+    entries = stored(values)
+    if entries.size and entries.min() < 0:
+        _refuse_entries(
+            _elementwise(lambda entry: entry < 0, values), "negative values", what, rows, columns, reason
+        )
+
+
+def stored(values):
+    """The entries that are held in memory: all of a dense matrix, the explicit ones of a sparse one."""
+    return values.data if issparse(values) else values
+
+
+def _elementwise(function, values):
+    """Where a function that is false at 0 holds, as a matrix of the same kind."""
+    if not issparse(values):
+        return function(values)
+    return type(values)((function(values.data), values.indices, values.indptr), shape=values.shape)
 
 
 def check_bulk(estimator, X, *, reset, min_samples=1):
@@ -156,7 +179,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     names = column_names(X, "X")
     rows = row_names(X)
     if reset:
-        _refuse_repeats(names, "Genes of X", "Sum, average or drop the repeated columns first.")
+        refuse_repeats(names, "Genes of X", "Sum, average or drop the repeated columns first.")
     checks = {
         "dtype": [np.float64, np.float32],
         "ensure_all_finite": False,
@@ -168,7 +191,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     else:
         values = check_array(values, estimator=estimator, input_name="X", **checks)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-    _refuse_nonfinite(values, "X", rows, names)
+    check_finite(values, "X", rows, names)
     return values
 
 
@@ -206,9 +229,9 @@ def check_profiles(reference, dtype):
     Profiles
     """
     genes = column_names(reference, "reference")
-    _refuse_repeats(genes, "Genes of reference", "Sum, average or drop the repeated columns first.")
+    refuse_repeats(genes, "Genes of reference", "Sum, average or drop the repeated columns first.")
     cell_types = _cell_types(reference)
-    _refuse_repeats(
+    refuse_repeats(
         cell_types, "Cell types of reference", "Give every row of the reference a name of its own."
     )
     values = _homogeneous_values(reference)
@@ -223,7 +246,7 @@ def check_profiles(reference, dtype):
         raise ValueError(
             f"The reference must be a table of numbers, cell types × genes, with names in the index: {error}"
         ) from error
-    _refuse_nonfinite(values, "reference", cell_types, genes)
+    check_finite(values, "reference", cell_types, genes)
     if cell_types is None:
         cell_types = np.array([f"celltype{k}" for k in range(len(values))], dtype=object)
     return Profiles(values, cell_types, genes)
@@ -321,7 +344,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     proportions : ndarray of shape (n_samples, n_cell_types)
     """
     columns, rows = column_names(proportions, "proportions"), row_names(proportions)
-    _refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
+    refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
     values = check_array(
         proportions, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="proportions"
     )
@@ -336,7 +359,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     if rows is not None and samples is not None:
         values = values[_positions(samples, rows, "sample", "rows of proportions")]
         rows = samples
-    _refuse_nonfinite(values, "proportions", rows, columns)
+    check_finite(values, "proportions", rows, columns)
     check_nonnegative(values, "proportions", rows, columns, "Proportions must be at least 0.")
     sums = values.sum(axis=1)
     off = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
@@ -351,7 +374,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
 
 def _positions(wanted, names, kind, where):
     """Where each wanted name stands among ``names``; a ValueError if one is missing or repeated."""
-    _refuse_repeats(names, f"In the {where}, {kind}s", "Names must be unique.")
+    refuse_repeats(names, f"In the {where}, {kind}s", "Names must be unique.")
     position = pd.Index(names).get_indexer(pd.Index(wanted))
     missing = np.asarray(wanted, dtype=object)[position < 0]
     if len(missing):
