@@ -70,6 +70,15 @@ class Expression:
         """Scales of the cell types' expression, shape (n_samples, n_cell_types)."""
         return self.scales[:, :-1]
 
+    def select(self, samples, cell_types):
+        """Expression of some samples and cell types, each given as a slice or an array of positions."""
+        n_cell_types = self.rows.shape[1] - 1
+        kept = np.arange(n_cell_types)[cell_types]
+        if len(kept) == n_cell_types and np.all(np.diff(kept) == 1):
+            return Expression(self.rows[samples], self.scales[samples])
+        kept = np.append(kept, n_cell_types)  # the sample itself comes along
+        return Expression(self.rows[samples][:, kept], self.scales[samples][:, kept])
+
     def beyond_scaled_sample(self):
         """What the expression holds along the directions besides the scaled sample."""
         return self.inside - self.scale[:, :, None] * self.rows[:, -1:]
