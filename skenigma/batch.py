@@ -38,6 +38,7 @@ __all__ = ["BulkBatchCorrector", "ReferenceBatchCorrector"]
 
 LOG = SCALES["log"]
 LINEAR = "Batch effects are removed on the scale log2(x + 1): pass expression on the linear scale."
+NEGATIVE = f"Negative values in data cannot be expression. {LINEAR}"
 # Standard deviation of drawn proportions, in units of their mean, in the original.
 SPREAD = 2.0
 # Ratio of mean totals beyond which bulk and reference are not in the same units.
@@ -92,13 +93,13 @@ class BulkBatchCorrector(ProportionsTransformer):
     Raises
     ------
     ValueError
-        If X, reference or proportions do not fit together, are negative, or a sample is all zero; the message names
-        the first offenders.
+        If X, reference or proportions do not fit together, or are negative; the message names the first offenders.
 
     Warns
     -----
     UserWarning
-        If X looks like logarithms, X and reference have totals far apart, or no gene can be corrected.
+        If X looks like logarithms, a sample or profile is all zero, X and reference have totals far apart, or no
+        gene can be corrected.
 
     See Also
     --------
@@ -216,7 +217,7 @@ class BulkBatchCorrector(ProportionsTransformer):
             On the linear scale, at least 0; genes are ``gene_names_``.
         """
         bulk = self._new_bulk(X)
-        check_nonnegative(bulk, "X", row_names(X), self.gene_names_, LINEAR)
+        check_nonnegative(bulk, "X", row_names(X), self.gene_names_, NEGATIVE)
         return _corrected(bulk, self.slope_, self.intercept_)
 
     def get_feature_names_out(self, input_features=None):
@@ -322,13 +323,13 @@ class ReferenceBatchCorrector(GeneTransformer):
     Raises
     ------
     ValueError
-        If neither cells nor pseudo-bulk, or both, are given, if they do not fit to X, are negative, or a sample is
-        all zero; the message names the first offenders.
+        If neither cells nor pseudo-bulk, or both, are given, if they do not fit to X, or are negative; the message
+        names the first offenders.
 
     Warns
     -----
     UserWarning
-        If X or cells look like logarithms, or cell types have few cells.
+        If X or cells look like logarithms, a sample is all zero, or cell types have few cells.
 
     See Also
     --------
@@ -629,12 +630,15 @@ def _check_identifiable(shares, types):
 
 
 def _check_expression(values, what, rows, genes):
-    """Refuse negative values and empty samples."""
-    check_nonnegative(values, what, rows, genes, LINEAR)
+    """Refuse negative values; warn of rows without any expression, which distort what is fitted."""
+    check_nonnegative(values, what, rows, genes, NEGATIVE)
     empty = np.flatnonzero(values.sum(axis=1) <= 0)
     if len(empty):
         names = listing(list(empty if rows is None else rows[empty]))
-        raise ValueError(f"{what} has no expression in {len(empty)} row(s): {names}. Drop them first.")
+        warnings.warn(
+            f"{what} has no expression in {len(empty)} row(s): {names}. Drop them: they distort the correction.",
+            stacklevel=3,
+        )
 
 
 def _warn_of_logarithms(bulk):
