@@ -64,7 +64,7 @@ class BulkBatchCorrector(ProportionsTransformer):
     target : {"pooled", "reference"}, default="pooled"
         What the bulk is brought to, per gene. "pooled", as in the original: the mean over measured and mixed samples,
         which leaves half of the difference, with the variance pooled within both. "reference": mean and variance of
-        the mixed samples.
+        the mixed samples, which is advisable where platforms differ much.
     mean_only : bool, default=False
         Shift every gene and leave it its variance. Mixed samples vary less than measured ones, as only proportions
         differ between them; correcting the variance takes that away from the bulk.
@@ -237,8 +237,7 @@ class BulkBatchCorrector(ProportionsTransformer):
 
     def _batches(self, bulk, proportions):
         """The measured samples and their mixtures of the reference, as logarithms."""
-        mixed = (proportions @ self.reference_).astype(bulk.dtype, copy=False)
-        return LOG.forward(bulk), LOG.forward(mixed)
+        return LOG.forward(bulk), LOG.forward(proportions @ self.reference_)
 
     def _default_proportion_estimator(self):
         return ProportionEstimator()
@@ -294,10 +293,12 @@ class ReferenceBatchCorrector(GeneTransformer):
     rescale : bool, default=True
         Multiply the pseudo-bulk by one number that gives it the mean total expression of X. False leaves it as it is.
     target : {"pooled", "bulk"}, default="pooled"
-        What the pseudo-bulk is brought to, per gene. "pooled", as in the original: the mean over both, which leaves
-        half of the difference, with the variance pooled within both. "bulk": mean and variance of the bulk.
+        What the pseudo-bulk is brought to, per gene. "pooled", as in the original: the mean over all samples of both,
+        which takes away the bulk's share of them (of 40 and 100 samples, 29 % of the difference), with the variance
+        pooled within both. "bulk": mean and variance of the bulk, which is advisable where platforms differ much.
     mean_only : bool, default=False
-        Shift every gene and leave it its variance.
+        Shift every gene and leave it its variance. Advisable with "bulk": measured samples vary more than mixed ones,
+        as more than proportions differ between them.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same pseudo-bulk on every fit.
 
@@ -584,11 +585,7 @@ class ReferenceBatchCorrector(GeneTransformer):
             raise ValueError(
                 f"estimator={estimator!r} has no parameter 'reference' to hand the corrected one to."
             )
-        named = hasattr(self, "feature_names_in_")
-        reference = (
-            self.reference_ if named else self.reference_.set_axis(range(len(self.gene_names_)), axis=1)
-        )
-        return estimator.set_params(reference=reference).fit(X, y)
+        return estimator.set_params(reference=self.reference_).fit(X, y)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

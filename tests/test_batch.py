@@ -210,6 +210,7 @@ class TestBulkTransformer:
         found = corrector.fit_transform(wide)
         assert list(found.columns) == [gene for gene in wide.columns if gene != "other"]
         assert_allclose(found[GENES], expected, rtol=1e-9)  # sums in another order
+        assert_array_equal(corrector.get_feature_names_out(wide.columns), found.columns)
 
     def test_float32(self, data):
         found = BulkBatchCorrector(data.reference).fit_transform(data.bulk.astype(np.float32))
@@ -511,6 +512,8 @@ class TestReferenceTransformer:
         shares = corrector.fit_transform(data.bulk.to_numpy())
         assert_allclose(corrector.reference_, expected, rtol=1e-12)  # arrays of another layout: other sums
         assert_allclose(shares, ProportionEstimator(expected).fit_transform(data.bulk), rtol=0, atol=1e-12)
+        unnamed = ReferenceBatchCorrector(pseudobulk=pseudobulk).fit(data.bulk.to_numpy())
+        assert list(unnamed.reference_.columns[:2]) == ["x0", "x1"]
 
     def test_cells_in_any_form(self, data, cells):
         options = {"n_samples": 20, "n_cells": 100, "random_state": 0}
@@ -526,6 +529,16 @@ class TestReferenceTransformer:
         )
         corrector = ReferenceBatchCorrector(annotated, "type", **options)
         pd.testing.assert_frame_equal(corrector.fit(data.bulk).reference_, expected)
+
+    def test_mixed_as_asked(self, cells):
+        corrector = ReferenceBatchCorrector(
+            cells.counts, cells.labels, n_samples=400, n_cells=64, normalize=1000.0, random_state=0
+        )
+        mixed = corrector._mix()
+        assert_allclose(mixed.cell_counts.sum(axis=1), 64)
+        assert_allclose(mixed.bulk.sum(axis=1), 1000, rtol=1e-12)
+        expected = _draw_shares(np.array([80, 40, 120, 60]) / 300, 4000, np.random.RandomState(1))
+        assert_allclose(mixed.proportions.mean(), expected.mean(axis=0), atol=0.04)  # 3 standard errors
 
     def test_same_seed_same_reference(self, data, cells):
         first, second, other = (
@@ -626,6 +639,14 @@ class TestReferenceBadInput:
         pseudobulk.bulk.columns = [f"ENSG{i}" for i in range(len(GENES))]
         with pytest.raises(ValueError, match=r"share 0 gene.*'gene0'.*'ENSG0'"):
             ReferenceBatchCorrector(pseudobulk=pseudobulk).fit(data.bulk)
+
+    def test_logarithms_warn_once(self, data, cells):
+        corrector = ReferenceBatchCorrector(
+            np.log1p(cells.counts), cells.labels, n_samples=20, random_state=0
+        )
+        with pytest.warns(UserWarning, match="is this the logarithm") as caught:
+            corrector.fit(data.bulk)
+        assert len(caught) == 1
 
     def test_rare_types_warn_once(self, data, cells):
         corrector = ReferenceBatchCorrector(
