@@ -511,25 +511,18 @@ class ReferenceBatchCorrector(GeneTransformer):
 
     def _read_pseudobulk(self):
         """Pseudo-bulk, its proportions, and its names as those of profiles without values."""
-        given = self._mix() if self.pseudobulk is None else self.pseudobulk
         if self.pseudobulk is not None and (self.cells is not None or self.labels is not None):
             raise ValueError("Give cells and labels, or pseudobulk, but not both.")
+        given = self._mix() if self.pseudobulk is None else self.pseudobulk
         missing = [name for name in ("bulk", "proportions") if not hasattr(given, name)]
         if missing:
-            raise ValueError(
-                f"pseudobulk needs bulk and proportions, as make_pseudobulk returns; no {missing}."
-            )
+            raise ValueError(f"pseudobulk has no {listing(missing)}: give what make_pseudobulk returns.")
         genes, samples = column_names(given.bulk, "pseudobulk"), row_names(given.bulk)
         refuse_repeats(genes, "Genes of pseudobulk", "Sum, average or drop the repeated columns first.")
         mixed = check_array(given.bulk, dtype=np.float64, ensure_all_finite=False, input_name="pseudobulk")
         check_finite(mixed, "pseudobulk", samples, genes)
-        types = column_names(given.proportions, "proportions of pseudobulk")
-        if types is None:
-            count = np.shape(given.proportions)[1]
-            types = np.array([f"celltype{k}" for k in range(count)], dtype=object)
-        shares = check_proportions(given.proportions, types, len(mixed), samples).astype(
-            np.float64, copy=False
-        )
+        types = _types_of(given.proportions)
+        shares = check_proportions(given.proportions, types, len(mixed), samples)
         _check_identifiable(shares, types)
         # names and widths are all that matching takes: the values are what is to be found
         return mixed, shares, Profiles(np.broadcast_to(0.0, (len(types), mixed.shape[1])), types, genes)
@@ -611,6 +604,14 @@ def _draw_shares(mean, n_samples, rng):
     return shares / shares.sum(axis=1, keepdims=True)
 
 
+def _types_of(proportions):
+    """Names of the columns, or "celltype0", "celltype1", ..."""
+    names = column_names(proportions, "proportions of pseudobulk")
+    if names is not None:
+        return names
+    return np.array([f"celltype{k}" for k in range(np.shape(proportions)[1])], dtype=object)
+
+
 def _check_identifiable(shares, types):
     """Refuse pseudo-bulk whose proportions cannot tell the cell types apart."""
     absent = ~np.any(shares > 0, axis=0)
@@ -630,6 +631,8 @@ def _check_expression(values, what, rows, genes):
     """Refuse negative values; warn of rows without any expression, which distort what is fitted."""
     check_nonnegative(values, what, rows, genes, NEGATIVE)
     empty = np.flatnonzero(values.sum(axis=1) <= 0)
+    if len(empty) == len(values):
+        raise ValueError(f"{what} has no expression at all on the {len(genes)} gene(s) in use.")
     if len(empty):
         names = listing(list(empty if rows is None else rows[empty]))
         warnings.warn(

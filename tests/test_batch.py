@@ -604,7 +604,7 @@ class TestReferenceBadInput:
             ReferenceBatchCorrector(cells.counts, cells.labels, pseudobulk=pseudobulk).fit(data.bulk)
 
     def test_no_pseudobulk(self, data):
-        with pytest.raises(ValueError, match=r"needs bulk and proportions.*proportions"):
+        with pytest.raises(ValueError, match="pseudobulk has no 'proportions'"):
             ReferenceBatchCorrector(pseudobulk=Bunch(bulk=data.bulk)).fit(data.bulk)
 
     def test_estimator_without_reference(self, data, pseudobulk):
@@ -633,6 +633,13 @@ class TestReferenceBadInput:
     def test_nan(self, data, pseudobulk):
         pseudobulk.bulk.iloc[2, 3] = np.nan
         with pytest.raises(ValueError, match=r"pseudobulk contains NaN.*'gene3'"):
+            ReferenceBatchCorrector(pseudobulk=pseudobulk).fit(data.bulk)
+
+    def test_all_zero(self, data, pseudobulk):
+        with pytest.raises(ValueError, match="X has no expression at all on the 250"):
+            ReferenceBatchCorrector(pseudobulk=pseudobulk).fit(0 * data.bulk)
+        pseudobulk.bulk *= 0
+        with pytest.raises(ValueError, match="pseudobulk has no expression at all"):
             ReferenceBatchCorrector(pseudobulk=pseudobulk).fit(data.bulk)
 
     def test_no_shared_genes(self, data, pseudobulk):
