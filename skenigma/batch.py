@@ -10,9 +10,9 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GeneTransformer, ProportionsTransformer
 from ._cells import LOG_SCALE_MAXIMUM, read_cells
 from ._scale import SCALES
+from ._transformers import GeneTransformer, ProportionsTransformer
 from ._validation import (
     HasMethods,
     Interval,
