@@ -158,6 +158,10 @@ class TestProportions:
         # within one cell
         assert np.all(np.abs(cohort.proportions - given[TYPES]) < 0.01)
 
+    def test_rounded_ones_are_brought_to_one(self, cells):
+        cohort = mix(cells, proportions=[[0.26] * 4, [0.24] * 4], n_cells=100)
+        assert_array_equal(cohort.cell_counts, 25)
+
     def test_rounding_is_by_largest_remainder(self, cells):
         cohort = mix(cells, proportions=[[0.24, 0.26, 0.26, 0.24]], n_cells=10)
         assert_array_equal(cohort.cell_counts, [[2, 3, 3, 2]])
