@@ -197,6 +197,11 @@ class TestProportions:
         alike = mix(cells, normalize=1e4)
         assert_allclose(alike.rna_proportions, alike.proportions, rtol=1e-12, atol=1e-15)
 
+    def test_shares_of_no_rna_are_shares_of_cells(self, cells):
+        cells.iloc[:30] = 0
+        cohort = mix(cells, proportions=[[1, 0, 0, 0], [0, 0, 1, 0]])
+        assert_array_equal(cohort.rna_proportions, [[1, 0, 0, 0], [0, 0, 1, 0]])
+
     def test_they_are_what_regression_finds(self, cells):
         cohort = mix(cells, n_cells=2000)
         found = ProportionEstimator(cohort.reference, method="nnls").fit_transform(cohort.bulk)
