@@ -167,12 +167,6 @@ def _obs_column(data, column):
 
 def _as_matrix(matrix):
     """The numbers of any kind of table, dense, or by rows where sparse."""
-    if (
-        isinstance(matrix, pd.DataFrame)
-        and len(matrix.columns)
-        and all(isinstance(dtype, pd.SparseDtype) for dtype in matrix.dtypes)
-    ):
-        matrix = matrix.sparse.to_coo()
     try:
         return check_array(
             matrix, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="cells"
@@ -286,18 +280,11 @@ def weighted_sums(values, rows, weights, power=1):
     sums = np.zeros((weights.shape[0], values.shape[1]))
     weights = weights.tocsc()
     for part, block in cell_blocks(values, rows):
-        if power != 1:
-            block = _power(block, power)
+        if power != 1:  # sparse power sums entries that are stored in parts first
+            block = block.power(power) if sparse.issparse(block) else block**power
         product = weights[:, part].tocsr() @ block  # in the format of the block, which is not converted
         sums += product.toarray() if sparse.issparse(product) else product
     return sums
-
-
-def _power(block, power):
-    if not sparse.issparse(block):
-        return block**power
-    block.sum_duplicates()  # a gene may be stored in parts
-    return block.power(power)
 
 
 def library_sizes(values, rows):

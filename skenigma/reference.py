@@ -459,7 +459,7 @@ def make_pseudobulk(
             Shares of cells that were mixed; within ``1 / n_cells`` of those asked for or drawn.
         rna_proportions : DataFrame of shape (n_samples, n_cell_types)
             Shares of the total expression. They differ from ``proportions`` where one type has more RNA per cell
-            than another.
+            than another, and are the same in a sample that expresses nothing.
         cell_counts : DataFrame of shape (n_samples, n_cell_types)
             Numbers of cells that were mixed.
         cse : ndarray of shape (n_samples, n_cell_types, n_genes) or None
@@ -525,6 +525,9 @@ def make_pseudobulk(
         rna[:, k] = part.sum(axis=1)
         if return_cse:
             cse[:, k] = of_type
+
+    silent = ~rna.any(axis=1)  # cells without any expression
+    rna[silent] = counts[silent]
 
     samples = row_names(proportions)
     refuse_repeats(samples, "Samples of proportions", "Give every row a name of its own.")

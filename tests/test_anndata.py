@@ -79,7 +79,8 @@ class TestDeconvolve:
         assert_allclose(adata.varm["reference"].T, model.reference_, rtol=1e-12)
 
     def test_both_sides_have_the_total(self, bulk, cells):
-        adata = deconvolve(bulk, cells, normalize=5e4)
+        # both lack genes of the other
+        adata = deconvolve(bulk[:, bulk.var_names[:30]].copy(), cells, normalize=5e4)
         # float64, but for the profiles' rounding
         assert_allclose(adata.layers["normalized"].sum(axis=1), 5e4, rtol=1e-12)
         assert_allclose(adata.varm["reference"].sum(), 5e4, rtol=1e-12)

@@ -231,6 +231,13 @@ class TestMarkers:
         assert_array_equal(plain.gene, scaled.gene)
         assert_allclose(plain.score, scaled.score, rtol=1e-9)
 
+    def test_cells_are_scaled_before(self, counts):
+        scaled = counts / counts.sum(axis=1, keepdims=True) * 1e4
+        pd.testing.assert_frame_equal(
+            select_markers(counts, LABELS, gene_names=GENES, normalize=1e4),
+            select_markers(scaled, LABELS, gene_names=GENES),
+        )
+
     def test_gene_stored_in_parts(self, counts):
         """Sparse matrices may hold one entry as a sum of several."""
         whole = sparse.csr_matrix(counts)
@@ -334,6 +341,9 @@ class TestBadCells:
         adata.X = adata.X.log1p()
         adata.uns["log1p"] = {}
         make_reference(adata, "cell_type", layer="counts")
+        adata.layers["tenths"] = adata.layers["counts"] / 100
+        with pytest.warns(UserWarning, match="is this the logarithm"):
+            make_reference(adata, "cell_type", layer="tenths")
 
     def test_likely_logarithms_warn(self, counts):
         with pytest.warns(UserWarning, match=r"largest value of cells is 4\.\d+: is this the logarithm"):
