@@ -361,7 +361,7 @@ def _warn_of_few_shared(names, genes, n_shared):
         warnings.warn(
             f"X and reference share only {n_shared} genes, of {len(names)} in X and {len(genes)} in reference. X has "
             f"{listing(names)}; reference has {listing(genes)}. {_cause(names, genes, n_shared)}{SAME_IDENTIFIERS}",
-            stacklevel=6,
+            stacklevel=7,
         )
 
 
