@@ -41,7 +41,12 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "within_subsection_order": ExplicitOrder(
-        ["plot_gradient_norm.py", "plot_l2max_or_trace_norm.py", "plot_grid_search_renorm_size.py"]
+        [
+            "plot_gradient_norm.py",
+            "plot_l2max_or_trace_norm.py",
+            "plot_differential_expression.py",
+            "plot_grid_search_renorm_size.py",
+        ]
     ),
     "download_all_examples": False,
     "remove_config_comments": True,
