@@ -21,6 +21,7 @@ from ._validation import (
     check_bulk,
     check_profiles,
     check_proportions,
+    check_selection,
     fit_context,
     limit_blas_threads,
     listing,
@@ -33,7 +34,7 @@ from .core.profiles import successive_projection
 from .core.registry import find_solver
 from .core.solvers import Settings
 from .core.splitting import Problem
-from .core.states import objective
+from .core.states import ALL, objective
 from .normalization import proportion_slopes, remove_proportions
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
@@ -123,7 +124,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
     """
 
     # fitted attributes that not every configuration sets: a refit must not keep old ones
-    _optional_attributes = ("cse_normalized_", "gradient_norm_", "renorm_size_", "tao_k_", "gamma_")
+    _optional_attributes = ("cse_", "cse_normalized_", "gradient_norm_", "renorm_size_", "tao_k_", "gamma_")
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, proportions=None):
@@ -145,6 +146,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
             Fitted estimator.
         """
         bulk = self._fit_genes(X, min_samples=2)
+        self._name_axes(X)
         proportions = self._fit_proportions(X, bulk, proportions)
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
         self._absent = self._find_absent(proportions)
@@ -159,10 +161,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         problem = Problem(basis.bulk, basis.reference, theta, self.alpha, self._fitted_penalty)
         solution = self._solve(X, problem, basis, self._settings(model_bulk, proportions))
         self._store(solution)
-        self.cse_ = self._finish(solution.state(model_bulk).expand())
-        if self.normalize == "frac":
-            self._slopes = proportion_slopes(self.cse_, self.proportions_)
-            self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
+        self._keep_expression(solution, model_bulk)
         return self
 
     def fit_transform(self, X, y=None, *, proportions=None):
@@ -183,7 +182,11 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
             Columns are "cell type:gene", the cell type slowest.
         """
         self.fit(X, y, proportions=proportions)
-        cse = self.cse_ if self.normalize is None else self.cse_normalized_
+        if self.normalize is not None and self.materialize:
+            cse = self.cse_normalized_[:, self._output_types]
+        else:
+            cse = self._expression(cell_types=self._output_types)
+            cse = self._normalize(cse, self.proportions_, self._output_types)
         return cse.reshape(len(cse), -1)
 
     def transform(self, X, *, proportions=None):
@@ -199,15 +202,77 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         Returns
         -------
         cse : ndarray of shape (n_samples, n_cell_types * n_genes)
-            Columns are "cell type:gene", the cell type slowest.
+            Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.
         """
         bulk = self._new_bulk(X)
         proportions = self._new_proportions(X, bulk, proportions)
         model_bulk, _ = self._to_model_scale(X, bulk)
-        cse = self._finish(self._replay(model_bulk, proportions).expand())
-        if self.normalize is not None:
-            cse = self._normalize(cse, proportions)
+        cse = self._expand(self._replay(model_bulk, proportions), cell_types=self._output_types)
+        cse = self._normalize(cse, proportions, self._output_types)
         return cse.reshape(len(cse), -1)
+
+    def cell_type_expression(self, cell_type, *, samples=None, genes=None):
+        """Expression of one cell type in the fitted cohort, or a part of it.
+
+        After a fit with ``materialize=False`` only what is asked for is built.
+
+        Parameters
+        ----------
+        cell_type : str or int
+            Name of a cell type, or its position in ``cell_types_``.
+        samples, genes : None, slice, or array-like of str, int or bool, default=None
+            Which of them: names, positions or a mask; None is all. Samples have names if X was a DataFrame with
+            named rows.
+
+        Returns
+        -------
+        expression : DataFrame of shape (n_samples, n_genes)
+            On the scale of X; before ``normalize``, like ``cse_``.
+
+        Raises
+        ------
+        ValueError
+            If a cell type, sample or gene is not there; the message names the first.
+        """
+        check_is_fitted(self)
+        (position,) = np.arange(len(self.cell_types_))[self._type_positions([cell_type])]
+        n_samples, n_genes = len(self.proportions_), len(self.gene_names_)
+        rows = check_selection(samples, self._sample_names, n_samples, "sample")
+        columns = check_selection(genes, self.gene_names_, n_genes, "gene")
+        values = self._expression(rows, slice(position, position + 1), columns)[:, 0]
+        index = pd.RangeIndex(n_samples) if self._sample_names is None else pd.Index(self._sample_names)
+        return pd.DataFrame(values, index=index[rows], columns=pd.Index(self.gene_names_)[columns])
+
+    def _name_axes(self, X):
+        """Names of the samples, and the positions of the cell types that ``transform`` returns."""
+        self._sample_names = row_names(X)
+        self._output_types = self._type_positions(self.output_cell_types)
+
+    def _type_positions(self, cell_types):
+        return check_selection(cell_types, self.cell_types_, len(self.cell_types_), "cell type")
+
+    def _keep_expression(self, solution, model_bulk):
+        """Keep the expression of the cohort, as a tensor or in its compact form."""
+        if self.materialize:
+            self._compact = None
+            self.cse_ = self._expand(solution.state(model_bulk))
+        else:
+            # with samples of its own: X is the caller's
+            self._compact = solution.state(np.array(model_bulk))
+        if self.normalize == "frac":
+            self._slopes = np.concatenate([self._type_slopes(k) for k in range(len(self.cell_types_))])
+            if self.materialize:
+                self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
+
+    def _type_slopes(self, position):
+        one = slice(position, position + 1)
+        return proportion_slopes(self._expression(cell_types=one), self.proportions_[:, one])
+
+    def _expression(self, samples=ALL, cell_types=ALL, genes=ALL):
+        """A part of the expression of the cohort."""
+        if self._compact is None:
+            return self.cse_[samples][:, cell_types][:, :, genes]
+        return self._expand(self._compact, samples, cell_types, genes)
 
     def score(self, X, y=None, *, proportions=None):
         """Minus the model's objective per entry of X, on any samples: larger is better.
@@ -255,7 +320,8 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         genes = self.gene_names_
         if self._check_input_features(input_features):
             genes = self._align(np.asarray(input_features, dtype=object)[None])[0]
-        return np.array([f"{kind}:{gene}" for kind in self.cell_types_ for gene in genes], dtype=object)
+        cell_types = self.cell_types_[self._output_types]
+        return np.array([f"{kind}:{gene}" for kind in cell_types for gene in genes], dtype=object)
 
     def _fit_proportions(self, X, bulk, proportions):
         """Proportions of the cohort; fits ``proportion_estimator_``."""
@@ -304,19 +370,24 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
             scale.apply(self.reference_, "reference", self.cell_types_, self.gene_names_),
         )
 
-    def _finish(self, cse):
-        """Expression on the scale of X: absent types filled in, clipped, transformed back; in place."""
+    def _expand(self, state, samples=ALL, cell_types=ALL, genes=ALL):
+        """Expression on the scale of X: clipped, transformed back, absent cell types filled in."""
+        cse = state.expand(samples, cell_types, genes)
         backward = SCALES[self.preprocess].backward
         for rows in row_blocks(cse):
             block = cse[rows]
             if self.positive_:
                 np.maximum(block, 0, out=block)
             backward(block)
-        cse[:, self._absent] = self.reference_[self._absent]
+        absent = self._absent[cell_types]
+        cse[:, absent] = self.reference_[cell_types][absent][:, genes]
         return cse
 
-    def _normalize(self, cse, proportions):
-        return remove_proportions(cse, proportions, self._slopes)
+    def _normalize(self, cse, proportions, cell_types=ALL):
+        """``cse`` of these cell types, normalised if that is asked for."""
+        if self.normalize is None:
+            return cse
+        return remove_proportions(cse, proportions[:, cell_types], self._slopes[cell_types])
 
     def _settings(self, bulk, proportions):
         return Settings(

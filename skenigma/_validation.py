@@ -21,6 +21,7 @@ __all__ = [
     "check_nonnegative",
     "check_profiles",
     "check_proportions",
+    "check_selection",
     "fit_context",
     "limit_blas_threads",
     "match_genes",
@@ -348,6 +349,48 @@ def check_proportions(proportions, cell_types, n_samples, samples):
             f"add the cell types that are missing."
         )
     return values
+
+
+def check_selection(selection, names, count, kind):
+    """Positions that ``selection`` asks for along an axis, as a slice or an array.
+
+    Parameters
+    ----------
+    selection : None, slice, str, int, or array-like of str, int or bool
+        None is everything; names need ``names``.
+    names : ndarray of str, or None
+    count : int
+        Length of the axis.
+    kind : str
+        What stands along the axis, for messages: "gene".
+
+    Returns
+    -------
+    positions : slice or ndarray of int
+    """
+    if selection is None:
+        return slice(None)
+    if isinstance(selection, slice):
+        return selection
+    chosen = np.atleast_1d(np.asarray(selection))
+    if chosen.dtype.kind == "b":
+        if len(chosen) != count:
+            raise ValueError(f"The mask of {kind}s has length {len(chosen)}: there are {count}.")
+        return np.flatnonzero(chosen)
+    if chosen.dtype.kind in "iu":
+        beyond = chosen[(chosen < -count) | (chosen >= count)]
+        if len(beyond):
+            raise ValueError(f"There is no {kind} at position {listing(beyond.tolist())}: there are {count}.")
+        return chosen
+    if names is None:
+        raise ValueError(
+            f"{kind}s have no names here: select them by position, slice or mask of length {count}."
+        )
+    position = pd.Index(names).get_indexer(pd.Index(chosen.astype(object)))
+    unknown = chosen[position < 0]
+    if len(unknown):
+        raise ValueError(f"There is no {kind} named {listing(unknown.tolist())}. There are {listing(names)}.")
+    return position
 
 
 def _positions(wanted, names, kind, where):

@@ -21,6 +21,8 @@ COMMON_CONSTRAINTS = {
     "preprocess": [StrOptions({"sqrt", "log"}), None],
     "positive": ["boolean", StrOptions({"auto"})],
     "normalize": [StrOptions({"frac"}), None],
+    "materialize": ["boolean"],
+    "output_cell_types": ["array-like", None],
     "verbose": ["verbose"],
 }
 
@@ -108,15 +110,20 @@ class L2MaxDeconvolver(_Deconvolver):
     normalize : {None, "frac"}, default=None
         "frac" removes, per gene, the linear effect of the cell type's proportion; the result is
         ``cse_normalized_``, and what ``transform`` returns.
+    materialize : bool, default=True
+        Whether ``fit`` builds ``cse_``. False keeps the expression in its compact form, from which
+        ``cell_type_expression`` builds what is asked for: about the size of X instead of X times cell types.
+    output_cell_types : array-like of str, default=None
+        Cell types that ``transform`` returns, in this order; the others are not built. None returns all.
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
 
     Attributes
     ----------
     cse_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Cell-type-specific expression of the fitted cohort, on the scale of X.
+        Cell-type-specific expression of the fitted cohort, on the scale of X. Only if ``materialize``.
     cse_normalized_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Only if ``normalize`` is given.
+        Only if ``normalize`` is given and ``materialize``.
     proportions_ : ndarray of shape (n_samples, n_cell_types)
         Proportions that were used.
     cell_types_ : ndarray of str, shape (n_cell_types,)
@@ -223,6 +230,8 @@ class L2MaxDeconvolver(_Deconvolver):
         preprocess=None,
         positive="auto",
         normalize=None,
+        materialize=True,
+        output_cell_types=None,
         verbose=0,
     ):
         self.reference = reference
@@ -239,6 +248,8 @@ class L2MaxDeconvolver(_Deconvolver):
         self.preprocess = preprocess
         self.positive = positive
         self.normalize = normalize
+        self.materialize = materialize
+        self.output_cell_types = output_cell_types
         self.verbose = verbose
 
     # what to turn when proximal steps are too long
@@ -330,15 +341,20 @@ class TraceNormDeconvolver(_Deconvolver):
     normalize : {None, "frac"}, default=None
         "frac" removes, per gene, the linear effect of the cell type's proportion; the result is
         ``cse_normalized_``, and what ``transform`` returns.
+    materialize : bool, default=True
+        Whether ``fit`` builds ``cse_``. False keeps the expression in its compact form, from which
+        ``cell_type_expression`` builds what is asked for: about the size of X instead of X times cell types.
+    output_cell_types : array-like of str, default=None
+        Cell types that ``transform`` returns, in this order; the others are not built. None returns all.
     verbose : int, default=0
         1 prints the trace of the iteration.
 
     Attributes
     ----------
     cse_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Cell-type-specific expression of the fitted cohort, on the scale of X.
+        Cell-type-specific expression of the fitted cohort, on the scale of X. Only if ``materialize``.
     cse_normalized_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Only if ``normalize`` is given.
+        Only if ``normalize`` is given and ``materialize``.
     proportions_ : ndarray of shape (n_samples, n_cell_types)
         Proportions that were used.
     cell_types_ : ndarray of str, shape (n_cell_types,)
@@ -441,6 +457,8 @@ class TraceNormDeconvolver(_Deconvolver):
         preprocess=None,
         positive="auto",
         normalize=None,
+        materialize=True,
+        output_cell_types=None,
         verbose=0,
     ):
         self.reference = reference
@@ -456,6 +474,8 @@ class TraceNormDeconvolver(_Deconvolver):
         self.preprocess = preprocess
         self.positive = positive
         self.normalize = normalize
+        self.materialize = materialize
+        self.output_cell_types = output_cell_types
         self.verbose = verbose
 
     _steps, _safe_if = "tao_k", ""

@@ -422,7 +422,7 @@ class Descent:
         self.momentum = Momentum()
         self.cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
         self.pair = Pair(self.cohort.samples)
-        self.cohort.expression = self.pair.expression
+        self.cohort.hold(self.pair.expression)
         self.norms = np.zeros(problem.proportions.shape)
         self.weights = self.metric.weights(problem.proportions)
         self.momenta, self.caps, self.gradient_norms = [], [], []

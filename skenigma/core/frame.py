@@ -8,7 +8,7 @@ and numerically they are few.
 import numpy as np
 from scipy import linalg
 
-from .mixture import Expression, Samples
+from .mixture import Expression, Samples, row_products
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
@@ -35,7 +35,9 @@ class Cohort:
         The directions, orthonormal. The first span the reference.
     samples : Samples
     expression : Expression
-        Current expression.
+        Current expression, but for ``sizes``.
+    sizes : ndarray of shape (n_samples, n_cell_types)
+        Factors of the expression that are still to be applied.
     reference : ndarray of shape (n_cell_types, n_directions)
         Coordinates of the reference.
     """
@@ -44,23 +46,33 @@ class Cohort:
         self.n_samples = len(bulk)
         self.vectors = np.empty((0, bulk.shape[1]))
         self._outside = np.array(bulk)
-        noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
-        inside = self._add(reference, noise)
+        if bulk.shape[1] <= FIRST_REDUCTION:
+            inside = self._add_all()
+        else:
+            noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
+            inside = self._add(reference, noise)
         self._n_kept = len(self.vectors)
-        if bulk.shape[1] <= FIRST_REDUCTION:  # all there are: nothing will have to join
-            inside = np.hstack([inside, self._add(np.eye(bulk.shape[1]), 0.5)])
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
         self._shifts = []
+        self._spare = None
         self.reference = reference @ self.vectors.T
         self.samples = Samples(proportions, inside, _squares(self._outside))
-        self.expression = self.samples.start()
+        self.hold(self.samples.start())
 
     def mean(self):
         """Mean expression per cell type: its coordinates, and what lies outside the frame."""
-        weights = np.full(self.n_samples, 1.0 / self.n_samples)
-        rows = self.expression.rows
-        mean = (weights @ rows.reshape(self.n_samples, -1)).reshape(rows.shape[1:])[:-1]
-        return mean, self.expression.scale.T @ self._outside / self.n_samples
+        weights = self.sizes.T / self.n_samples
+        mean = np.matmul(weights[:, None], self.expression.inside.swapaxes(0, 1))[:, 0]
+        return mean, (weights * self.expression.scale.T) @ self._outside
+
+    def hold(self, expression):
+        """Make ``expression``, which needs no factors, the current one."""
+        self.expression, self.sizes = expression, np.ones(expression.scale.shape)
+
+    def settle(self):
+        """Apply the factors that are still to be applied."""
+        self.expression.scale_by(self.sizes)
+        self.hold(self.expression)
 
     def follow(self, beyond, reach, typical_norm):
         """Let directions ``beyond`` the frame join it if a step of length ``reach`` along them matters.
@@ -87,13 +99,16 @@ class Cohort:
         self.expression.rows = np.concatenate([self.expression.rows, added], axis=2)
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
         self._observe()
-        return added[:, :-1].mean(axis=0)
+        return np.einsum("jk,jkd->kd", self.sizes / self.n_samples, added[:, :-1])
 
-    def spare(self, expression):
-        """``expression`` to write to if it fits the frame, else a new one."""
-        if expression is not None and expression.rows.shape == self.expression.rows.shape:
-            return expression
-        return self.expression.empty_like()
+    def spare(self):
+        """Expression to write an update to: the one before the current, if the frame has not changed since."""
+        spare, self._spare = self._spare, None
+        return self.expression.empty_like() if spare is None else spare
+
+    def advance(self, expression, sizes):
+        """Make ``expression`` and its factors the current ones."""
+        self._spare, self.expression, self.sizes = self.expression, expression, sizes
 
     def record(self, shift):
         """Keep the shift of an applied update, to be rotated along with the frame."""
@@ -111,6 +126,7 @@ class Cohort:
         n_directions = len(self.vectors)
         if n_directions == self._n_kept or (n_directions < self._reduce_at and not always):
             return
+        self.settle()
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
         triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]
@@ -151,10 +167,18 @@ class Cohort:
         self.vectors = np.vstack([self.vectors, added])
         return inside
 
+    def _add_all(self):
+        """Take every direction there is into the frame: nothing will have to join or leave it."""
+        inside, self._outside = self._outside, np.zeros_like(self._outside)
+        self.vectors = np.eye(inside.shape[1])
+        return inside
+
     def _project_out(self, directions):
         return directions - (directions @ self.vectors.T) @ self.vectors
 
     def _observe(self):
+        """Look at the samples from the frame as it is now."""
+        self._spare = None
         inside = np.ascontiguousarray(self.expression.rows[:, -1])
         self.samples = Samples(self.samples.proportions, inside, _squares(self._outside))
 
@@ -175,4 +199,4 @@ def _by_size(rows, mode="full"):
 
 
 def _squares(rows):
-    return np.einsum("jd,jd->j", rows, rows)
+    return row_products(rows, rows)
