@@ -47,15 +47,14 @@ def differential_expression(
         Fitted to the cohort.
     phenotype : array-like or Series of shape (n_samples,)
         Strings, booleans, categories or two distinct numbers are classes; more than two distinct numbers are a
-        quantity. Matched by name to the rows of X if both are named.
+        quantity. Matched by name to the samples if both are named.
     method : {"interaction", "marginal", "joint"}, default="interaction"
         "interaction" regresses the bulk on the proportions and their products with the phenotype
         (:func:`interaction_test`): the best first answer to the question in which cell type a gene changes.
         "marginal" (:func:`marginal_test`) and "joint" (:func:`joint_test`) are the tests of the original R package,
         on the cell-type-specific expression.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-        The bulk that the model was fitted to. Needed by "interaction"; for the others it lends the names of the
-        samples only.
+        The bulk that the model was fitted to. Needed by "interaction" only.
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else to adjust for. Columns that are not numbers are one-hot encoded, without their first category.
     fold_change : bool, default=False
@@ -131,7 +130,8 @@ def differential_expression(
     if method not in METHODS:
         raise ValueError(f"method must be one of {listing(METHODS)}, got {method!r}.")
     bulk = None if X is None else _bulk_of_fit(model, X)
-    study = _Study(phenotype, covariates, len(model.proportions_), row_names(X), fold_change)
+    samples = row_names(X) if model._sample_names is None else model._sample_names
+    study = _Study(phenotype, covariates, len(model.proportions_), samples, fold_change)
     names = model.cell_types_, model.gene_names_
     if method == "interaction":
         if X is None:
@@ -378,14 +378,14 @@ def _refuse_nonfinite(bad, names, what, kind):
 
 
 def _bulk_of_fit(model, X):
-    """X on the model's genes, of as many samples as the model was fitted to."""
+    """X on the model's genes and samples."""
     bulk = model._new_bulk(X)
     if len(bulk) != len(model.proportions_):
         raise ValueError(
             f"X has {len(bulk)} samples, but the model was fitted to {len(model.proportions_)}: pass "
             f"the X of the fit."
         )
-    return bulk
+    return bulk[sample_order(X, model._sample_names, "rows of X")]
 
 
 def _tested_expression(model):
@@ -404,8 +404,7 @@ def _expression(model, genes):
     """Expression of some genes, also of models that keep no tensor."""
     if hasattr(model, "cse_"):
         return model.cse_[:, :, genes]
-    names = model.gene_names_[genes]
-    return np.stack([model.cell_type_expression(kind, genes=names) for kind in model.cell_types_], axis=1)
+    return np.stack([model.cell_type_expression(kind, genes=genes) for kind in model.cell_types_], axis=1)
 
 
 class _Study:
