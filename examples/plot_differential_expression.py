@@ -93,7 +93,7 @@ results = {name: all_tests(cohort) for name, cohort in cohorts.items()}
 
 def is_right(table, cohort):
     """Whether each row of a table names a changed gene, and its direction."""
-    changed = cohort.changed.stack()[pd.MultiIndex.from_frame(table[["cell_type", "gene"]])]
+    changed = cohort.changed.T.unstack()[pd.MultiIndex.from_frame(table[["cell_type", "gene"]])]
     return np.sign(table.statistic.to_numpy()) == changed.to_numpy()
 
 

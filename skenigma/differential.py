@@ -209,7 +209,8 @@ def interaction_test(
     >>> cohort = make_cohort(n_genes=200, random_state=0, as_frame=True)
     >>> table = interaction_test(cohort.bulk, cohort.proportions, cohort.phenotype)
     >>> called = table[table.q_value < 0.05]
-    >>> bool(cohort.changed.stack()[list(zip(called.cell_type, called.gene))].abs().mean() > 0.9)
+    >>> changed = cohort.changed.T.unstack()[list(zip(called.cell_type, called.gene))]
+    >>> bool(changed.abs().mean() > 0.9)
     True
     """
     samples, genes = row_names(bulk), column_names(bulk, "bulk")
@@ -560,7 +561,10 @@ def _covariate_frame(covariates):
     if values.ndim not in (1, 2):
         raise ValueError(f"covariates must be a table, samples × covariates, got the shape {values.shape}.")
     values = values.reshape(len(values), -1)
-    return pd.DataFrame(values, columns=[f"covariate{i}" for i in range(values.shape[1])])
+    counted = [f"covariate{i}" for i in range(values.shape[1])]
+    return pd.DataFrame(
+        values, columns=getattr(covariates, "columns", counted)
+    )  # other frames have names too
 
 
 def _interaction(bulk, proportions, study, cell_types, genes):

@@ -320,6 +320,10 @@ def test_fold_change(cohort):
     fitted = np.maximum(coefficients[:3] + coefficients[3:], 0) / np.maximum(coefficients[:3], 0)
     table = call(interaction_test, cohort, fold_change=True)
     assert_allclose(wide(table, "effect").loc[CELL_TYPES, GENES], fitted, rtol=ROUNDING)
+    below_zero = call(interaction_test, cohort, bulk=cohort.bulk - 18, fold_change=True).effect.dropna()
+    assert (below_zero >= 0).all()
+    assert (below_zero == 0).any()
+    assert np.isinf(below_zero).any()
     for column in ("statistic", "p_value", "q_value"):
         assert_array_equal(table[column], call(interaction_test, cohort)[column])
 
@@ -448,6 +452,13 @@ def test_scale_and_origin_of_covariates_do_not_matter(cohort, test):
 
 
 @each_test
+def test_origin_of_covariates_does_not_matter_for_fold_changes(cohort, test):
+    age = cohort.covariates.age
+    near, far = (call(test, cohort, covariates=column, fold_change=True) for column in (age, age + 1000))
+    assert_allclose(far.effect, near.effect, rtol=1e-7)
+
+
+@each_test
 def test_blocks_do_not_matter(cohort, test, monkeypatch):
     plain = call(test, cohort, covariates=cohort.covariates.age)
     monkeypatch.setattr(generalized, "BLOCK_ENTRIES", 1)
@@ -478,6 +489,28 @@ def test_names_are_counted_where_none_are_given(cohort):
     assert set(table.cell_type) == {"celltype0", "celltype1", "celltype2"}
     assert set(table.gene) == {f"x{i}" for i in range(8)}
     assert_frame_equal(table[COLUMNS[2:]], call(interaction_test, cohort)[COLUMNS[2:]])
+
+
+@each_test
+@pytest.mark.parametrize("dtype", ["Int64", "boolean", "string", "float32", "object"])
+def test_types_of_the_phenotype(cohort, test, dtype):
+    case = (cohort.phenotype == "case").astype(int)
+    as_type = case.astype(bool).astype(dtype) if dtype == "boolean" else case.astype(dtype)
+    assert_frame_equal(call(test, cohort, phenotype=as_type), call(test, cohort))
+
+
+@each_test
+def test_polars(cohort, test):
+    polars = pytest.importorskip("polars")
+    phenotype = polars.Series(cohort.phenotype.astype(str).replace("control", "a control").tolist())
+    covariates = polars.DataFrame(
+        {"age": cohort.covariates.age.to_numpy(), "sex": cohort.covariates.sex.tolist()}
+    )
+    plain = call(test, cohort, covariates=cohort.covariates[["age", "sex"]])
+    table = call(test, cohort, phenotype=phenotype, covariates=covariates)
+    assert_frame_equal(table, plain)
+    with refused("Collinear covariates: 'months'"):
+        call(test, cohort, covariates=covariates.with_columns(months=12 * polars.col("age")))
 
 
 # ------------------------------------------------------------------------------------- flags
@@ -521,6 +554,26 @@ def test_dependent_cell_types(cohort):
     assert_array_equal(table.p_value.isna(), table.gene == "gene2")
     assert_array_equal(table.q_value.isna(), table.gene == "gene2")
     assert table.effect.notna().all()
+
+
+def test_gene_that_a_covariate_explains_does_not_count():
+    simulated, age = (
+        make_cohort(effect=1, n_genes=30, random_state=0),
+        np.random.default_rng(0).uniform(size=100),
+    )
+    simulated.cse[:, 0, 2] = age
+    genes = simulated.gene_names
+    table = joint_test(simulated.cse, simulated.phenotype, covariates=age, gene_names=genes)
+    dependent = table.gene == genes[2]
+    assert_array_equal(table.flag == "singular", dependent)
+    without = joint_test(
+        np.delete(simulated.cse, 2, axis=2),
+        simulated.phenotype,
+        covariates=age,
+        gene_names=np.delete(genes, 2),
+    )
+    assert (without.q_value < 1).any()
+    assert_frame_equal(table[~dependent], without)
 
 
 def test_separated_genes_keep_their_numbers(cohort):
@@ -569,6 +622,18 @@ def test_proportion_that_does_not_vary_takes_the_others_along(cohort):
     table = call(interaction_test, cohort)
     assert table.p_value.isna().all()
     assert_array_equal(table.flag, np.where(table.cell_type == "T cell", "constant", "singular"))
+
+
+def test_proportion_that_does_not_vary_beside_rounded_ones(cohort):
+    """Rows that sum to 1 nearly would determine its effect, by their rounding alone."""
+    cohort.theta["T cell"] = 0.25
+    cohort.theta[CELL_TYPES[:2]] *= 0.75 / cohort.theta[CELL_TYPES[:2]].sum(axis=1).to_numpy()[:, None]
+    cohort.theta["B cell"] += 0.01 * (-1.0) ** np.arange(24)
+    table = call(interaction_test, cohort)
+    constant = table.cell_type == "T cell"
+    assert_array_equal(table.flag, np.where(constant, "constant", ""))
+    assert table[constant][["effect", "p_value"]].isna().all(axis=None)
+    assert table[~constant].p_value.notna().all()
 
 
 # ------------------------------------------------------------------------------------- refusals
