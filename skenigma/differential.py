@@ -22,7 +22,7 @@ from .core.generalized import (
     logistic_tests,
     multivariate_tests,
 )
-from .normalization import proportion_slopes, remove_proportions
+from .normalization import normalize
 
 __all__ = ["differential_expression", "interaction_test", "joint_test", "marginal_test"]
 
@@ -93,8 +93,8 @@ def differential_expression(
 
     Notes
     -----
-    "marginal" and "joint" test ``cse_normalized_`` if the model has it, and else ``cse_`` without the linear effect
-    of each cell type's proportion, as the original does: what the expression of a sample owes to its composition
+    "marginal" and "joint" test the expression as ``normalize`` of the model asks, and by default without the linear
+    effect of each cell type's proportion, as the original does: what a sample's expression owes to its composition
     would otherwise pass for a change wherever proportions go with the phenotype. To test ``cse_`` as it is, pass it
     to :func:`marginal_test` or :func:`joint_test`.
 
@@ -391,21 +391,13 @@ def _bulk_of_fit(model, X):
 
 def _tested_expression(model):
     """Function of a slice of genes: the expression to test, without what it owes to the proportions."""
-    if hasattr(model, "cse_normalized_"):
-        return lambda genes: model.cse_normalized_[:, :, genes]
-
-    def adjusted(genes):
-        cse = _expression(model, genes)
-        return remove_proportions(cse, model.proportions_, proportion_slopes(cse, model.proportions_))
-
-    return adjusted
-
-
-def _expression(model, genes):
-    """Expression of some genes, also of models that keep no tensor."""
-    if hasattr(model, "cse_"):
-        return model.cse_[:, :, genes]
-    return np.stack([model.cell_type_expression(kind, genes=genes) for kind in model.cell_types_], axis=1)
+    if model.normalize in (None, "frac"):
+        # gene by gene, so no normalised tensor is needed where the model keeps none
+        return lambda genes: normalize("frac", model._expression(genes=genes), model.proportions_)
+    normalized = getattr(model, "cse_normalized_", None)
+    if normalized is None:
+        normalized = model._normalize(model._expression(), model.proportions_)
+    return lambda genes: normalized[:, :, genes]
 
 
 class _Study:

@@ -16,7 +16,7 @@ from skenigma import L2MaxDeconvolver, TraceNormDeconvolver, differential
 from skenigma.core import generalized
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression, interaction_test, joint_test, marginal_test
-from skenigma.normalization import proportion_slopes, remove_proportions
+from skenigma.normalization import normalize
 
 # Two ways of solving the same well-conditioned systems in double precision.
 ROUNDING = 1e-9
@@ -124,8 +124,7 @@ def names_of(published):
 
 def adjusted(cse, published):
     """Expression without the linear effect of proportions."""
-    theta = published.theta.to_numpy()
-    return remove_proportions(cse, theta, proportion_slopes(cse, theta))
+    return normalize("frac", cse, published.theta.to_numpy())
 
 
 def signed_average_precision(table, changed):
@@ -799,15 +798,15 @@ class TestModel:
         assert_frame_equal(table, interaction_test(simulated.bulk, proportions, simulated.phenotype))
 
     @pytest.mark.parametrize(("method", "test"), [("marginal", marginal_test), ("joint", joint_test)])
-    @pytest.mark.parametrize("normalize", [None, "frac"])
-    def test_expression_is_tested_without_the_effect_of_proportions(
-        self, simulated, model, method, test, normalize
+    @pytest.mark.parametrize("materialize", [True, False])
+    @pytest.mark.parametrize("asked", [None, "frac", "pc"])
+    def test_expression_is_tested_as_the_model_normalizes_it(
+        self, simulated, model, method, test, asked, materialize
     ):
-        model = clone(model).set_params(normalize=normalize).fit(simulated.bulk)
-        table = differential_expression(model, simulated.phenotype, method=method)
-        cse = remove_proportions(
-            model.cse_, model.proportions_, proportion_slopes(model.cse_, model.proportions_)
-        )
+        """By default, and that is the original's, without the effect of proportions."""
+        fitted = clone(model).set_params(normalize=asked, materialize=materialize).fit(simulated.bulk)
+        table = differential_expression(fitted, simulated.phenotype, method=method)
+        cse = normalize(asked or "frac", model.cse_, model.proportions_)
         expected = test(cse, simulated.phenotype, cell_types=model.cell_types_, gene_names=model.gene_names_)
         keys = ["cell_type", "gene"]
         both = table.merge(expected, on=keys, suffixes=("", "_expected"))

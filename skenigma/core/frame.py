@@ -12,12 +12,15 @@ from .mixture import Expression, Samples, row_products
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
-TOLERANCE = 1e-14
+TOLERANCE = 1e-13
 # Directions join together, when what is outstanding is this many times the tolerance.
 PATIENCE = 10
 # The frame is reduced when it has this many directions, or this many times what the last reduction left.
 FIRST_REDUCTION = 128
 GROWTH = 1.7
+# What lies outside the frame is felt by this many random probes before it is computed. Their estimate of its length
+# is off by a fifth as a rule; too short by half it would be once in 10⁵ times, and then PATIENCE still covers it.
+N_PROBES = 32
 
 
 class Cohort:
@@ -45,7 +48,10 @@ class Cohort:
     def __init__(self, bulk, reference, proportions):
         self.n_samples = len(bulk)
         self.vectors = np.empty((0, bulk.shape[1]))
-        self._outside = np.array(bulk)
+        self._outside = np.array(bulk, order="C")
+        # a generator of its own: the same cohort has the same fit
+        self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(N_PROBES)
+        self._felt = self._outside @ self._probes
         if bulk.shape[1] <= FIRST_REDUCTION:
             inside = self._add_all()
         else:
@@ -60,10 +66,21 @@ class Cohort:
         self.hold(self.samples.start())
 
     def mean(self):
-        """Mean expression per cell type: its coordinates, and what lies outside the frame."""
+        """Mean expression per cell type: its coordinates, and weights of what the samples hold outside the frame.
+
+        The latter is Σ_j w_kj (part of sample j outside); to form it takes longer than all else in an iteration.
+        """
         weights = self.sizes.T / self.n_samples
         mean = np.matmul(weights[:, None], self.expression.inside.swapaxes(0, 1))[:, 0]
-        return mean, (weights * self.expression.scale.T) @ self._outside
+        return mean, weights * self.expression.scale.T
+
+    def length_outside(self, weights, negligible):
+        """Length of what ``weights``, from :meth:`mean`, make of the parts outside; an estimate where negligible."""
+        felt = self._felt_length(weights)
+        return felt if felt <= negligible else np.linalg.norm(weights @ self._outside)
+
+    def _felt_length(self, weights):
+        return np.linalg.norm(weights @ self._felt)
 
     def hold(self, expression):
         """Make ``expression``, which needs no factors, the current one."""
@@ -74,13 +91,13 @@ class Cohort:
         self.expression.scale_by(self.sizes)
         self.hold(self.expression)
 
-    def follow(self, beyond, reach, typical_norm):
-        """Let directions ``beyond`` the frame join it if a step of length ``reach`` along them matters.
+    def follow(self, weights, reach, typical_norm):
+        """Let directions outside the frame join it if a step of length ``reach`` along them matters.
 
         Parameters
         ----------
-        beyond : ndarray of shape (n_cell_types, n_dimensions)
-            From :meth:`mean`.
+        weights : ndarray of shape (n_cell_types, n_samples)
+            What the mean holds outside, from :meth:`mean`.
         reach : float
             Factor with which the samples will be moved along it.
         typical_norm : float
@@ -89,12 +106,12 @@ class Cohort:
         Returns
         -------
         joined : ndarray of shape (n_cell_types, n_added)
-            Coordinates of ``beyond`` along the added directions.
+            Coordinates of that along the added directions.
         """
         cutoff = TOLERANCE * typical_norm
-        if reach * np.linalg.norm(beyond) <= PATIENCE * cutoff:
-            return np.empty((len(beyond), 0))
-        inside = self._add(beyond, cutoff / reach)
+        if reach * self._felt_length(weights) <= PATIENCE * cutoff:
+            return np.empty((len(weights), 0))
+        inside = self._add(weights @ self._outside, cutoff / reach)
         added = self.expression.scales[:, :, None] * inside[:, None, :]
         self.expression.rows = np.concatenate([self.expression.rows, added], axis=2)
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
@@ -140,7 +157,8 @@ class Cohort:
         kept = self._n_kept
         turned = rotation @ self.vectors[kept:]
         dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
-        self._outside += dropped @ turned[n_held:]
+        _add_product(self._outside, dropped, turned[n_held:])
+        self._felt += dropped @ (turned[n_held:] @ self._probes)
         self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
@@ -163,13 +181,15 @@ class Cohort:
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
         inside = self._outside @ added.T
-        self._outside -= inside @ added
+        _add_product(self._outside, -inside, added)
+        self._felt -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
         return inside
 
     def _add_all(self):
         """Take every direction there is into the frame: nothing will have to join or leave it."""
         inside, self._outside = self._outside, np.zeros_like(self._outside)
+        self._felt[...] = 0.0
         self.vectors = np.eye(inside.shape[1])
         return inside
 
@@ -183,18 +203,28 @@ class Cohort:
         self.samples = Samples(self.samples.proportions, inside, _squares(self._outside))
 
 
+def _add_product(target, left, right):
+    """Add ``left @ right`` to ``target``, C-contiguous, in place: no temporary of its size."""
+    assert target.flags.c_contiguous, "BLAS would add to a copy"
+    if left.size:
+        linalg.blas.dgemm(1.0, right.T, left.T, 1.0, target.T, overwrite_c=True)
+
+
 def _orthonormal(rows, cutoff):
     """Orthonormal vectors that span ``rows`` but for what is no longer than ``cutoff``."""
-    vectors, sizes = _by_size(rows, "economic")
-    return vectors[: len(sizes)][sizes > cutoff]
+    if not rows.size:
+        return rows
+    # LAPACK itself: for so few rows, scipy.linalg.qr takes longer to call it than it takes
+    packed, _, factors, _, _ = linalg.lapack.dgeqp3(rows.T)
+    sizes = np.abs(np.diagonal(packed))
+    n_long = int(np.count_nonzero(sizes > cutoff))  # largest first
+    vectors, _, _ = linalg.lapack.dorgqr(packed[:, : len(sizes)], factors)
+    return vectors.T[:n_long]
 
 
-def _by_size(rows, mode="full"):
-    """Orthonormal vectors, and how far ``rows`` reach along the first of these, largest first.
-
-    The vectors span the space of the rows, or in "economic" mode the rows alone.
-    """
-    vectors, triangle, _ = linalg.qr(rows.T, mode=mode, pivoting=True, check_finite=False)
+def _by_size(rows):
+    """Orthonormal vectors of the whole space, and how far ``rows`` reach along the first of these, largest first."""
+    vectors, triangle, _ = linalg.qr(rows.T, pivoting=True, check_finite=False)
     return vectors.T, np.abs(np.diag(triangle))
 
 

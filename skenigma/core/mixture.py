@@ -198,20 +198,19 @@ def squared_change(samples, new, old, products):
     kept = np.einsum("jk,jk->k", old_norms, old_norms)
     change = np.einsum("jk,jk->k", new_norms, new_norms) + kept
     change -= 2.0 * np.einsum("jk,jk,jk->k", new_sizes, old_sizes, products)
-    close = np.flatnonzero(change < SMALL_CHANGE * kept)
-    if len(close):
-        change[close] = _direct_change(samples, new, old, close)
-    return change
+    close = change < SMALL_CHANGE * kept
+    return np.where(close, _direct_change(samples, new, old), change) if close.any() else change
 
 
-def _direct_change(samples, new, old, cell_types):
+def _direct_change(samples, new, old):
+    """The same from the differences themselves."""
     (new, new_sizes, _), (old, old_sizes, _) = new, old
-    by, was = new_sizes[:, cell_types], old_sizes[:, cell_types]
-    change = samples.outside @ (by * new.scale[:, cell_types] - was * old.scale[:, cell_types]) ** 2
+    change = samples.outside @ (new_sizes * new.scale - old_sizes * old.scale) ** 2
     for rows in row_blocks(new.rows):
-        step = by[rows, :, None] * new.rows[rows][:, cell_types]
-        step -= was[rows, :, None] * old.rows[rows][:, cell_types]
-        change += row_products(step, step).sum(axis=0)
+        # p·new − q·old = p (new − (q/p) old) would save a pass, but sizes may be 0
+        step = new_sizes[rows, :, None] * new.inside[rows]
+        step -= old_sizes[rows, :, None] * old.inside[rows]
+        change += np.einsum("jkd,jkd->k", step, step)
     return change
 
 

@@ -19,6 +19,9 @@ from .mixture import (
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
 
+# Share of a length to which something at right angles adds less than rounding does.
+NEGLIGIBLE = 1e-9
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -183,15 +186,16 @@ def _gradient_scales(problem):
 def _evaluate(cohort, alpha, settings, norms, typical_norm, scales):
     """Step factor, shared shift, loss row and gradient norms at the cohort's expression."""
     n_samples = cohort.n_samples
-    mean, beyond = cohort.mean()
+    mean, outside = cohort.mean()
     offset = mean - cohort.reference
-    offset_size = np.hypot(np.linalg.norm(offset), np.linalg.norm(beyond))
+    inside_size = np.linalg.norm(offset)
+    offset_size = np.hypot(inside_size, cohort.length_outside(outside, NEGLIGIBLE * inside_size))
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖m_k‖² − ‖mean_k‖²), and beyond the frame the last two are equal
     reference_loss = np.vdot(norms, norms) + n_samples * np.sum((offset - mean) * (offset + mean))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
     reach = settings.rescale(reference_gradient, scales[1])
     reach *= settings.parameter * (1.0 - alpha) * 2.0 / n_samples
-    joined = cohort.follow(beyond, reach, typical_norm)
+    joined = cohort.follow(outside, reach, typical_norm)
     shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
 
     residuals = squared_residuals(cohort.samples, cohort.expression, cohort.sizes)
