@@ -25,6 +25,7 @@ __all__ = [
     "limit_blas_threads",
     "match_genes",
     "row_names",
+    "sample_order",
 ]
 
 # Published tables of proportions are rounded; rows further than this from 1 are a mistake.
@@ -360,3 +361,21 @@ def _positions(wanted, names, kind, where):
             f"an array to match by position."
         )
     return position
+
+
+def sample_order(frame, samples, what):
+    """Positions of the rows of a frame in the order of ``samples``; as they stand if either has no names.
+
+    Parameters
+    ----------
+    frame : DataFrame, Series or array-like
+    samples : ndarray of str, or None
+    what : str
+        What the frame holds: for the message of the ValueError if it does not name a sample.
+
+    Returns
+    -------
+    positions : ndarray of int, or slice
+    """
+    names = row_names(frame)
+    return slice(None) if names is None or samples is None else _positions(samples, names, "sample", what)
