@@ -34,7 +34,7 @@ from .core.registry import find_solver
 from .core.solvers import Settings
 from .core.splitting import Problem
 from .core.states import objective
-from .normalization import proportion_slopes, remove_proportions
+from .normalization import apply_normalization, fit_normalization
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
 ROUNDING_MARGIN = 128
@@ -160,9 +160,9 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         solution = self._solve(X, problem, basis, self._settings(model_bulk, proportions))
         self._store(solution)
         self.cse_ = self._finish(solution.state(model_bulk).expand())
-        if self.normalize == "frac":
-            self._slopes = proportion_slopes(self.cse_, self.proportions_)
-            self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
+        if self.normalize is not None:
+            self._normalization = fit_normalization(self.normalize, self.cse_, self.proportions_)
+            self.cse_normalized_ = self._normalize(np.array(self.cse_), self.proportions_)
         return self
 
     def fit_transform(self, X, y=None, *, proportions=None):
@@ -316,7 +316,8 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         return cse
 
     def _normalize(self, cse, proportions):
-        return remove_proportions(cse, proportions, self._slopes)
+        """Normalised expression, in place."""
+        return apply_normalization(self._normalization, cse, proportions)
 
     def _settings(self, bulk, proportions):
         return Settings(

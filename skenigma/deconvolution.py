@@ -9,6 +9,7 @@ from ._base import BaseDeconvolver
 from ._validation import HasMethods, Integral, Interval, Real, StrOptions
 from .core.penalties import MaxL2Norm, TraceNorm
 from .core.spectrum import automatic_epsilon, automatic_gamma, noise_edge, singular_values
+from .normalization import NORMALIZATIONS
 from .proportions import ProportionEstimator
 
 COMMON_CONSTRAINTS = {
@@ -20,7 +21,7 @@ COMMON_CONSTRAINTS = {
     "proportion_estimator": [HasMethods(["fit", "transform"]), None],
     "preprocess": [StrOptions({"sqrt", "log"}), None],
     "positive": ["boolean", StrOptions({"auto"})],
-    "normalize": [StrOptions({"frac"}), None],
+    "normalize": [StrOptions(set(NORMALIZATIONS)), None],
     "verbose": ["verbose"],
 }
 
@@ -105,9 +106,11 @@ class L2MaxDeconvolver(_Deconvolver):
     positive : bool or "auto", default="auto"
         Whether to clip negative expression to 0 in the end. "auto": if neither X nor reference has a negative
         entry.
-    normalize : {None, "frac"}, default=None
-        "frac" removes, per gene, the linear effect of the cell type's proportion; the result is
-        ``cse_normalized_``, and what ``transform`` returns.
+    normalize : {None, "frac", "pc", "quantile"}, default=None
+        What to take out of the expression of each cell type in the end, on the scale of X; the result is
+        ``cse_normalized_``, and what ``transform`` returns. "frac" removes, per gene, the linear effect of the cell
+        type's proportion. "pc" removes the principal component that follows the proportion best. "quantile" gives
+        all samples the same distribution over genes. Formulas stand in "The method", section "Normalisation".
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
 
@@ -178,7 +181,7 @@ class L2MaxDeconvolver(_Deconvolver):
     as they were fitted, and held-out scores are honest. The cohort itself is not kept; its expression is, in
     ``cse_``.
 
-    Memory: the result (samples × cell types × genes, in the type of X), and about the size of X once more
+    Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``), and about the size of X once more
     while fitting. Time per iteration does not depend on the number of genes.
 
     References
@@ -327,9 +330,11 @@ class TraceNormDeconvolver(_Deconvolver):
     positive : bool or "auto", default="auto"
         Whether to clip negative expression to 0 in the end. "auto": if neither X nor reference has a negative
         entry.
-    normalize : {None, "frac"}, default=None
-        "frac" removes, per gene, the linear effect of the cell type's proportion; the result is
-        ``cse_normalized_``, and what ``transform`` returns.
+    normalize : {None, "frac", "pc", "quantile"}, default=None
+        What to take out of the expression of each cell type in the end, on the scale of X; the result is
+        ``cse_normalized_``, and what ``transform`` returns. "frac" removes, per gene, the linear effect of the cell
+        type's proportion. "pc" removes the principal component that follows the proportion best. "quantile" gives
+        all samples the same distribution over genes. Formulas stand in "The method", section "Normalisation".
     verbose : int, default=0
         1 prints the trace of the iteration.
 

@@ -21,6 +21,7 @@ RANKS = {
     "skenigma.model_selection": 6,
     "skenigma.reliability": 6,
     "skenigma.differential": 5,
+    "skenigma.presets": 5,
     "skenigma.deconvolution": 4,
     "skenigma.batch": 4,
     "skenigma.proportions": 3,

@@ -3,14 +3,14 @@
 import pandas as pd
 
 from ..io import read_proportions, write_anndata
-from ..io._runs import HISTORY, PROPORTIONS, QUALITY
+from ..io._runs import HISTORY, PROPORTIONS
 from ..proportions import ProportionEstimator
 from ..report import history_frame
 from ._job import UsageError, file_names
 from ._options import add_data, add_output, add_repeat, add_threads
 from ._parameters import HELP, MODELS, add_parameters, build_model, used_parameters
-from ._proportions import add_method, read_data
-from ._tables import proportion_frame, quality_frame
+from ._proportions import add_method, read_data, write_quality
+from ._tables import proportion_frame
 
 NAME = "deconvolve"
 SUMMARY = "estimate what every cell type expresses in every single sample"
@@ -143,9 +143,7 @@ def _result(model):
 def _write(job, model, bulk, kinds):
     job.write(proportion_frame(model, bulk.index), PROPORTIONS)
     job.write(history_frame(model), HISTORY)
-    quality = quality_frame(model.proportion_estimator_, bulk.index)
-    if quality is not None:
-        job.write(quality, QUALITY)
+    write_quality(job, model, bulk, model.reference)
     tensors = {"expression": "cse_", "expression_normalized": "cse_normalized_"}
     for name, attribute in tensors.items():
         if hasattr(model, attribute):

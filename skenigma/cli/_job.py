@@ -143,7 +143,7 @@ def _refuse_changed(inputs, repeated):
         if name not in inputs or inputs[name]["sha256"] != recorded["sha256"]:
             path = inputs.get(name, recorded)["path"]
             raise ValueError(
-                f"{path} is not the {name} of the recorded run (its SHA-256 differs from {recorded['sha256'][:12]}…): "
+                f"{path} is not the {name} of the recorded run, its SHA-256 differs: "
                 f"a repeat needs the same file. Where it lies can be said with --{name.replace('_', '-')}."
             )
 

@@ -4,7 +4,7 @@ from ..io import read_bulk, read_reference
 from ..io._runs import PROPORTIONS, QUALITY
 from ..proportions import ProportionEstimator
 from ._options import add_data, add_output, add_repeat, add_threads
-from ._tables import proportion_frame, quality_frame
+from ._tables import proportion_frame, quality_frame, warn_flagged
 from ._understood import understand
 
 NAME = "proportions"
@@ -18,6 +18,7 @@ examples:
   skenigma proportions --bulk bulk.h5ad --reference reference.csv --method nnls --out proportions --json"""
 INPUTS = ("bulk", "reference")
 REQUIRED = INPUTS
+METHODS = ("rlm", "nnls", "nusvr")
 DEFAULTS = {"bulk_rows": "genes", "reference_rows": "genes", "method": "rlm", "threads": 1}
 
 
@@ -41,9 +42,6 @@ def add_method(group, option):
     )
 
 
-METHODS = ("rlm", "nnls", "nusvr")
-
-
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
     return options
@@ -55,9 +53,7 @@ def run(job):
     estimator = ProportionEstimator(reference, method=job.options["method"], n_jobs=job.options["threads"])
     estimator.fit(bulk)
     job.write(proportion_frame(estimator, bulk.index), PROPORTIONS)
-    quality = quality_frame(estimator, bulk.index)
-    if quality is not None:
-        job.write(quality, QUALITY)
+    write_quality(job, estimator, bulk, reference)
     job.result = {"method": estimator.method, "n_iter": estimator.n_iter_}
 
 
@@ -70,3 +66,10 @@ def read_data(job):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")
     job.understood = understand(bulk, reference, job.console)
     return bulk, reference
+
+
+def write_quality(job, fitted, bulk, reference):
+    """Write ``quality.tsv``, and warn of samples to distrust."""
+    quality = quality_frame(fitted, bulk, reference)
+    job.write(quality, QUALITY)
+    warn_flagged(quality, job.console)

@@ -19,7 +19,7 @@ EXACT = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) <
 
 
 def read_bulk(path, *, rows="genes"):
-    """Read bulk expression, as samples × genes.
+    r"""Read bulk expression, as samples × genes.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def read_bulk(path, *, rows="genes"):
     >>> from skenigma.io import read_bulk
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "bulk.tsv")
-    ...     _ = path.write_text("gene\\tdonor1\\tdonor2\\nCD19\\t3.5\\t0\\nCD4\\t1\\t2\\n")
+    ...     _ = path.write_text("gene\tdonor1\tdonor2\nCD19\t3.5\t0\nCD4\t1\t2\n")
     ...     read_bulk(path)
             CD19  CD4
     donor1   3.5  1.0
@@ -59,7 +59,7 @@ def read_bulk(path, *, rows="genes"):
 
 
 def read_reference(path, *, rows="genes"):
-    """Read reference profiles, as cell types × genes.
+    r"""Read reference profiles, as cell types × genes.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def read_reference(path, *, rows="genes"):
     >>> from skenigma.io import read_reference
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "reference.csv")
-    ...     _ = path.write_text("gene,B cell,T cell\\nCD19,9,0\\nCD4,0,7\\n")
+    ...     _ = path.write_text("gene,B cell,T cell\nCD19,9,0\nCD4,0,7\n")
     ...     read_reference(path)
             CD19  CD4
     B cell   9.0  0.0
@@ -99,7 +99,7 @@ def read_reference(path, *, rows="genes"):
 
 
 def read_proportions(path):
-    """Read proportions, as samples × cell types.
+    r"""Read proportions, as samples × cell types.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def read_proportions(path):
     >>> from skenigma.io import read_proportions
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "proportions.tsv")
-    ...     _ = path.write_text("sample\\tB cell\\tT cell\\ndonor1\\t0.25\\t0.75\\n")
+    ...     _ = path.write_text("sample\tB cell\tT cell\ndonor1\t0.25\t0.75\n")
     ...     read_proportions(path)
             B cell  T cell
     donor1    0.25    0.75
@@ -138,7 +138,7 @@ def read_proportions(path):
 
 
 def read_phenotype(path):
-    """Read what is known of the samples: one row per sample, one column per variable.
+    r"""Read what is known of the samples: one row per sample, one column per variable.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def read_phenotype(path):
     >>> from skenigma.io import read_phenotype
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "phenotype.tsv")
-    ...     _ = path.write_text("sample\\tgroup\\tage\\ndonor1\\tcase\\t61\\ndonor2\\tcontrol\\t47\\n")
+    ...     _ = path.write_text("sample\tgroup\tage\ndonor1\tcase\t61\ndonor2\tcontrol\t47\n")
     ...     read_phenotype(path)
               group  age
     donor1     case   61
@@ -396,11 +396,8 @@ def _not_numbers(frame, path):
         return (
             f"{path}: the values of column {listing(frame.columns)} are {frame.dtypes.iloc[0]}, not numbers."
         )
-    shown = [
-        _Cell(frame.index[i], frame.columns[j], frame.iat[i, j])
-        for i, j in found[:6]  # one more than is listed, so that the listing says that there are more
-    ]
-    message = f"{path}: {len(found)} cells are not numbers: {listing(shown[:5])}{' and more' if len(found) > 5 else ''}."
+    shown = [_Cell(frame.index[i], frame.columns[j], frame.iat[i, j]) for i, j in found]
+    message = f"{path} holds {len(found)} cell(s) that are not numbers: {listing(shown)}."
     if parsed.isna().all().any():
         return f"{message} Remove columns of annotation; only names (first column) and values belong here."
     return f"{message} Impute or drop missing values first."

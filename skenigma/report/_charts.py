@@ -5,8 +5,10 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 10, 40
 N_COLOURS = 12
+MOST_TICKS = 7
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NEGLIGIBLE = 1e-12  # below this share of the largest, a loss is zero but for rounding
 
 
@@ -37,7 +39,7 @@ def line_chart(series, title, x_label, y_label):
     parts = [_axis_y(tick, y(tick)) for tick in _decades(low, high)]
     parts += [_tick_x(int(tick), x(tick)) for tick in _whole_ticks(length)]
     parts += [_line(number, values, x, y) for number, values in enumerate(cleaned.values())]
-    parts.append(f'<text class="label" x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}">{escape(x_label)}</text>')
+    parts.append(f'<text class="label" x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 5}">{escape(x_label)}</text>')
     picture = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )
@@ -97,7 +99,7 @@ def _line(number, values, x, y):
 
 def _axis_y(value, position):
     line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{position:.1f}" y2="{position:.1f}"/>'
-    return f'{line}<text class="tick end" x="{LEFT - 6}" y="{position + 4:.1f}">{value:.3g}</text>'
+    return f'{line}<text class="tick end" x="{LEFT - 6}" y="{position + 4:.1f}">{_number(value)}</text>'
 
 
 def _tick_x(value, position):
@@ -105,12 +107,31 @@ def _tick_x(value, position):
 
 
 def _decades(low, high):
-    """Round values between two exponents: decades, or 1, 2 and 5 of each where there are few."""
+    """Round values between two exponents: as many as there is room for."""
     exponents = np.arange(np.floor(low), np.ceil(high) + 1)
-    steps = (1,) if high - low > 2.5 else (1, 2, 5) if high - low > 0.4 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-    ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
-    ticks = [tick for tick in ticks if low - 1e-9 <= np.log10(tick) <= high + 1e-9]
-    return ticks[:: max(1, len(ticks) // 6)]
+    for steps, stride in (
+        ((1, 1.5, 2, 3, 5, 7), 1),
+        ((1, 2, 5), 1),
+        ((1, 3), 1),
+        ((1,), 1),
+        ((1,), 2),
+        ((1,), 5),
+    ):
+        ticks = [step * 10.0**exponent for exponent in exponents[::stride] for step in steps]
+        ticks = [tick for tick in ticks if low - 1e-9 <= np.log10(tick) <= high + 1e-9]
+        if len(ticks) <= MOST_TICKS:
+            break
+    return ticks
+
+
+def _number(value):
+    """A tick's text: a power of ten where digits would be many."""
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    if -3 <= exponent <= 3:
+        return f"{value:.3g}"
+    factor = value / 10.0**exponent
+    power = "10" + str(exponent).translate(SUPERSCRIPT)
+    return power if abs(factor - 1) < 1e-6 else f"{factor:.2g}·{power}"
 
 
 def _whole_ticks(length):

@@ -16,6 +16,8 @@ from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, QUALITY
 LOSSES = ("reconstruction", "reference", "penalty")
 GRADIENTS = ("gradient reconstruction", "gradient reference")
 CHANGE = "change "
+FLAG = "flag"
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
 @dataclass
@@ -82,6 +84,42 @@ def history_frame(model):
     return pd.concat(parts, axis=1)
 
 
+def flag_samples(quality):
+    """Quality of the proportions with a column that says which samples to distrust.
+
+    Parameters
+    ----------
+    quality : DataFrame
+        As :func:`skenigma.proportions.fit_quality` returns it.
+
+    Returns
+    -------
+    flagged : DataFrame
+        With a further column ``flag``: "constant" where a sample is the same in all genes, "worse than a constant"
+        where the mixture explains nothing (r2 at most 0), "poor fit" where the correlation lies far below those of the
+        other samples: by more than three robust standard deviations, after Fisher's transformation; else empty.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skenigma.report import flag_samples
+    >>> quality = pd.DataFrame({"r2": [0.8, 0.81, 0.79, 0.3], "correlation": [0.9, 0.905, 0.895, 0.6]})
+    >>> flag_samples(quality).flag.tolist()
+    ['', '', '', 'poor fit']
+    """
+    correlation = quality["correlation"].to_numpy(dtype=float)
+    # a perfect fit, on data without noise, must not become infinite
+    level = np.arctanh(np.clip(correlation, -1 + 1e-12, 1 - 1e-12))
+    middle = np.nanmedian(level) if np.isfinite(level).any() else np.nan
+    spread = MAD_TO_DEVIATION * np.nanmedian(np.abs(level - middle)) if np.isfinite(middle) else np.nan
+    rules = {
+        "constant": quality["r2"].isna(),
+        "worse than a constant": quality["r2"] <= 0,
+        "poor fit": level < middle - 3 * spread,
+    }
+    return quality.assign(**{FLAG: np.select(list(rules.values()), list(rules), default="")})
+
+
 def gather(source, differential):
     """Contents from a run's folder, its path, or a fitted model."""
     if isinstance(source, (str, Path)):
@@ -96,23 +134,27 @@ def gather(source, differential):
 def _from_run(run, differential):
     record = run.record
     result, understood = record["result"], record["understood"]
+    quality = run.table(QUALITY)
+    if quality is not None:
+        quality[FLAG] = quality[FLAG].fillna("")
     stored = run.path / "differential" / DIFFERENTIAL
     if differential is None and stored.is_file():
-        differential = read_table(stored)
+        differential = _read_differential(stored)
     options = {name: value for name, value in record["options"].items() if name not in record["inputs"]}
-    parameters = {**options, **options.pop("parameters", {})}
+    own = options.pop("parameters", {})
+    parameters = {**options, **own}
     facts = {
         "samples": f"{understood['n_samples']:,}",
         "shared genes": f"{understood['n_genes_shared']:,}",
         "cell types": f"{len(understood['cell_types']):,}",
         "model": result.get("model", f"proportions by {result.get('method')}"),
         "iterations": f"{result['n_iter']:,}",
-        "date": record["date"],
+        "date": record["date"][:10],
     }
     return Contents(
         proportions=run.table(PROPORTIONS),
         history=run.table(HISTORY),
-        quality=run.table(QUALITY),
+        quality=quality,
         differential=differential,
         facts=facts,
         parameters=_texts(parameters) | _texts(result.get("resolved", {})),
@@ -129,7 +171,8 @@ def _from_model(model, differential):
     check_is_fitted(model)
     proportions = pd.DataFrame(model.proportions_, columns=[str(kind) for kind in model.cell_types_])
     quality = getattr(getattr(model, "proportion_estimator_", model), "quality_", None)
-    if quality is not None and len(quality) == len(proportions):
+    if quality is not None:
+        quality = flag_samples(quality)
         proportions.index = quality.index
     fitted = hasattr(model, "loss_history_")
     parameters = {
@@ -166,10 +209,10 @@ def _stored_differential(path):
         raise FileNotFoundError(
             f"There is no file {path}: give the folder that 'skenigma differential' wrote."
         )
-    return read_table(path)
+    return _read_differential(path)
 
 
-def read_table(path):
+def _read_differential(path):
     """The table of 'skenigma differential': a row per cell type and gene."""
     frame = pd.read_csv(
         path,

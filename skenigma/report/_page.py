@@ -9,7 +9,7 @@ import pandas as pd
 
 from .._version import __version__
 from ._charts import N_COLOURS, line_chart, stacked_bars
-from ._contents import CHANGE, GRADIENTS, LOSSES, gather
+from ._contents import CHANGE, FLAG, GRADIENTS, LOSSES, gather
 
 MOST_ROWS = 500  # of a table in the page; the files hold all
 
@@ -135,23 +135,22 @@ def _proportions(proportions):
 def _quality(quality):
     if quality is None:
         return ""
-    flagged = quality[_flagged(quality)]
+    flagged = quality[quality[FLAG] != ""]
     if len(flagged):
-        intro = f"<p>{len(flagged):,} of {len(quality):,} samples are flagged.</p>{_table(flagged, 'sample')}"
+        intro = (
+            f"<p>{len(flagged):,} of {len(quality):,} samples are flagged: they are no good mixtures of the profiles, "
+            f"so distrust their proportions and expression.</p>{_table(flagged, 'sample')}"
+        )
     else:
         intro = f"<p>None of {len(quality):,} samples is flagged.</p>"
+    note = (
+        '<p class="note">How well the profiles, mixed by the proportions, reproduce each sample over the shared '
+        "genes. r2: share of the variance over genes that the scaled mixture explains. scale: the factor that fits "
+        "best, about 1 if bulk and reference are on one scale. poor fit: a correlation more than three robust "
+        "standard deviations below the median of the cohort.</p>"
+    )
     rest = f"<details><summary>All samples</summary>{_table(quality, 'sample')}</details>"
-    return f"<section><h2>Quality of each sample</h2>{intro}{rest}</section>"
-
-
-def _flagged(quality):
-    """Whether a sample has a flag: a text that is not empty, or a true value, in any column."""
-    flags = [
-        column.fillna("").astype(str).str.len() > 0 if column.dtype == object else column
-        for _, column in quality.items()
-        if column.dtype == object or column.dtype == bool
-    ]
-    return np.any(flags, axis=0) if flags else np.zeros(len(quality), dtype=bool)
+    return f"<section><h2>Quality of each sample</h2>{intro}{note}{rest}</section>"
 
 
 def _convergence(contents):
@@ -189,8 +188,10 @@ def _differential(table, cell_types, top):
         found = int((genes.q_value < 0.05).sum())
         note = f"{found:,} of {len(genes):,} genes with q &lt; 0.05"
         heading = f'<h3>{escape(str(kind))}</h3><p class="note">{note}</p>'
+        if FLAG in best and not best[FLAG].any():
+            best = best.drop(columns=FLAG)
         parts.append(f"<div>{heading}{_table(best, 'gene')}</div>")
-    return f'<section><h2>Differential genes</h2><div class="grid2">{"".join(parts)}</div></section>'
+    return f'<section><h2>Differential genes</h2><div class="grid2 wide">{"".join(parts)}</div></section>'
 
 
 def _settings(contents):
