@@ -22,7 +22,7 @@ from .core.generalized import (
     logistic_tests,
     multivariate_tests,
 )
-from .normalization import proportion_slopes, remove_proportions
+from .normalization import normalize
 
 __all__ = ["differential_expression", "interaction_test", "joint_test", "marginal_test"]
 
@@ -395,7 +395,7 @@ def _tested_expression(model):
 
     def adjusted(genes):
         cse = _expression(model, genes)
-        return remove_proportions(cse, model.proportions_, proportion_slopes(cse, model.proportions_))
+        return normalize("frac", cse, model.proportions_)
 
     return adjusted
 

@@ -7,7 +7,7 @@ from .._validation import listing
 from ..differential import interaction_test, joint_test, marginal_test
 from ..io import file_checksum, read_bulk, read_phenotype, read_run
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
-from ..normalization import proportion_slopes, remove_proportions
+from ..normalization import normalize
 from ._job import UsageError
 from ._options import add_output, add_repeat, add_threads
 from ._understood import counted, shortened
@@ -115,7 +115,7 @@ def _expression(folder, proportions):
     cse = np.stack([frame.to_numpy() for frame in frames.values()], axis=1)
     if not normalized:
         shares = proportions[list(frames)].to_numpy()
-        cse = remove_proportions(cse, shares, proportion_slopes(cse, shares))
+        cse = normalize("frac", cse, shares)
     return list(frames), first.columns, cse
 
 

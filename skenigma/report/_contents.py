@@ -96,8 +96,8 @@ def flag_samples(quality):
     -------
     flagged : DataFrame
         With a further column ``flag``: "constant" where a sample is the same in all genes, "worse than a constant"
-        where the mixture explains nothing (r2 at most 0), "poor fit" where the correlation lies far below those of the
-        other samples: by more than three robust standard deviations, after Fisher's transformation; else empty.
+        where the mixture explains nothing (r2 at most 0), "poor fit" where the correlation lies far below those of
+        the other samples: by more than three robust standard deviations, after Fisher's transformation; else empty.
 
     Examples
     --------

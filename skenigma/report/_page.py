@@ -138,7 +138,7 @@ def _quality(quality):
     flagged = quality[quality[FLAG] != ""]
     if len(flagged):
         intro = (
-            f"<p>{len(flagged):,} of {len(quality):,} samples are flagged: they are no good mixtures of the profiles, "
+            f"<p>{len(flagged):,} of {len(quality):,} samples are flagged: they are no good mixtures of profiles, "
             f"so distrust their proportions and expression.</p>{_table(flagged, 'sample')}"
         )
     else:
