@@ -14,6 +14,7 @@ from ._tables import proportion_frame
 
 NAME = "deconvolve"
 SUMMARY = "estimate what every cell type expresses in every single sample"
+USAGE = "--bulk FILE --reference FILE --out FOLDER"
 DESCRIPTION = """\
 Estimate cell-type-specific expression: what every cell type expresses in every single sample. The proportions are
 estimated first, unless they are given. Writes a folder with

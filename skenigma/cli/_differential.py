@@ -14,6 +14,7 @@ from ._understood import counted, shortened
 
 NAME = "differential"
 SUMMARY = "find genes that differ between groups, by cell type"
+USAGE = "RUN --phenotype FILE"
 DESCRIPTION = """\
 Test, by cell type, which genes go with a phenotype, in the folder that 'skenigma deconvolve' wrote. The default,
 'interaction', tests on the bulk with the estimated proportions; 'marginal' and 'joint' test the estimated expression.

@@ -5,7 +5,7 @@ import argparse
 FORMATS = "Tables: .tsv, .txt, .tab (tabs) or .csv (commas), each also .gz, or .parquet; AnnData: .h5ad."
 
 
-def add_data(parser, reference=True):
+def add_data(parser):
     """Bulk and reference."""
     group = parser.add_argument_group("data", FORMATS)
     group.add_argument(
@@ -59,15 +59,13 @@ def add_threads(parser):
     )
 
 
-def common_parser():
-    """Parser with what every command has: for ``parents``."""
-    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+def add_messages(parser):
+    """What every command has."""
     group = parser.add_argument_group("messages")
     group.add_argument("-h", "--help", action="help", help="show this help and exit")
     group.add_argument("-q", "--quiet", action="store_true", help="show warnings and errors only")
     group.add_argument("--json", action="store_true", help="print a summary in JSON on stdout")
     group.add_argument("--debug", action="store_true", help="show where in the code an error arose")
-    return parser
 
 
 def positive_integer(text):

@@ -111,5 +111,6 @@ def _converter(name, words):
 
 
 def _metavar(name, words):
-    numbers = any(isinstance(rule, Interval) for rule in _constraints(name))
-    return "|".join((["NUMBER"] if numbers else []) + list(words))
+    numbers = [rule for rule in _constraints(name) if isinstance(rule, Interval)]
+    kind = ["N" if all(rule.type is Integral for rule in numbers) else "NUMBER"] if numbers else []
+    return "|".join(kind + list(words))

@@ -5,7 +5,7 @@ import sys
 
 from .._version import __version__
 from . import _deconvolve, _differential, _proportions, _report, _simulate
-from ._options import common_parser
+from ._options import add_messages
 
 COMMANDS = {
     command.NAME: command for command in (_proportions, _deconvolve, _differential, _simulate, _report)
@@ -62,10 +62,11 @@ def build_parser(width=None):
             epilog=command.EXAMPLES,
             argument_default=argparse.SUPPRESS,
             add_help=False,
-            parents=[common_parser()],
+            usage=f"skenigma {name} {command.USAGE} [options]",
             **style,
         )
         command.add_options(child)
+        add_messages(child)
     return parser
 
 

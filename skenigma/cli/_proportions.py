@@ -9,6 +9,7 @@ from ._understood import understand
 
 NAME = "proportions"
 SUMMARY = "estimate how much of each cell type every sample contains"
+USAGE = "--bulk FILE --reference FILE --out FOLDER"
 DESCRIPTION = """\
 Estimate the proportions of cell types in every bulk sample, by regressing it on the profiles of a reference.
 Bulk and reference must be on the same scale, best not on a logarithmic one: mixtures add up before the logarithm."""

@@ -9,6 +9,7 @@ from ._options import add_output, positive_integer
 
 NAME = "report"
 SUMMARY = "show a run as one page of HTML"
+USAGE = "RUN"
 DESCRIPTION = """\
 Write one self-contained page of HTML on a run of 'skenigma deconvolve' or 'proportions': proportions, quality of each
 sample, losses, gradient norms, the top differential genes of each cell type (if 'skenigma differential' was run on

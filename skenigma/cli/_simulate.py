@@ -11,6 +11,7 @@ from ._options import add_output, add_repeat, natural_number, positive_integer
 
 NAME = "simulate"
 SUMMARY = "simulate a cohort whose cell-type-specific expression is known"
+USAGE = "--out FOLDER"
 DESCRIPTION = """\
 Simulate bulk samples of two groups by the recipe of the published benchmark, in the files that the other commands
 read: bulk, reference, proportions, phenotype; and the truth: expression/ per cell type, and changed.tsv (1 where a

@@ -45,3 +45,8 @@ def open_text(path, form):
     """A text file opened for reading, unpacked if it is compressed."""
     opener = gzip.open if form.compressed else open
     return opener(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def layer_name(cell_type):
+    """Name of a cell type's layer: HDF5 takes a slash in a name for a folder in the file."""
+    return cell_type.replace("/", "|")

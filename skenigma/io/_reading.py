@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._optional import import_optional
 from .._validation import listing
-from ._formats import NAMES, file_format, open_text
+from ._formats import NAMES, file_format, layer_name, open_text
 
 # the first column while a text is read: no column of a file has this name
 INDEX = "\0"
@@ -182,8 +182,7 @@ def read_phenotype(path):
 def read_layers(path):
     """Expression by cell type from the layers of an AnnData file, as DataFrames samples × genes."""
     adata = _read_anndata(path)
-    kinds = adata.uns.get("cell_types", {name: name for name in adata.layers})
-    return {kind: adata.to_df(layer=name) for name, kind in kinds.items()}
+    return {kind: adata.to_df(layer=layer_name(kind)) for kind in adata.uns["cell_types"]}
 
 
 def check_orientation(bulk, reference):

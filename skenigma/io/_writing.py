@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from .._optional import import_optional
-from ._formats import file_format
+from ._formats import file_format, layer_name
 
 
 def write_table(frame, path):
@@ -81,7 +81,8 @@ def write_anndata(path, expression, bulk, proportions):
     path : str or path-like
         Ends in ``.h5ad``.
     expression : dict of str to DataFrame of shape (n_samples, n_genes)
-        Expression by cell type: the layers.
+        Expression by cell type: the layers. A slash in a name becomes a bar there; ``uns["cell_types"]`` has the
+        names as they are.
     bulk : DataFrame of shape (n_samples, n_genes)
         The bulk: X.
     proportions : DataFrame of shape (n_samples, n_cell_types)
@@ -109,17 +110,15 @@ def write_anndata(path, expression, bulk, proportions):
     donor1   3.5  1.0
     """
     anndata = import_optional("anndata", "anndata", f"Writing {path}")
-    # HDF5 takes a slash in a name for a folder in the file
-    names = {kind.replace("/", "|"): kind for kind in expression}
-    if len(names) < len(expression):
+    layers = {layer_name(kind): np.asarray(values) for kind, values in expression.items()}
+    if len(layers) < len(expression):
         raise ValueError(f"{path}: names of cell types that differ in '/' and '|' only cannot be layers.")
-    layers = {name: np.asarray(expression[kind]) for name, kind in names.items()}
     adata = anndata.AnnData(
         X=bulk.to_numpy(),
         obs=bulk[[]].copy(),
         var=bulk.T[[]].copy(),
         layers=layers,
-        obsm={"proportions": proportions},
-        uns={"cell_types": names},
+        obsm={"proportions": proportions.rename(columns=layer_name).rename_axis(None)},
+        uns={"cell_types": np.array(list(expression), dtype=object)},
     )
     adata.write_h5ad(path)

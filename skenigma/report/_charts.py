@@ -128,7 +128,7 @@ def _number(value):
     """A tick's text: a power of ten where digits would be many."""
     exponent = int(np.floor(np.log10(value) + 1e-9))
     if -3 <= exponent <= 3:
-        return f"{value:.3g}"
+        return f"{value:.4g}"
     factor = value / 10.0**exponent
     power = "10" + str(exponent).translate(SUPERSCRIPT)
     return power if abs(factor - 1) < 1e-6 else f"{factor:.2g}·{power}"

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._version import __version__
 from ..io import read_run
 from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, QUALITY
+from ..proportions import fit_quality
 
 LOSSES = ("reconstruction", "reference", "penalty")
 GRADIENTS = ("gradient reconstruction", "gradient reference")
@@ -120,7 +121,7 @@ def flag_samples(quality):
     return quality.assign(**{FLAG: np.select(list(rules.values()), list(rules), default="")})
 
 
-def gather(source, differential):
+def gather(source, differential, X=None):
     """Contents from a run's folder, its path, or a fitted model."""
     if isinstance(source, (str, Path)):
         source = read_run(source)
@@ -128,7 +129,7 @@ def gather(source, differential):
         differential = _stored_differential(Path(differential))
     if hasattr(source, "record"):
         return _from_run(source, differential)
-    return _from_model(source, differential)
+    return _from_model(source, differential, X)
 
 
 def _from_run(run, differential):
@@ -167,10 +168,10 @@ def _from_run(run, differential):
     )
 
 
-def _from_model(model, differential):
+def _from_model(model, differential, X):
     check_is_fitted(model)
     proportions = pd.DataFrame(model.proportions_, columns=[str(kind) for kind in model.cell_types_])
-    quality = getattr(getattr(model, "proportion_estimator_", model), "quality_", None)
+    quality = getattr(model, "quality_", None) if X is None else _quality(model, X)
     if quality is not None:
         quality = flag_samples(quality)
         proportions.index = quality.index
@@ -201,6 +202,15 @@ def _from_model(model, differential):
         },
         converged=bool(model.converged_) if fitted else None,
     )
+
+
+def _quality(model, X):
+    """Quality of the proportions that a model used."""
+    named = hasattr(model, "feature_names_in_")
+    reference = pd.DataFrame(
+        model.reference_, index=model.cell_types_, columns=model.gene_names_ if named else None
+    )
+    return fit_quality(X, reference, model.proportions_)
 
 
 def _stored_differential(path):

@@ -14,7 +14,7 @@ from ._contents import CHANGE, FLAG, GRADIENTS, LOSSES, gather
 MOST_ROWS = 500  # of a table in the page; the files hold all
 
 
-def build_report(source, *, differential=None, title=None, top=10):
+def build_report(source, *, X=None, differential=None, title=None, top=10):
     """One self-contained page of HTML on a run or a fitted model.
 
     Parameters
@@ -23,6 +23,9 @@ def build_report(source, *, differential=None, title=None, top=10):
         Folder that ``skenigma deconvolve`` or ``skenigma proportions`` wrote, or a fitted
         :class:`~skenigma.L2MaxDeconvolver`, :class:`~skenigma.TraceNormDeconvolver` or
         :class:`~skenigma.ProportionEstimator`.
+    X : array-like or DataFrame of shape (n_samples, n_genes), default=None
+        The bulk that a model was fitted to: with it, the page has the quality of each sample, and their names. The
+        folder of a run holds both.
     differential : DataFrame, str or path-like, default=None
         Result of a test of differential expression (columns ``cell_type``, ``gene``, ``p_value``, ``q_value`` and
         others), or the folder that ``skenigma differential`` wrote. None takes the folder ``differential`` in that
@@ -50,11 +53,11 @@ def build_report(source, *, differential=None, title=None, top=10):
     >>> from skenigma.datasets import make_cohort
     >>> from skenigma.report import build_report
     >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
-    >>> page = build_report(L2MaxDeconvolver(cohort.reference).fit(cohort.bulk), title="A cohort")
-    >>> "<h1>A cohort</h1>" in page
+    >>> page = build_report(L2MaxDeconvolver(cohort.reference).fit(cohort.bulk), X=cohort.bulk)
+    >>> "Quality of each sample" in page
     True
     """
-    contents = gather(source, differential)
+    contents = gather(source, differential, X)
     folder = files("skenigma.report")
     sections = [
         _proportions(contents.proportions),
