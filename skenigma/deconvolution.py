@@ -181,8 +181,8 @@ class L2MaxDeconvolver(_Deconvolver):
     as they were fitted, and held-out scores are honest. The cohort itself is not kept; its expression is, in
     ``cse_``.
 
-    Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``), and about the size of X once more
-    while fitting. Time per iteration does not depend on the number of genes.
+    Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``), and about the
+    size of X once more while fitting. Time per iteration does not depend on the number of genes.
 
     References
     ----------
