@@ -182,8 +182,9 @@ def test_nothing_to_draw_is_said():
 
 
 def test_bars_fill_the_height():
-    svg = stacked_bars(pd.DataFrame({"a": [0.25, 1.0], "b": [0.75, 0.0]}), "t", "x")
-    first, second = re.findall(r' d="([^"]+)"', svg)
+    svg = stacked_bars(pd.DataFrame({"a": [0.25, 1.0], "b": [0.75, 0.0]}), "t", "x", [4, 0])
+    first, second = re.findall(r'class="fill[40]" d="([^"]+)"', svg)
+    assert svg.index("fill4") < svg.index("fill0")
     assert first == "M0 1.0000V0.7500h1V0.0000h1V1.0000h-1V1.0000h-1Z"
     assert second == "M0 0.7500V0.0000h1V0.0000h1V0.0000h-1V0.7500h-1Z"
 

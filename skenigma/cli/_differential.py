@@ -34,6 +34,7 @@ DEFAULTS = {
     "fold_change": False,
     "threads": 1,
 }
+SIGNIFICANT = 0.05
 
 
 def add_options(parser):
@@ -78,9 +79,13 @@ def run(job):
     job.understood = _understand(phenotype, covariates, job.console)
     found = _test(folder, options, proportions, phenotype, covariates)
     job.write(found.set_index("cell_type"), DIFFERENTIAL)
-    job.result = {"method": options["method"], "column": phenotype.name, "significant": _significant(found)}
+    job.result = {
+        "method": options["method"],
+        "column": phenotype.name,
+        "significant": _significant(found, proportions.columns),
+    }
     job.console.facts(
-        [("q < 0.05", ", ".join(f"{kind} {n:,}" for kind, n in job.result["significant"].items()))]
+        [(f"q < {SIGNIFICANT}", ", ".join(f"{kind} {n:,}" for kind, n in job.result["significant"].items()))]
     )
 
 
@@ -177,6 +182,7 @@ def _understand(phenotype, covariates, console):
     return {"n_samples": len(phenotype), "column": phenotype.name, "phenotype": text, "covariates": names}
 
 
-def _significant(found):
+def _significant(found, cell_types):
     """Number of genes per cell type with a false discovery rate below 0.05."""
-    return (found.q_value < 0.05).groupby(found.cell_type, sort=False).sum().astype(int).to_dict()
+    counts = found.cell_type[found.q_value < SIGNIFICANT].value_counts()
+    return {kind: int(counts.get(kind, 0)) for kind in cell_types if (found.cell_type == kind).any()}

@@ -47,14 +47,23 @@ def line_chart(series, title, x_label, y_label):
     return f"<figure>{caption}{picture}{legend(cleaned)}</figure>"
 
 
-def stacked_bars(proportions, title, x_label):
-    """A bar per sample, with a part per cell type: one path per cell type, whatever the number of samples."""
+def stacked_bars(proportions, title, x_label, colours):
+    """A bar per sample, with a part per cell type: one path per cell type, whatever the number of samples.
+
+    Parameters
+    ----------
+    proportions : DataFrame of shape (n_samples, n_cell_types)
+        In the order to draw.
+    title, x_label : str
+    colours : list of int
+        Number of the colour of each cell type.
+    """
     n_samples, heights = len(proportions), proportions.to_numpy(dtype=float).T
     tops = 1 - np.cumsum(heights, axis=0)
     bottoms = tops + heights
     paths = [
         f'<path class="fill{number % N_COLOURS}" d="{_steps(top, bottom)}"/>'
-        for number, (top, bottom) in enumerate(zip(tops, bottoms, strict=True))
+        for number, top, bottom in zip(colours, tops, bottoms, strict=True)
     ]
     picture = (
         f'<svg class="bars" viewBox="0 0 {n_samples} 1" preserveAspectRatio="none" role="img" '
@@ -63,15 +72,16 @@ def stacked_bars(proportions, title, x_label):
     scale = '<div class="scale"><span>100 %</span><span>50 %</span><span>0 %</span></div>'
     return (
         f"<figure><figcaption><b>{escape(title)}</b> {escape(x_label)}</figcaption>"
-        f'<div class="stack">{scale}{picture}</div>{legend(proportions.columns)}</figure>'
+        f'<div class="stack">{scale}{picture}</div>{legend(proportions.columns, colours)}</figure>'
     )
 
 
-def legend(names):
-    """Names with their colours."""
+def legend(names, colours=None):
+    """Names with their colours, counted where none are given."""
+    colours = range(len(names)) if colours is None else colours
     keys = "".join(
         f'<li><span class="key key{number % N_COLOURS}"></span>{escape(str(name))}</li>'
-        for number, name in enumerate(names)
+        for number, name in zip(colours, names, strict=True)
     )
     return f'<ul class="legend">{keys}</ul>'
 

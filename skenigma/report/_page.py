@@ -124,11 +124,10 @@ def _proportions(proportions):
             "samples with none": (proportions == 0).sum(),
         }
     ).loc[order]
-    chart = stacked_bars(
-        sorted_samples,
-        "Proportions",
-        f"one bar per sample, sorted by {order[0]}, the most abundant cell type",
-    )
+    text = f"one bar per sample, sorted by {order[0]}, the most abundant cell type"
+    # a cell type has one colour in all charts
+    colours = [proportions.columns.get_loc(kind) for kind in order]
+    chart = stacked_bars(sorted_samples, "Proportions", text, colours)
     return (
         f"<section><h2>Proportions</h2>{chart}{_table(summary, 'cell type')}"
         f"<details><summary>All samples</summary>{_table(proportions, 'sample')}</details></section>"
