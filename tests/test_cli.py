@@ -17,9 +17,9 @@ from sklearn.utils.parallel import _threadpool_controller_decorator as limit_thr
 
 import skenigma
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver, io
-from skenigma.cli import _job, _parameters, help_texts, main
+from skenigma.cli import _job, _main, _parameters, help_texts, main
 from skenigma.cli._console import Console, IterationCounter
-from skenigma.cli._understood import find_scale
+from skenigma.cli._understood import find_scale, understand
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression
 
@@ -445,6 +445,14 @@ class TestSaid:
     def test_scale(self, values, kind):
         assert find_scale(pd.DataFrame(values, dtype=float)).kind == kind
 
+    def test_single_cells_as_a_reference_are_warned_of(self):
+        bulk = pd.DataFrame(1.0, index=["s"], columns=[f"g{i}" for i in range(500)])
+        console = Console(quiet=True)
+        understand(
+            bulk, pd.DataFrame(1.0, index=[f"cell{i}" for i in range(101)], columns=bulk.columns), console
+        )
+        assert "if these are single cells" in console.warnings[0]
+
     def test_scales_that_do_not_fit_are_warned_of(self, tmp_path, capsys):
         rng = np.random.default_rng(0)
         genes = [f"g{i}" for i in range(200)]
@@ -604,6 +612,12 @@ class TestProcess:
         assert "\r" not in err
         assert "\033" not in err
 
+    def test_terminal_of_few_letters(self, monkeypatch):
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        out, err = self.start("proportions", "--help").communicate()
+        assert "genes ? samples" in out
+        assert err == ""
+
     @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_signal_in_a_fit(self, arguments, tmp_path, number, code):
@@ -621,6 +635,18 @@ class TestProcess:
         assert line.startswith("skenigma: error: ")
         assert line.endswith("nothing was written")
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are those of POSIX")
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _main._ended_by_signal():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

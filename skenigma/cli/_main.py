@@ -41,6 +41,7 @@ def main(argv=None):
     skenigma ...
     0
     """
+    _tolerate_ascii()
     try:
         given = vars(build_parser().parse_args(argv))
     except SystemExit as stop:
@@ -113,12 +114,21 @@ def _ended_by_signal():
     # signals can be handled in the main thread only
     names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # under nohup a hang-up is ignored, and stays so
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tolerate_ascii():
+    """Show a question mark for what the terminal has no letter for, and do not fail on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def _print(text):

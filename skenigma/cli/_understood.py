@@ -10,6 +10,8 @@ from ..io import check_orientation
 LARGEST_LOGARITHM = 25.0
 # Totals of a sample and a profile further apart than this are not on one scale.
 LARGEST_RATIO = 10.0
+# More cell types are single cells, fewer shared genes a misunderstanding of names.
+MOST_CELL_TYPES, FEWEST_GENES = 100, 50
 
 KINDS = {
     "signed": "with negative values: centred or standardised",
@@ -102,7 +104,12 @@ def _mismatches(scales, bulk, reference):
                 f"On the shared genes a sample has {totals[0]:.4g} in total and a profile {totals[1]:.4g} (medians): "
                 f"if these are not the same units, bring both to one scale first, for example counts per million."
             )
-    if bulk.shape[1] < max(50, 2 * len(reference)):
+    if len(reference) > MOST_CELL_TYPES:
+        yield (
+            f"The reference has {len(reference):,} cell types: if these are single cells, average them by cell type "
+            f"first."
+        )
+    if bulk.shape[1] < max(FEWEST_GENES, 2 * len(reference)):
         yield f"Only {bulk.shape[1]} genes are shared: are the identifiers of bulk and reference of one kind?"
 
 

@@ -32,7 +32,7 @@ def read_bulk(path, *, rows="genes"):
     Returns
     -------
     bulk : DataFrame of shape (n_samples, n_genes)
-        float64, or float32 if the file says so.
+        Of float64, or float32 if the file says so.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def read_reference(path, *, rows="genes"):
     Returns
     -------
     reference : DataFrame of shape (n_cell_types, n_genes)
-        float64, or float32 if the file says so.
+        Of float64, or float32 if the file says so.
 
     Raises
     ------

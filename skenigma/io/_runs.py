@@ -92,7 +92,33 @@ def read_run(folder):
 
 
 def file_checksum(path):
-    """SHA-256 of a file, in hexadecimal digits."""
+    """SHA-256 of a file, as ``run.json`` has it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    checksum : str
+        In hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from skenigma.io import file_checksum
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "empty")
+    ...     path.touch()
+    ...     file_checksum(path)[:16]
+    'e3b0c44298fc1c14'
+    """
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while block := file.read(2**20):
