@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.utils.parallel import _threadpool_controller_decorator as limit_threads
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import skenigma
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver, io
@@ -146,7 +146,8 @@ class TestDeconvolve:
         assert main(["deconvolve", *arguments, "--alpha", "0.2", "--renorm-size", "auto"]) == 0
         # the command line computes on one thread, so that a repeat has the same bytes
         model = L2MaxDeconvolver(cohort.reference, alpha=0.2, renorm_size="auto")
-        limit_threads(limits=1, user_api="blas")(model.fit)(cohort.bulk)
+        with threadpool_limits(1, user_api="blas"):
+            model.fit(cohort.bulk)
         found = io.read_run(tmp_path / "run").expression()
         assert list(found) == list(cohort.cell_types)
         for k, frame in enumerate(found.values()):
@@ -201,7 +202,8 @@ class TestDeconvolve:
         assert set(written["files"]) == {"expression", "expression_normalized"}
         found = io.read_run(tmp_path / "run").expression("expression_normalized")
         model = TraceNormDeconvolver(cohort.reference.astype("f4"), solver="admm_fast", normalize="frac")
-        limit_threads(limits=1, user_api="blas")(model.fit)(cohort.bulk.astype("f4"))
+        with threadpool_limits(1, user_api="blas"):
+            model.fit(cohort.bulk.astype("f4"))
         for k, frame in enumerate(found.values()):
             np.testing.assert_array_equal(frame.astype(np.float32), model.cse_normalized_[:, k])
 
@@ -260,6 +262,20 @@ class TestRecord:
         assert written["versions"]["skenigma"] == skenigma.__version__
         assert set(written["outputs"]) == set(files(tmp_path / "run")) - {"run.json"}
         assert not {"out", "force", "quiet"} & set(written["options"])
+
+    @pytest.mark.parametrize(("options", "threads"), [([], 1), (["--threads", "2"], 2)])
+    def test_number_of_threads_is_fixed(self, deconvolve, tmp_path, monkeypatch, options, threads):
+        fit, seen = L2MaxDeconvolver.fit, []
+
+        def watched(*args, **kwargs):
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return fit(*args, **kwargs)
+
+        monkeypatch.setattr(L2MaxDeconvolver, "fit", watched)
+        with threadpool_limits(3, user_api="blas"):
+            main([*deconvolve, *options, "-q"])
+        assert set(seen) == {threads}
+        assert record(tmp_path / "run")["options"]["threads"] == threads
 
     def test_date_can_be_fixed(self, arguments, tmp_path, monkeypatch):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
@@ -344,6 +360,16 @@ class TestDifferential:
         again = ["--from", str(run / "differential" / "run.json"), "--out", str(tmp_path / "again"), "-q"]
         assert main(["differential", *again]) == 0
 
+    def test_order_of_the_phenotype_does_not_matter(self, run, data, tmp_path):
+        table = io.read_phenotype(data / "phenotype.tsv")
+        io.write_table(table[::-1], tmp_path / "p.csv")
+        written = []
+        for path in (data / "phenotype.tsv", tmp_path / "p.csv"):
+            options = ["--phenotype", str(path), "--method", "marginal", "--force", "-q"]
+            assert main(["differential", str(run), *options]) == 0
+            written.append((run / "differential" / "differential.tsv").read_bytes())
+        assert written[0] == written[1]
+
     def test_column_is_asked_for(self, run, tmp_path, fails, cohort):
         table = pd.DataFrame({"age": np.arange(24), "group": ["a", "b"] * 12}, index=cohort.bulk.index[::-1])
         io.write_table(table, tmp_path / "p.csv")
@@ -415,6 +441,13 @@ class TestSaid:
         (line,) = err.splitlines()
         assert line.startswith("skenigma: warning: L2MaxDeconvolver did not converge in 2 iterations")
         assert record(tmp_path / "run")["warnings"] == [line.removeprefix("skenigma: warning: ")]
+
+    def test_same_warning_is_shown_once(self, capsys):
+        console = Console(quiet=True)
+        console.warn("twice\n  said")
+        console.warn("twice said")
+        assert capsys.readouterr().err == "skenigma: warning: twice said\n"
+        assert console.warnings == ["twice said"]
 
     def test_counter_on_a_terminal(self, capsys, monkeypatch, cohort):
         if not hasattr(L2MaxDeconvolver, "set_callbacks"):

@@ -32,6 +32,12 @@ def test_tables_come_back_to_the_last_digit(tmp_path, name):
     pd.testing.assert_frame_equal(found, FRAME, check_exact=True, check_names=False)
 
 
+def test_no_digit_is_lost(tmp_path):
+    values = np.random.default_rng(0).standard_normal((40, 50))
+    frame = pd.DataFrame(values).rename(index=str, columns=str)
+    np.testing.assert_array_equal(io.read_bulk(genes_by_samples(tmp_path / "t.csv", frame)), values)
+
+
 @pytest.mark.parametrize("name", ["t.tsv", "t.tsv.gz", "t.parquet"])
 def test_equal_tables_are_equal_bytes(tmp_path, name):
     (tmp_path / "later").mkdir()
