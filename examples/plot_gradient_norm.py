@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.datasets import make_cohort
+from skenigma.metrics import per_gene_correlation, per_sample_correlation, root_mean_squared_error
 from skenigma.plotting import GradientNormDisplay, LossCurveDisplay
 
 # %%
@@ -98,24 +99,15 @@ axes[1].set_ylabel("")
 # - error: how far is it from the truth (root mean square)?
 
 
-def correlation(estimate, truth, axis):
-    """Pearson correlation along an axis; NaN where the estimate does not vary."""
-    estimate = estimate - estimate.mean(axis=axis, keepdims=True)
-    truth = truth - truth.mean(axis=axis, keepdims=True)
-    size = np.linalg.norm(estimate, axis=axis) * np.linalg.norm(truth, axis=axis)
-    product = np.sum(estimate * truth, axis=axis)
-    return np.divide(product, size, out=np.full_like(size, np.nan), where=size > 1e-9)
-
-
 def recovery(estimate):
     """Agreement of an estimate with the true cell-type-specific expression."""
     estimate = np.broadcast_to(estimate, cohort.cse.shape)
-    per_gene = correlation(estimate, cohort.cse, axis=0)
+    per_gene = per_gene_correlation(cohort.cse, estimate)
     return {
         "per gene": per_gene.mean(),
         "changed genes": per_gene[cohort.changed.to_numpy() != 0].mean(),
-        "per sample": correlation(estimate, cohort.cse, axis=2).mean(),
-        "error": np.sqrt(np.mean((estimate - cohort.cse) ** 2)),
+        "per sample": per_sample_correlation(cohort.cse, estimate).mean(),
+        "error": root_mean_squared_error(cohort.cse, estimate),
     }
 
 

@@ -17,6 +17,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
+from skenigma.metrics import per_gene_correlation, per_sample_correlation
 from skenigma.normalization import normalize
 
 # %%
@@ -95,25 +96,16 @@ estimates = {kind: estimate(cohort) for kind, cohort in cohorts.items()}
 # Both are correlations with the truth, averaged over everything.
 
 
-def correlation(estimate, truth, axis):
-    """Mean Pearson correlation along an axis; NaN where the estimate does not vary."""
-    estimate = estimate - estimate.mean(axis=axis, keepdims=True)
-    truth = truth - truth.mean(axis=axis, keepdims=True)
-    size = np.linalg.norm(estimate, axis=axis) * np.linalg.norm(truth, axis=axis)
-    product = np.sum(estimate * truth, axis=axis)
-    return np.mean(np.divide(product, size, out=np.full_like(size, np.nan), where=size > 1e-9))
-
-
-def recovery(axis):
+def recovery(correlation):
     return pd.DataFrame(
         {
-            kind: {name: correlation(tensor, cohorts[kind].cse, axis) for name, tensor in tensors.items()}
+            kind: {name: correlation(cohorts[kind].cse, tensor).mean() for name, tensor in tensors.items()}
             for kind, (tensors, _) in estimates.items()
         }
     )
 
 
-per_gene, per_sample = recovery(axis=0), recovery(axis=2)
+per_gene, per_sample = recovery(per_gene_correlation), recovery(per_sample_correlation)
 looks = {"genes on their own": ("#0072B2", "o"), "few programmes": ("#D55E00", "D")}
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")

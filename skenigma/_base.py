@@ -6,34 +6,30 @@ the fitted trajectory for each row on its own.
 
 import time
 import warnings
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import CallbackSupportMixin, iteration_monitor
 from ._scale import SCALES
+from ._transformers import ProportionsTransformer
 from ._validation import (
-    check_bulk,
-    check_profiles,
-    check_proportions,
+    check_selection,
     fit_context,
     limit_blas_threads,
     listing,
-    match_genes,
     row_names,
 )
 from .core.basis import SpanBasis
 from .core.mixture import lipschitz_constant, row_blocks
-from .core.profiles import successive_projection
 from .core.registry import find_solver
 from .core.solvers import Settings
 from .core.splitting import Problem
-from .core.states import objective
+from .core.states import ALL, objective
 from .normalization import apply_normalization, fit_normalization
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
@@ -44,75 +40,24 @@ ROUNDING_MARGIN = 128
 SMALL_PROBLEM = 2**19
 
 
-class ReferenceTransformer(TransformerMixin, BaseEstimator):
-    """Transformer whose ``reference`` is matched to the genes of X.
+@dataclass(frozen=True)
+class PreparedCohort:
+    """A cohort ready to be solved.
 
-    Subclasses have the parameters ``reference`` and ``n_components``; fitting sets ``cell_types_``,
-    ``gene_names_`` and ``reference_``.
+    Attributes
+    ----------
+    basis : SpanBasis
+    bulk : ndarray of shape (n_samples, n_genes)
+        On the scale of the model.
+    proportions : ndarray of shape (n_samples, n_cell_types)
     """
 
-    def _fit_genes(self, X, min_samples=1):
-        """Validated X on the genes it shares with the reference."""
-        bulk = check_bulk(self, X, reset=True, min_samples=min_samples)
-        names = getattr(self, "feature_names_in_", None)
-        reference = self._learn_reference(bulk, names) if self.reference is None else self.reference
-        profiles = check_profiles(reference, bulk.dtype)
-        in_bulk, in_reference = match_genes(profiles, names, bulk.shape[1])
-        self.cell_types_ = profiles.cell_types
-        self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
-        if names is None:
-            names = np.array([f"x{i}" for i in range(bulk.shape[1])], dtype=object)
-        self.gene_names_ = names[in_bulk]
-        self._gene_positions = None if len(in_bulk) == bulk.shape[1] else in_bulk
-        return self._align(bulk)
-
-    def _adopt(self, fitted):
-        """Become fitted with the reference and genes of another estimator, as if to its aligned genes."""
-        self.cell_types_, self.reference_ = fitted.cell_types_, fitted.reference_
-        self.gene_names_ = fitted.gene_names_
-        self.n_features_in_ = len(fitted.gene_names_)
-        if hasattr(fitted, "feature_names_in_"):
-            self.feature_names_in_ = fitted.gene_names_
-        self._gene_positions = None
-        return self
-
-    def _learn_reference(self, bulk, names):
-        if self.n_components > len(bulk):
-            raise ValueError(
-                f"n_components={self.n_components} profiles cannot be learned from n_samples = {len(bulk)}: "
-                f"give a reference, more samples, or fewer components."
-            )
-        return bulk[successive_projection(bulk, self.n_components)]
-
-    def _new_bulk(self, X):
-        """Validated X, on the genes of the fit."""
-        check_is_fitted(self)
-        return self._align(check_bulk(self, X, reset=False))
-
-    def _align(self, bulk):
-        return bulk if self._gene_positions is None else bulk[:, self._gene_positions]
-
-    def _check_input_features(self, names):
-        """Whether ``names`` are given; a ValueError if they are not the genes of the fit."""
-        if names is None:
-            return False
-        known = getattr(self, "feature_names_in_", None)
-        if known is not None and not np.array_equal(names, known):
-            raise ValueError("input_features is not equal to feature_names_in_")
-        if len(names) != self.n_features_in_:
-            raise ValueError(
-                f"input_features should have length equal to the number of features ({self.n_features_in_}), "
-                f"got {len(names)}"
-            )
-        return True
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    basis: SpanBasis
+    bulk: np.ndarray
+    proportions: np.ndarray
 
 
-class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
+class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     """Fit and transform of every model of cell-type-specific expression.
 
     A subclass names its parameters and provides
@@ -123,7 +68,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
     """
 
     # fitted attributes that not every configuration sets: a refit must not keep old ones
-    _optional_attributes = ("cse_normalized_", "gradient_norm_", "renorm_size_", "tao_k_", "gamma_")
+    _optional_attributes = ("cse_", "cse_normalized_", "gradient_norm_", "renorm_size_", "tao_k_", "gamma_")
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, proportions=None):
@@ -144,26 +89,33 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         self : object
             Fitted estimator.
         """
-        bulk = self._fit_genes(X, min_samples=2)
+        cohort = self._prepare_cohort(X, self._fit_genes(X, min_samples=2), proportions)
+        for name in self._optional_attributes:
+            self.__dict__.pop(name, None)
+        problem, settings = self._problem(cohort)
+        solution = self._solve(X, problem, cohort.basis, settings)
+        self._store(solution)
+        self._keep_expression(solution, cohort.bulk)
+        return self
+
+    def _prepare_cohort(self, X, bulk, proportions):
+        """All of a fit that does not depend on alpha, beta and the solver: many of these can follow."""
+        self._name_axes(X)
         proportions = self._fit_proportions(X, bulk, proportions)
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
         self._absent = self._find_absent(proportions)
         self.positive_ = self._resolve_positive(bulk)
         model_bulk, model_reference = self._to_model_scale(X, bulk)
-        for name in self._optional_attributes:
-            self.__dict__.pop(name, None)
-        basis = SpanBasis(model_bulk, model_reference)
-        self._resolve(basis, model_bulk)
-        self._fitted_penalty = self._penalty(proportions)
-        theta = proportions.astype(np.float64, copy=False)
-        problem = Problem(basis.bulk, basis.reference, theta, self.alpha, self._fitted_penalty)
-        solution = self._solve(X, problem, basis, self._settings(model_bulk, proportions))
-        self._store(solution)
-        self.cse_ = self._finish(solution.state(model_bulk).expand())
-        if self.normalize is not None:
-            self._normalization = fit_normalization(self.normalize, self.cse_, self.proportions_)
-            self.cse_normalized_ = self._normalize(np.array(self.cse_), self.proportions_)
-        return self
+        return PreparedCohort(SpanBasis(model_bulk, model_reference), model_bulk, proportions)
+
+    def _problem(self, cohort):
+        """The problem of a prepared cohort, and the settings of its solver."""
+        self._resolve(cohort.basis, cohort.bulk)
+        self._fitted_penalty = self._penalty(cohort.proportions)
+        theta = cohort.proportions.astype(np.float64, copy=False)
+        coordinates = cohort.basis.bulk, cohort.basis.reference
+        problem = Problem(*coordinates, theta, self.alpha, self._fitted_penalty)
+        return problem, self._settings(cohort.bulk, cohort.proportions)
 
     def fit_transform(self, X, y=None, *, proportions=None):
         """Fit to a cohort and return its expression, flattened; equal to ``fit`` and then ``transform``.
@@ -183,7 +135,11 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
             Columns are "cell type:gene", the cell type slowest.
         """
         self.fit(X, y, proportions=proportions)
-        cse = self.cse_ if self.normalize is None else self.cse_normalized_
+        if self.normalize is not None and self.materialize:
+            cse = self.cse_normalized_[:, self._output_types]
+        else:
+            cse = self._expression(cell_types=self._output_types)
+            cse = self._normalize(cse, self.proportions_, self._output_types)
         return cse.reshape(len(cse), -1)
 
     def transform(self, X, *, proportions=None):
@@ -199,15 +155,76 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         Returns
         -------
         cse : ndarray of shape (n_samples, n_cell_types * n_genes)
-            Columns are "cell type:gene", the cell type slowest.
+            Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.
         """
         bulk = self._new_bulk(X)
         proportions = self._new_proportions(X, bulk, proportions)
         model_bulk, _ = self._to_model_scale(X, bulk)
-        cse = self._finish(self._replay(model_bulk, proportions).expand())
-        if self.normalize is not None:
-            cse = self._normalize(cse, proportions)
+        cse = self._expand(self._replay(model_bulk, proportions), cell_types=self._output_types)
+        cse = self._normalize(cse, proportions, self._output_types)
         return cse.reshape(len(cse), -1)
+
+    def cell_type_expression(self, cell_type, *, samples=None, genes=None):
+        """Expression of one cell type in the fitted cohort, or a part of it.
+
+        After a fit with ``materialize=False`` only what is asked for is built.
+
+        Parameters
+        ----------
+        cell_type : str or int
+            Name of a cell type, or its position in ``cell_types_``.
+        samples, genes : None, slice, or array-like of str, int or bool, default=None
+            Which of them: names, positions or a mask; None is all. Samples have names if X was a DataFrame with
+            named rows.
+
+        Returns
+        -------
+        expression : DataFrame of shape (n_samples, n_genes)
+            On the scale of X; before ``normalize``, like ``cse_``.
+
+        Raises
+        ------
+        ValueError
+            If a cell type, sample or gene is not there; the message names the first.
+        """
+        check_is_fitted(self)
+        (position,) = np.arange(len(self.cell_types_))[self._type_positions([cell_type])]
+        n_samples, n_genes = len(self.proportions_), len(self.gene_names_)
+        rows = check_selection(samples, self._sample_names, n_samples, "sample")
+        columns = check_selection(genes, self.gene_names_, n_genes, "gene")
+        values = self._expression(rows, slice(position, position + 1), columns)[:, 0]
+        index = pd.RangeIndex(n_samples) if self._sample_names is None else pd.Index(self._sample_names)
+        return pd.DataFrame(values, index=index[rows], columns=pd.Index(self.gene_names_)[columns])
+
+    def _name_axes(self, X):
+        """Names of the samples, and the positions of the cell types that ``transform`` returns."""
+        self._sample_names = row_names(X)
+        self._output_types = self._type_positions(self.output_cell_types)
+
+    def _type_positions(self, cell_types):
+        return check_selection(cell_types, self.cell_types_, len(self.cell_types_), "cell type")
+
+    def _keep_expression(self, solution, model_bulk):
+        """Keep the expression of the cohort, as a tensor or in its compact form."""
+        if self.materialize:
+            self._compact = None
+            self.cse_ = self._expand(solution.state(model_bulk))
+        else:
+            # with samples of its own: X is the caller's
+            self._compact = solution.state(np.array(model_bulk))
+        if self.normalize is not None:
+            by_type = (
+                self._expression(cell_types=slice(k, k + 1))[:, 0] for k in range(len(self.cell_types_))
+            )
+            self._normalization = fit_normalization(self.normalize, by_type, self.proportions_)
+            if self.materialize:
+                self.cse_normalized_ = self._normalize(np.array(self.cse_), self.proportions_)
+
+    def _expression(self, samples=ALL, cell_types=ALL, genes=ALL):
+        """A part of the expression of the cohort."""
+        if self._compact is None:
+            return self.cse_[samples][:, cell_types][:, :, genes]
+        return self._expand(self._compact, samples, cell_types, genes)
 
     def score(self, X, y=None, *, proportions=None):
         """Minus the model's objective per entry of X, on any samples: larger is better.
@@ -251,35 +268,9 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         names : ndarray of str
             One name per column.
         """
-        check_is_fitted(self)
-        genes = self.gene_names_
-        if self._check_input_features(input_features):
-            genes = self._align(np.asarray(input_features, dtype=object)[None])[0]
-        return np.array([f"{kind}:{gene}" for kind in self.cell_types_ for gene in genes], dtype=object)
-
-    def _fit_proportions(self, X, bulk, proportions):
-        """Proportions of the cohort; fits ``proportion_estimator_``."""
-        if self.proportion_estimator is None:
-            self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self)
-        else:
-            self.proportion_estimator_ = clone(self.proportion_estimator)
-            if getattr(self.proportion_estimator_, "reference", self) is None:
-                genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
-                profiles = pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
-                self.proportion_estimator_.set_params(reference=profiles)
-            self.proportion_estimator_.fit(X)
-        return self._new_proportions(X, bulk, proportions)
-
-    def _new_proportions(self, X, bulk, proportions):
-        """Given or estimated proportions of the rows of X, checked."""
-        rows = row_names(X)
-        if proportions is None and self.proportion_estimator is None:
-            proportions = self.proportion_estimator_._estimate(bulk, rows)[0]
-        elif proportions is None:
-            found = self.proportion_estimator_.transform(X)
-            columns = _output_names(self.proportion_estimator_, found, self.cell_types_)
-            proportions = pd.DataFrame(np.asarray(found), columns=columns)
-        return check_proportions(proportions, self.cell_types_, len(bulk), rows)
+        genes = self._genes_out(input_features)
+        cell_types = self.cell_types_[self._output_types]
+        return np.array([f"{kind}:{gene}" for kind in cell_types for gene in genes], dtype=object)
 
     def _find_absent(self, proportions):
         absent = ~np.any(proportions > 0, axis=0)
@@ -287,7 +278,7 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
             warnings.warn(
                 f"The proportion of {listing(self.cell_types_[absent])} is 0 in every sample: the bulk holds no "
                 f"information on it, and its expression is the reference profile.",
-                stacklevel=3,
+                stacklevel=4,
             )
         return absent
 
@@ -304,20 +295,25 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
             scale.apply(self.reference_, "reference", self.cell_types_, self.gene_names_),
         )
 
-    def _finish(self, cse):
-        """Expression on the scale of X: absent types filled in, clipped, transformed back; in place."""
+    def _expand(self, state, samples=ALL, cell_types=ALL, genes=ALL):
+        """Expression on the scale of X: clipped, transformed back, absent cell types filled in."""
+        cse = state.expand(samples, cell_types, genes)
         backward = SCALES[self.preprocess].backward
         for rows in row_blocks(cse):
             block = cse[rows]
             if self.positive_:
                 np.maximum(block, 0, out=block)
             backward(block)
-        cse[:, self._absent] = self.reference_[self._absent]
+        absent = self._absent[cell_types]
+        cse[:, absent] = self.reference_[cell_types][absent][:, genes]
         return cse
 
-    def _normalize(self, cse, proportions):
-        """Normalised expression, in place."""
-        return apply_normalization(self._normalization, cse, proportions)
+    def _normalize(self, cse, proportions, cell_types=ALL):
+        """``cse`` of these cell types, normalised in place if that is asked for."""
+        if self.normalize is None:
+            return cse
+        fitted = [self._normalization[k] for k in np.arange(len(self.cell_types_))[cell_types]]
+        return apply_normalization(fitted, cse, proportions[:, cell_types])
 
     def _settings(self, bulk, proportions):
         return Settings(
@@ -380,17 +376,6 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
 def _calm(function, bulk):
     """``function`` on one thread of the BLAS if ``bulk`` is small."""
     return limit_blas_threads(limits=1)(function) if bulk.size <= SMALL_PROBLEM else function
-
-
-def _output_names(estimator, output, cell_types):
-    """Names of the columns that ``estimator`` put out, None if they have none to be matched by."""
-    if isinstance(estimator, Pipeline):
-        estimator = estimator[-1]
-    for named in (getattr(output, "columns", None), getattr(estimator, "cell_types_", None)):
-        if named is not None:
-            return named
-    names = getattr(estimator, "get_feature_names_out", lambda: ())()
-    return names if set(names) == set(cell_types) else None
 
 
 class _Trace:

@@ -1,10 +1,12 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
@@ -18,19 +20,43 @@ __all__ = [
     "Real",
     "StrOptions",
     "check_bulk",
+    "check_finite",
     "check_nonnegative",
     "check_profiles",
     "check_proportions",
+    "check_selection",
     "fit_context",
     "limit_blas_threads",
+    "listing",
     "match_genes",
+    "refuse_repeats",
     "row_names",
     "sample_order",
+    "stored",
 ]
 
 # Published tables of proportions are rounded; rows further than this from 1 are a mistake.
 SUM_TOLERANCE = 0.05
 SHOWN = 5
+
+# Panels of genes from two platforms share more than this part of the smaller one.
+LOW_SHARE = 0.25
+SAME_IDENTIFIERS = "Use the same kind of gene identifier in both, and genes as columns."
+IDENTIFIERS = {
+    "Ensembl gene identifiers": r"(?i)ENS[A-Z]*G\d{6,}(\.\d+)?",
+    "Ensembl transcript identifiers": r"(?i)ENS[A-Z]*T\d{6,}(\.\d+)?",
+    "numbers as of Entrez": r"\d+",
+}
+# Ways in which identifiers of one kind differ, and how to even them out.
+SPELLINGS = {
+    "spaces around the names": lambda names: names.str.strip(),
+    "version suffixes such as '.12'": lambda names: names.str.replace(r"\.\d+$", "", regex=True),
+    "case": lambda names: names.str.upper(),
+    "genome prefixes such as 'GRCh38_'": lambda names: names.str.replace(
+        r"^(GRCh\d+|GRCm\d+|hg\d+|mm\d+)_+", "", regex=True
+    ),
+    "what follows '|'": lambda names: names.str.replace(r"\|.*$", "", regex=True),
+}
 
 
 @dataclass(frozen=True)
@@ -50,11 +76,12 @@ class Profiles:
     genes: np.ndarray | None
 
 
-def listing(names, shown=SHOWN):
-    """The first few names, quoted, and how many more there are."""
-    names = [f"'{name}'" if isinstance(name, str) else str(name) for name in names]
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+def listing(names, shown=SHOWN, total=None):
+    """The first few names, quoted, and how many more there are (of ``total``, where not all are given)."""
+    total = len(names) if total is None else total
+    names = [f"'{name}'" if isinstance(name, str) else str(name) for name in names[:shown]]
+    more = f" and {total - shown} more" if total > shown else ""
+    return ", ".join(names) + more
 
 
 def row_names(frame):
@@ -94,17 +121,19 @@ def column_names(frame, what):
     return names
 
 
-def _refuse_repeats(names, what, remedy):
+def refuse_repeats(names, what, remedy):
+    """Refuse names that stand more than once."""
     repeated = pd.Index(names)[pd.Index(names).duplicated()].unique() if names is not None else ()
     if len(repeated):
         raise ValueError(f"{what} named more than once: {listing(repeated)}. {remedy}")
 
 
 def _refuse_entries(bad, kind, what, rows, columns, remedy):
-    """Raise a ValueError that names the first entries where ``bad`` holds."""
-    found = np.argwhere(bad)
+    """Raise a ValueError that names the first entries where ``bad`` (dense or sparse) holds."""
+    found = np.transpose(bad.nonzero())
     if len(found):
-        places = listing([_Place(_name(rows, i), _name(columns, j)) for i, j in found])
+        first = [_Place(_name(rows, i), _name(columns, j)) for i, j in found[:SHOWN]]
+        places = listing(first, total=len(found))
         raise ValueError(f"{what} contains {kind} in {len(found)} place(s): {places}. {remedy}")
 
 
@@ -120,19 +149,34 @@ def _name(names, position):
     return position if names is None else f"'{names[position]}'"
 
 
-def _refuse_nonfinite(values, what, rows, columns):
+def check_finite(values, what, rows, columns, remedy="Impute or drop these samples or genes first."):
+    """Refuse NaN and infinity in a dense or compressed sparse matrix, naming the first."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.sum(values)):  # one pass, no temporary: the rule for clean data
+        if np.isfinite(np.sum(stored(values))):  # one pass, no temporary: the rule for clean data
             return
-    remedy = "Impute or drop these samples or genes first."
-    _refuse_entries(np.isnan(values), "NaN", what, rows, columns, remedy)
-    _refuse_entries(np.isinf(values), "infinity (inf)", what, rows, columns, remedy)
+    _refuse_entries(_elementwise(np.isnan, values), "NaN", what, rows, columns, remedy)
+    _refuse_entries(_elementwise(np.isinf, values), "infinity (inf)", what, rows, columns, remedy)
 
 
 def check_nonnegative(values, what, rows, columns, reason):
-    """Refuse negative entries, naming the first."""
-    if values.size and values.min() < 0:
-        _refuse_entries(values < 0, "negative values", what, rows, columns, reason)
+    """Refuse negative entries of a dense or compressed sparse matrix, naming the first."""
+    entries = stored(values)
+    if entries.size and entries.min() < 0:
+        _refuse_entries(
+            _elementwise(lambda entry: entry < 0, values), "negative values", what, rows, columns, reason
+        )
+
+
+def stored(values):
+    """The entries that are held in memory: all of a dense matrix, the explicit ones of a sparse one."""
+    return values.data if issparse(values) else values
+
+
+def _elementwise(function, values):
+    """Where a function that is false at 0 holds, as a matrix of the same kind."""
+    if not issparse(values):
+        return function(values)
+    return type(values)((function(values.data), values.indices, values.indptr), shape=values.shape)
 
 
 def check_bulk(estimator, X, *, reset, min_samples=1):
@@ -157,7 +201,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     names = column_names(X, "X")
     rows = row_names(X)
     if reset:
-        _refuse_repeats(names, "Genes of X", "Sum, average or drop the repeated columns first.")
+        refuse_repeats(names, "Genes of X", "Sum, average or drop the repeated columns first.")
     checks = {
         "dtype": [np.float64, np.float32],
         "ensure_all_finite": False,
@@ -169,7 +213,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     else:
         values = check_array(values, estimator=estimator, input_name="X", **checks)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-    _refuse_nonfinite(values, "X", rows, names)
+    check_finite(values, "X", rows, names)
     return values
 
 
@@ -207,9 +251,9 @@ def check_profiles(reference, dtype):
     Profiles
     """
     genes = column_names(reference, "reference")
-    _refuse_repeats(genes, "Genes of reference", "Sum, average or drop the repeated columns first.")
+    refuse_repeats(genes, "Genes of reference", "Sum, average or drop the repeated columns first.")
     cell_types = _cell_types(reference)
-    _refuse_repeats(
+    refuse_repeats(
         cell_types, "Cell types of reference", "Give every row of the reference a name of its own."
     )
     values = _homogeneous_values(reference)
@@ -224,7 +268,7 @@ def check_profiles(reference, dtype):
         raise ValueError(
             f"The reference must be a table of numbers, cell types × genes, with names in the index: {error}"
         ) from error
-    _refuse_nonfinite(values, "reference", cell_types, genes)
+    check_finite(values, "reference", cell_types, genes)
     if cell_types is None:
         cell_types = np.array([f"celltype{k}" for k in range(len(values))], dtype=object)
     return Profiles(values, cell_types, genes)
@@ -257,6 +301,11 @@ def match_genes(profiles, names, n_features):
     ------
     ValueError
         If too few genes are shared, or widths differ and names do not help.
+
+    Warns
+    -----
+    UserWarning
+        If less than a quarter of the smaller side is shared.
     """
     n_cell_types, width = profiles.values.shape
     if names is None or profiles.genes is None:
@@ -269,6 +318,8 @@ def match_genes(profiles, names, n_features):
         in_reference = position[in_bulk]
     if len(in_bulk) < n_cell_types:
         raise ValueError(_too_few(profiles, names, len(in_bulk)))
+    if names is not None and profiles.genes is not None:
+        _warn_of_few_shared(names, profiles.genes, len(in_bulk))
     return in_bulk, in_reference
 
 
@@ -301,7 +352,40 @@ def _too_few(profiles, names, n_shared):
         return (
             message + " The reference looks transposed: it must be cell types × genes, so pass reference.T."
         )
-    return message + " Use the same kind of gene identifier in both, and genes as columns."
+    return f"{message} {_cause(names, profiles.genes, n_shared)}{SAME_IDENTIFIERS}"
+
+
+def _warn_of_few_shared(names, genes, n_shared):
+    """Warn if so few genes are shared that their identifiers can hardly be meant to match."""
+    fewer = min(len(names), len(genes))
+    if n_shared < LOW_SHARE * fewer:
+        warnings.warn(
+            f"X and reference share only {n_shared} genes, of {len(names)} in X and {len(genes)} in reference. X has "
+            f"{listing(names)}; reference has {listing(genes)}. {_cause(names, genes, n_shared)}{SAME_IDENTIFIERS}",
+            stacklevel=7,
+        )
+
+
+def _cause(names, genes, n_shared):
+    """The likely reason why gene identifiers do not match, as a sentence, or nothing."""
+    names, genes = pd.Index(names), pd.Index(genes)
+    kinds = _identifier_kind(names), _identifier_kind(genes)
+    if kinds[0] != kinds[1]:
+        return f"X seems to have {kinds[0]}, but reference {kinds[1]}: translate one of them. "
+    found = {what: len(change(names).intersection(change(genes))) for what, change in SPELLINGS.items()}
+    what = max(found, key=found.get)
+    # twice as many is not chance
+    if found[what] <= 2 * n_shared:
+        return ""
+    return f"Without regard to {what} they share {found[what]}: spell them alike. "
+
+
+def _identifier_kind(names):
+    """What most of some gene identifiers are."""
+    for kind, pattern in IDENTIFIERS.items():
+        if np.mean(names.str.fullmatch(pattern)) > 0.5:
+            return kind
+    return "gene symbols"
 
 
 def check_proportions(proportions, cell_types, n_samples, samples):
@@ -322,7 +406,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     proportions : ndarray of shape (n_samples, n_cell_types)
     """
     columns, rows = column_names(proportions, "proportions"), row_names(proportions)
-    _refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
+    refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
     values = check_array(
         proportions, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="proportions"
     )
@@ -337,7 +421,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     if rows is not None and samples is not None:
         values = values[_positions(samples, rows, "sample", "rows of proportions")]
         rows = samples
-    _refuse_nonfinite(values, "proportions", rows, columns)
+    check_finite(values, "proportions", rows, columns)
     check_nonnegative(values, "proportions", rows, columns, "Proportions must be at least 0.")
     sums = values.sum(axis=1)
     off = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
@@ -350,9 +434,51 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     return values
 
 
+def check_selection(selection, names, count, kind):
+    """Positions that ``selection`` asks for along an axis, as a slice or an array.
+
+    Parameters
+    ----------
+    selection : None, slice, str, int, or array-like of str, int or bool
+        None is everything; names need ``names``.
+    names : ndarray of str, or None
+    count : int
+        Length of the axis.
+    kind : str
+        What stands along the axis, for messages: "gene".
+
+    Returns
+    -------
+    positions : slice or ndarray of int
+    """
+    if selection is None:
+        return slice(None)
+    if isinstance(selection, slice):
+        return selection
+    chosen = np.atleast_1d(np.asarray(selection))
+    if chosen.dtype.kind == "b":
+        if len(chosen) != count:
+            raise ValueError(f"The mask of {kind}s has length {len(chosen)}: there are {count}.")
+        return np.flatnonzero(chosen)
+    if chosen.dtype.kind in "iu":
+        beyond = chosen[(chosen < -count) | (chosen >= count)]
+        if len(beyond):
+            raise ValueError(f"There is no {kind} at position {listing(beyond.tolist())}: there are {count}.")
+        return chosen
+    if names is None:
+        raise ValueError(
+            f"{kind}s have no names here: select them by position, slice or mask of length {count}."
+        )
+    position = pd.Index(names).get_indexer(pd.Index(chosen.astype(object)))
+    unknown = chosen[position < 0]
+    if len(unknown):
+        raise ValueError(f"There is no {kind} named {listing(unknown.tolist())}. There are {listing(names)}.")
+    return position
+
+
 def _positions(wanted, names, kind, where):
     """Where each wanted name stands among ``names``; a ValueError if one is missing or repeated."""
-    _refuse_repeats(names, f"In the {where}, {kind}s", "Names must be unique.")
+    refuse_repeats(names, f"In the {where}, {kind}s", "Names must be unique.")
     position = pd.Index(names).get_indexer(pd.Index(wanted))
     missing = np.asarray(wanted, dtype=object)[position < 0]
     if len(missing):

@@ -1,5 +1,6 @@
 """Estimators of cell-type-specific expression: parameters, and which penalty and solver they stand for."""
 
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -12,6 +13,10 @@ from .core.spectrum import automatic_epsilon, automatic_gamma, noise_edge, singu
 from .normalization import NORMALIZATIONS
 from .proportions import ProportionEstimator
 
+# Mean gradient norm over renorm_size above which the fit is the penalty's. It is 0.9 in the published analysis;
+# expression a thousand times as large with the same size has 1000, and shrinks to a thousandth of the bulk.
+SHRINKING = 20
+
 COMMON_CONSTRAINTS = {
     "reference": ["array-like", None],
     "alpha": [Interval(Real, 0, 1, closed="both")],
@@ -22,6 +27,8 @@ COMMON_CONSTRAINTS = {
     "preprocess": [StrOptions({"sqrt", "log"}), None],
     "positive": ["boolean", StrOptions({"auto"})],
     "normalize": [StrOptions(set(NORMALIZATIONS)), None],
+    "materialize": ["boolean"],
+    "output_cell_types": ["array-like", None],
     "verbose": ["verbose"],
 }
 
@@ -111,15 +118,20 @@ class L2MaxDeconvolver(_Deconvolver):
         ``cse_normalized_``, and what ``transform`` returns. "frac" removes, per gene, the linear effect of the cell
         type's proportion. "pc" removes the principal component that follows the proportion best. "quantile" gives
         all samples the same distribution over genes. Formulas stand in "The method", section "Normalisation".
+    materialize : bool, default=True
+        Whether ``fit`` builds ``cse_``. False keeps the expression in its compact form, from which
+        ``cell_type_expression`` builds what is asked for: about the size of X instead of X times cell types.
+    output_cell_types : array-like of str, default=None
+        Cell types that ``transform`` returns, in this order; the others are not built. None returns all.
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
 
     Attributes
     ----------
     cse_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Cell-type-specific expression of the fitted cohort, on the scale of X.
+        Cell-type-specific expression of the fitted cohort, on the scale of X. Only if ``materialize``.
     cse_normalized_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Only if ``normalize`` is given.
+        Only if ``normalize`` is given and ``materialize``.
     proportions_ : ndarray of shape (n_samples, n_cell_types)
         Proportions that were used.
     cell_types_ : ndarray of str, shape (n_cell_types,)
@@ -161,6 +173,8 @@ class L2MaxDeconvolver(_Deconvolver):
     -----
     ConvergenceWarning
         If ``max_iter`` ends the iteration.
+    UserWarning
+        If ``renorm_size`` is far below the gradient norms of the data.
 
     See Also
     --------
@@ -226,6 +240,8 @@ class L2MaxDeconvolver(_Deconvolver):
         preprocess=None,
         positive="auto",
         normalize=None,
+        materialize=True,
+        output_cell_types=None,
         verbose=0,
     ):
         self.reference = reference
@@ -242,6 +258,8 @@ class L2MaxDeconvolver(_Deconvolver):
         self.preprocess = preprocess
         self.positive = positive
         self.normalize = normalize
+        self.materialize = materialize
+        self.output_cell_types = output_cell_types
         self.verbose = verbose
 
     # what to turn when proximal steps are too long
@@ -262,6 +280,19 @@ class L2MaxDeconvolver(_Deconvolver):
 
     def _searches_size(self):
         return self.solver == "proximal" and self.renorm_size == "auto"
+
+    def _store(self, solution):
+        super()._store(solution)
+        size = getattr(self, "renorm_size_", None)
+        if size is None or not self.gradient_norm_.size:
+            return
+        natural = self.gradient_norm_.mean()
+        if natural > SHRINKING * size:
+            warnings.warn(
+                f"renorm_size={size:g} is far below the gradient norms of these data (mean {natural:.3g}): the "
+                f"penalty outweighs the data, and the expression shrinks towards zero. Use renorm_size='auto'.",
+                stacklevel=3,
+            )
 
     def _n_runs(self):
         return 2 if self._searches_size() else 1
@@ -335,15 +366,20 @@ class TraceNormDeconvolver(_Deconvolver):
         ``cse_normalized_``, and what ``transform`` returns. "frac" removes, per gene, the linear effect of the cell
         type's proportion. "pc" removes the principal component that follows the proportion best. "quantile" gives
         all samples the same distribution over genes. Formulas stand in "The method", section "Normalisation".
+    materialize : bool, default=True
+        Whether ``fit`` builds ``cse_``. False keeps the expression in its compact form, from which
+        ``cell_type_expression`` builds what is asked for: about the size of X instead of X times cell types.
+    output_cell_types : array-like of str, default=None
+        Cell types that ``transform`` returns, in this order; the others are not built. None returns all.
     verbose : int, default=0
         1 prints the trace of the iteration.
 
     Attributes
     ----------
     cse_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Cell-type-specific expression of the fitted cohort, on the scale of X.
+        Cell-type-specific expression of the fitted cohort, on the scale of X. Only if ``materialize``.
     cse_normalized_ : ndarray of shape (n_samples, n_cell_types, n_genes)
-        Only if ``normalize`` is given.
+        Only if ``normalize`` is given and ``materialize``.
     proportions_ : ndarray of shape (n_samples, n_cell_types)
         Proportions that were used.
     cell_types_ : ndarray of str, shape (n_cell_types,)
@@ -446,6 +482,8 @@ class TraceNormDeconvolver(_Deconvolver):
         preprocess=None,
         positive="auto",
         normalize=None,
+        materialize=True,
+        output_cell_types=None,
         verbose=0,
     ):
         self.reference = reference
@@ -461,6 +499,8 @@ class TraceNormDeconvolver(_Deconvolver):
         self.preprocess = preprocess
         self.positive = positive
         self.normalize = normalize
+        self.materialize = materialize
+        self.output_cell_types = output_cell_types
         self.verbose = verbose
 
     _steps, _safe_if = "tao_k", ""

@@ -113,14 +113,15 @@ class CommonQuantiles:
 NORMALIZATIONS = {"frac": ProportionEffect, "pc": ProportionComponent, "quantile": CommonQuantiles}
 
 
-def fit_normalization(method, cse, proportions):
+def fit_normalization(method, by_type, proportions):
     """Fit a normalisation to every cell type of a cohort.
 
     Parameters
     ----------
     method : str
         A key of ``NORMALIZATIONS``.
-    cse : ndarray of shape (n_samples, n_cell_types, n_genes)
+    by_type : iterable of ndarray of shape (n_samples, n_genes)
+        Expression of one cell type after the other.
     proportions : ndarray of shape (n_samples, n_cell_types)
 
     Returns
@@ -129,7 +130,7 @@ def fit_normalization(method, cse, proportions):
         One normalisation per cell type.
     """
     fit = NORMALIZATIONS[method].fit
-    return [fit(cse[:, k], shares) for k, shares in enumerate(proportions.T)]
+    return [fit(expression, shares) for expression, shares in zip(by_type, proportions.T, strict=True)]
 
 
 def apply_normalization(fitted, cse, proportions):
@@ -167,7 +168,7 @@ def normalize(method, cse, proportions):
     -------
     normalized : ndarray of shape (n_samples, n_cell_types, n_genes)
     """
-    fitted = fit_normalization(method, cse, proportions)
+    fitted = fit_normalization(method, cse.swapaxes(0, 1), proportions)
     return apply_normalization(fitted, np.array(cse), proportions)
 
 

@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import NuSVR
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import ReferenceTransformer
+from ._transformers import ReferenceTransformer
 from ._validation import (
     Integral,
     Interval,

@@ -1,5 +1,7 @@
 """Input that cannot be meant: each is refused with the first offenders' names and a remedy."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -357,6 +359,62 @@ class TestKindsOfInput:
     def test_complex_reference(self, estimator_class, bulk, reference):
         with refused("reference", "Complex data not supported"):
             estimator_class(reference.to_numpy() + 1j).fit(bulk.to_numpy())
+
+
+def ensembl(gene):
+    return f"ENSG00000{100000 + int(gene[4:])}"
+
+
+class TestIdentifiersThatDoNotMatch:
+    """The message shows five of each side and names the likely cause."""
+
+    @pytest.mark.parametrize(
+        ("rename_bulk", "rename_reference", "cause"),
+        [
+            (ensembl, str, "X seems to have Ensembl gene identifiers, but reference gene symbols: translate"),
+            (str, ensembl, "X seems to have gene symbols, but reference Ensembl gene identifiers"),
+            (
+                lambda gene: ensembl(gene).replace("ENSG", "ENST"),
+                ensembl,
+                "X seems to have Ensembl transcript identifiers, but reference Ensembl gene",
+            ),
+            (lambda gene: gene[4:], str, "X seems to have numbers as of Entrez, but reference gene symbols"),
+            (
+                lambda gene: ensembl(gene) + ".12",
+                ensembl,
+                "regard to version suffixes such as '.12' they share 30",
+            ),
+            (lambda gene: ensembl(gene) + ".12", lambda gene: ensembl(gene) + ".3", "version suffixes"),
+            (str.capitalize, str.upper, "regard to case they share 30: spell them alike"),
+            (lambda gene: gene + " ", str, "regard to spaces around the names they share 30"),
+            (lambda gene: "GRCh38_" + gene, str, "regard to genome prefixes such as 'GRCh38_' they share 30"),
+            (lambda gene: gene + "|" + gene[4:], str, "regard to what follows '|' they share 30"),
+        ],
+    )
+    @both
+    def test_likely_cause(self, estimator_class, bulk, reference, rename_bulk, rename_reference, cause):
+        bulk, reference = bulk.rename(columns=rename_bulk), reference.rename(columns=rename_reference)
+        shown = [re.escape(", ".join(f"'{gene}'" for gene in side.columns[:5])) for side in (bulk, reference)]
+        with refused("share 0 gene", *shown, re.escape(cause), "same kind of gene identifier"):
+            estimator_class(reference).fit(bulk)
+
+    @both
+    def test_few_shared_genes_warn(self, estimator_class, bulk, reference):
+        rename = {gene: gene.upper() for gene in GENES[5:]}
+        with pytest.warns(
+            UserWarning, match=r"only 5 genes, of 30 in X and 30 in reference.*regard to case they share 30"
+        ) as caught:
+            estimator_class(reference.rename(columns=rename)).fit(bulk)
+        assert caught[0].filename == __file__
+
+    def test_no_cause_is_made_up(self, bulk, reference):
+        foreign = reference.rename(columns={gene: f"{gene}x" for gene in GENES[5:]})
+        with pytest.warns(UserWarning, match=r"only 5 genes.*and 25 more\. Use the same kind"):
+            ProportionEstimator(foreign).fit(bulk)
+
+    def test_a_panel_of_genes_does_not_warn(self, bulk, reference):
+        ProportionEstimator(reference.iloc[:, :4]).fit(bulk)
+        ProportionEstimator(reference).fit(bulk.iloc[:, :4])
 
 
 class TestTransposedBulk:

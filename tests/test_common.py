@@ -22,10 +22,13 @@ CONFIGURATIONS = [
     L2MaxDeconvolver(normalize="pc", max_iter=20),
     L2MaxDeconvolver(normalize="quantile", max_iter=20),
     L2MaxDeconvolver(proportion_estimator=ProportionEstimator(method="nnls"), max_iter=20),
+    L2MaxDeconvolver(materialize=False, normalize="frac", max_iter=20),
+    L2MaxDeconvolver(output_cell_types=["celltype0"], max_iter=20),
     L2MaxDeconvolver(solver="admm", max_iter=20),
     L2MaxDeconvolver(solver="accelerated", max_iter=20),
     TraceNormDeconvolver(),
     TraceNormDeconvolver(solver="admm_fast", beta="auto", max_iter=20),
+    TraceNormDeconvolver(materialize=False, output_cell_types=["celltype0"], max_iter=20),
     TraceNormDeconvolver(solver="proximal", tao_k="auto", normalize="frac", max_iter=20),
 ]
 

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma.datasets import make_cohort
 
 N_SAMPLES, N_GENES = 40, 60
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
@@ -707,9 +708,9 @@ class TestKindsOfInput:
 
     def test_integers(self, bulk, reference):
         counts, profiles = (bulk * 10).round(), (reference * 10).round()
-        whole = model(profiles.astype(int)).fit(counts.astype(int))
+        whole = model(profiles.astype(int), renorm_size=None).fit(counts.astype(int))
         assert whole.cse_.dtype == np.float64
-        assert_array_equal(whole.cse_, model(profiles).fit(counts).cse_)
+        assert_array_equal(whole.cse_, model(profiles, renorm_size=None).fit(counts).cse_)
 
     def test_polars(self, bulk, reference, expected):
         polars = pytest.importorskip("polars")
@@ -909,3 +910,20 @@ class TestAcceleratedSolver:
     def test_warns_with_remedies_that_exist(self, bulk, reference, theta):
         with pytest.warns(ConvergenceWarning, match="larger max_iter, epsilon or beta"):
             L2MaxDeconvolver(reference, **ACCELERATED, max_iter=2).fit(bulk, proportions=theta)
+
+
+class TestSizeOfAnotherScale:
+    def test_far_too_small_a_size_is_not_silent(self):
+        cohort = make_cohort(40, 200, 3, random_state=0)
+        model = L2MaxDeconvolver(1000 * cohort.reference, beta=20.0)
+        with pytest.warns(UserWarning, match=r"renorm_size=200 is far below .* Use renorm_size='auto'"):
+            model.fit(1000 * cohort.bulk, proportions=cohort.proportions)
+        # what the warning says: the penalty wins
+        assert model.cse_.std() < 0.05 * 1000 * cohort.bulk.std()
+
+    def test_sizes_that_fit_the_data_are_silent(self):
+        cohort = make_cohort(40, 200, 3, random_state=0)
+        for size in (None, 20.0):
+            L2MaxDeconvolver(cohort.reference, renorm_size=size).fit(
+                cohort.bulk, proportions=cohort.proportions
+            )

@@ -30,6 +30,7 @@ RANKS = {
     "skenigma._base": 2,
     "skenigma._cells": 2,
     "skenigma.io": 2,
+    "skenigma._transformers": 1.5,
     "skenigma._scale": 1.5,
     "skenigma.metrics": 1.5,
     "skenigma._callbacks": 1,

@@ -215,7 +215,7 @@ def _applied(fitted, expression):
 
 class TestEveryMethod:
     def test_a_row_on_its_own(self, cse, shares, method):
-        fitted = fit_normalization(method, cse, shares)
+        fitted = fit_normalization(method, cse.swapaxes(0, 1), shares)
         whole = apply_normalization(fitted, cse.copy(), shares)
         rows = [9, 2, 21]
         part = apply_normalization(fitted, cse[rows], shares[rows])
@@ -271,7 +271,7 @@ class TestInTheEstimators:
         new = fitted.transform(bulk.iloc[20:], proportions=shares[20:]).reshape(10, len(CELL_TYPES), -1)
         fitted.set_params(normalize=None)
         bare = fitted.transform(bulk.iloc[20:], proportions=shares[20:]).reshape(new.shape)
-        normalization = fit_normalization(method, fitted.cse_, shares[:20])
+        normalization = fit_normalization(method, fitted.cse_.swapaxes(0, 1), shares[:20])
         expected = apply_normalization(normalization, bare, shares[20:])
         assert_array_equal(new, expected)
 

@@ -1,14 +1,17 @@
 """Expression in the forms in which solvers and replays leave it, behind one face.
 
-Each form answers ``norms()`` and ``grams()``; those with samples behind them also ``expand()``,
-``squared_residuals()`` and ``mean()``, over genes and without building the tensor except in ``expand``.
+Each form answers ``norms()`` and ``grams()``; those with samples behind them also ``squared_residuals()`` and
+``mean()``, over genes and without building the tensor, and ``expand(samples, cell_types, genes)``, which builds
+the part of it that is asked for: each argument is a slice or an array of positions.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .mixture import Expression, Samples, expand, row_blocks, squared_residuals
+from .mixture import Expression, Samples, expand, expand_inside, row_blocks, squared_residuals
+
+ALL = slice(None)
 
 
 @dataclass
@@ -44,9 +47,12 @@ class FramedState:
     expression: Expression
     vectors: np.ndarray
 
-    def expand(self):
-        """Expression over genes, shape (n_samples, n_cell_types, n_genes)."""
-        return expand(self.expression, self.bulk, self.vectors)
+    def expand(self, samples=ALL, cell_types=ALL, genes=ALL):
+        """Expression over genes, shape (n_samples, n_cell_types, n_genes), of what is asked for."""
+        chosen = self.expression.select(samples, cell_types)
+        if not self.samples.outside[samples].any():
+            return expand_inside(chosen, self.vectors[:, genes], self.bulk.dtype)
+        return expand(chosen, self.bulk[samples][:, genes], self.vectors[:, genes])
 
     def norms(self):
         """Norm of every sample in every cell type, shape (n_samples, n_cell_types)."""
@@ -92,14 +98,19 @@ class SpanState:
     def _outside_squares(self):
         return 0.0 if self.outside is None else np.einsum("jg,jg->j", self.outside, self.outside)
 
-    def expand(self):
-        """Expression over genes, shape (n_samples, n_cell_types, n_genes)."""
-        cse = np.empty((*self.scale.shape, self.span.n_genes), dtype=self.dtype)
+    def expand(self, samples=ALL, cell_types=ALL, genes=ALL):
+        """Expression over genes, shape (n_samples, n_cell_types, n_genes), of what is asked for."""
+        span, inside = self.span.select(genes), self.inside[samples][:, cell_types]
+        if span.vectors is None:
+            inside = inside[:, :, genes]
+        scale = self.scale[samples][:, cell_types]
+        outside = None if self.outside is None else self.outside[samples][:, None, genes]
+        cse = np.empty((*scale.shape, span.n_genes), dtype=self.dtype)
         for rows in row_blocks(cse, 2**22):
-            flat = self.inside[rows].reshape(-1, self.inside.shape[2])
-            cse[rows] = self.span.to_genes(flat).reshape(cse[rows].shape)
-            if self.outside is not None:
-                cse[rows] += self.scale[rows, :, None] * self.outside[rows, None]
+            flat = inside[rows].reshape(-1, inside.shape[2])
+            cse[rows] = span.to_genes(flat).reshape(cse[rows].shape)
+            if outside is not None:
+                cse[rows] += scale[rows, :, None] * outside[rows]
         return cse
 
     def norms(self):
@@ -145,6 +156,11 @@ class Span:
     def to_genes(self, coordinates):
         """Expand ``coordinates`` (n_rows, n_dimensions)."""
         return coordinates if self.vectors is None else coordinates @ self.vectors
+
+    def select(self, genes):
+        """The same over some of the genes, where the vectors need no longer be orthonormal."""
+        vectors = None if self.vectors is None else self.vectors[:, genes]
+        return Span(vectors, len(np.arange(self.n_genes)[genes]))
 
     def split(self, bulk):
         """Coordinates of ``bulk``, and what it holds outside the span (None if it cannot)."""
