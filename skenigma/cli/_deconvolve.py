@@ -1,5 +1,7 @@
 """``skenigma deconvolve``."""
 
+from functools import partial
+
 import pandas as pd
 
 from ..io import read_proportions, write_anndata
@@ -94,7 +96,12 @@ def run(job):
     kinds = _wanted(options["cell_types"], reference.index)
     proportions = None if options["proportions"] is None else read_proportions(options["proportions"])
     model = build_model(
-        options["model"], options["parameters"], reference=reference, proportion_estimator=_estimator(options)
+        options["model"],
+        options["parameters"],
+        reference=reference,
+        proportion_estimator=_estimator(options),
+        # the tensor is never built as a whole, unless it is to be normalised
+        materialize=options["parameters"]["normalize"] is not None,
     )
     job.console.facts([("model", _described(model))])
     job.console.progress(model)
@@ -145,27 +152,32 @@ def _write(job, model, bulk, kinds):
     job.write(proportion_frame(model, bulk.index), PROPORTIONS)
     job.write(history_frame(model), HISTORY)
     write_quality(job, model, bulk, model.reference)
-    tensors = {"expression": "cse_", "expression_normalized": "cse_normalized_"}
-    for name, attribute in tensors.items():
-        if hasattr(model, attribute):
-            tensor = getattr(model, attribute)
-            positions = {kind: list(model.cell_types_).index(kind) for kind in kinds}
-            frames = {
-                kind: pd.DataFrame(tensor[:, k], index=bulk.index, columns=model.gene_names_)
-                for kind, k in positions.items()
-            }
-            job.files[name] = _write_expression(job, name, frames, model, bulk)
+    job.files["expression"] = _write_expression(
+        job, "expression", {kind: partial(model.cell_type_expression, kind) for kind in kinds}, model, bulk
+    )
+    if model.normalize is not None:
+        frames = {kind: partial(_normalized, model, kind, bulk.index) for kind in kinds}
+        job.files["expression_normalized"] = _write_expression(
+            job, "expression_normalized", frames, model, bulk
+        )
 
 
-def _write_expression(job, name, frames, model, bulk):
-    """Write expression by cell type; returns the names of the files."""
+def _normalized(model, kind, samples):
+    """Normalised expression of one cell type."""
+    position = list(model.cell_types_).index(kind)
+    return pd.DataFrame(model.cse_normalized_[:, position], index=samples, columns=model.gene_names_)
+
+
+def _write_expression(job, name, builders, model, bulk):
+    """Write expression by cell type, each built when it is written; returns the names of the files."""
     form = job.options["format"]
     if form == "h5ad":
         path = f"{name}.h5ad"
+        frames = {kind: build() for kind, build in builders.items()}
         write_anndata(job.folder / path, frames, bulk[model.gene_names_], proportion_frame(model, bulk.index))
         return path
     end = f".{form}" + (".gz" if job.options["gzip"] else "")
-    files = {kind: f"{name}/{file}" for kind, file in file_names(frames, end).items()}
-    for kind, frame in frames.items():
-        job.write(frame.T.rename_axis("gene"), files[kind])
+    files = {kind: f"{name}/{file}" for kind, file in file_names(builders, end).items()}
+    for kind, build in builders.items():
+        job.write(build().T.rename_axis("gene"), files[kind])
     return files
