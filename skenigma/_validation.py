@@ -504,4 +504,6 @@ def sample_order(frame, samples, what):
     positions : ndarray of int, or slice
     """
     names = row_names(frame)
-    return slice(None) if names is None or samples is None else _positions(samples, names, "sample", what)
+    if names is None or samples is None or np.array_equal(names, samples):
+        return slice(None)
+    return _positions(samples, names, "sample", what)

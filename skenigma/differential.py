@@ -47,15 +47,14 @@ def differential_expression(
         Fitted to the cohort.
     phenotype : array-like or Series of shape (n_samples,)
         Strings, booleans, categories or two distinct numbers are classes; more than two distinct numbers are a
-        quantity. Matched by name to the rows of X if both are named.
+        quantity. Matched by name to the samples if both are named.
     method : {"interaction", "marginal", "joint"}, default="interaction"
         "interaction" regresses the bulk on the proportions and their products with the phenotype
         (:func:`interaction_test`): the best first answer to the question in which cell type a gene changes.
         "marginal" (:func:`marginal_test`) and "joint" (:func:`joint_test`) are the tests of the original R package,
         on the cell-type-specific expression.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-        The bulk that the model was fitted to. Needed by "interaction"; for the others it lends the names of the
-        samples only.
+        The bulk that the model was fitted to. Needed by "interaction" only.
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else to adjust for. Columns that are not numbers are one-hot encoded, without their first category.
     fold_change : bool, default=False
@@ -94,8 +93,8 @@ def differential_expression(
 
     Notes
     -----
-    "marginal" and "joint" test ``cse_normalized_`` if the model has it, and else ``cse_`` without the linear effect
-    of each cell type's proportion, as the original does: what the expression of a sample owes to its composition
+    "marginal" and "joint" test the expression as ``normalize`` of the model asks, and by default without the linear
+    effect of each cell type's proportion, as the original does: what a sample's expression owes to its composition
     would otherwise pass for a change wherever proportions go with the phenotype. To test ``cse_`` as it is, pass it
     to :func:`marginal_test` or :func:`joint_test`.
 
@@ -131,7 +130,8 @@ def differential_expression(
     if method not in METHODS:
         raise ValueError(f"method must be one of {listing(METHODS)}, got {method!r}.")
     bulk = None if X is None else _bulk_of_fit(model, X)
-    study = _Study(phenotype, covariates, len(model.proportions_), row_names(X), fold_change)
+    samples = row_names(X) if model._sample_names is None else model._sample_names
+    study = _Study(phenotype, covariates, len(model.proportions_), samples, fold_change)
     names = model.cell_types_, model.gene_names_
     if method == "interaction":
         if X is None:
@@ -209,7 +209,8 @@ def interaction_test(
     >>> cohort = make_cohort(n_genes=200, random_state=0, as_frame=True)
     >>> table = interaction_test(cohort.bulk, cohort.proportions, cohort.phenotype)
     >>> called = table[table.q_value < 0.05]
-    >>> bool(cohort.changed.stack()[list(zip(called.cell_type, called.gene))].abs().mean() > 0.9)
+    >>> changed = cohort.changed.T.unstack()[list(zip(called.cell_type, called.gene))]
+    >>> bool(changed.abs().mean() > 0.9)
     True
     """
     samples, genes = row_names(bulk), column_names(bulk, "bulk")
@@ -378,34 +379,25 @@ def _refuse_nonfinite(bad, names, what, kind):
 
 
 def _bulk_of_fit(model, X):
-    """X on the model's genes, of as many samples as the model was fitted to."""
+    """X on the model's genes and samples."""
     bulk = model._new_bulk(X)
     if len(bulk) != len(model.proportions_):
         raise ValueError(
             f"X has {len(bulk)} samples, but the model was fitted to {len(model.proportions_)}: pass "
             f"the X of the fit."
         )
-    return bulk
+    return bulk[sample_order(X, model._sample_names, "rows of X")]
 
 
 def _tested_expression(model):
     """Function of a slice of genes: the expression to test, without what it owes to the proportions."""
-    if hasattr(model, "cse_normalized_"):
-        return lambda genes: model.cse_normalized_[:, :, genes]
-
-    def adjusted(genes):
-        cse = _expression(model, genes)
-        return normalize("frac", cse, model.proportions_)
-
-    return adjusted
-
-
-def _expression(model, genes):
-    """Expression of some genes, also of models that keep no tensor."""
-    if hasattr(model, "cse_"):
-        return model.cse_[:, :, genes]
-    names = model.gene_names_[genes]
-    return np.stack([model.cell_type_expression(kind, genes=names) for kind in model.cell_types_], axis=1)
+    if model.normalize in (None, "frac"):
+        # gene by gene, so no normalised tensor is needed where the model keeps none
+        return lambda genes: normalize("frac", model._expression(genes=genes), model.proportions_)
+    normalized = getattr(model, "cse_normalized_", None)
+    if normalized is None:
+        normalized = model._normalize(model._expression(), model.proportions_)
+    return lambda genes: normalized[:, :, genes]
 
 
 class _Study:
@@ -561,7 +553,10 @@ def _covariate_frame(covariates):
     if values.ndim not in (1, 2):
         raise ValueError(f"covariates must be a table, samples × covariates, got the shape {values.shape}.")
     values = values.reshape(len(values), -1)
-    return pd.DataFrame(values, columns=[f"covariate{i}" for i in range(values.shape[1])])
+    counted = [f"covariate{i}" for i in range(values.shape[1])]
+    return pd.DataFrame(
+        values, columns=getattr(covariates, "columns", counted)
+    )  # other frames have names too
 
 
 def _interaction(bulk, proportions, study, cell_types, genes):

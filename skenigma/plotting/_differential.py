@@ -32,7 +32,7 @@ class DifferentialExpressionDisplay:
     effect : array-like of shape (n_genes,)
         Effect of the phenotype on each gene, in units of expression, or fold changes.
     p_value : array-like of shape (n_genes,)
-        p-values; NaN where there is no test.
+        Their p-values; NaN where there is no test.
     q_value : array-like of shape (n_genes,)
         False discovery rates; NaN where there is no test.
     gene_names : array-like of str, shape (n_genes,), default=None
