@@ -53,7 +53,8 @@ def build_report(source, *, X=None, differential=None, title=None, top=10):
     >>> from skenigma.datasets import make_cohort
     >>> from skenigma.report import build_report
     >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
-    >>> page = build_report(L2MaxDeconvolver(cohort.reference).fit(cohort.bulk), X=cohort.bulk)
+    >>> model = L2MaxDeconvolver(cohort.reference, renorm_size="auto").fit(cohort.bulk)
+    >>> page = build_report(model, X=cohort.bulk)
     >>> "Quality of each sample" in page
     True
     """
