@@ -24,6 +24,7 @@ from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression
 
 SMALL = {"n_samples": 24, "n_genes": 120, "n_cell_types": 3}
+PACKAGES = {"parquet": "pyarrow", "h5ad": "anndata"}
 COMMANDS = ("proportions", "deconvolve", "differential", "simulate", "report")
 
 
@@ -78,6 +79,12 @@ def fails(capsys, tmp_path):
         return err
 
     return run
+
+
+def need(form):
+    """Skip where the package for a format is not installed."""
+    if form in PACKAGES:
+        pytest.importorskip(PACKAGES[form])
 
 
 def record(folder):
@@ -177,6 +184,7 @@ class TestDeconvolve:
         ],
     )
     def test_formats_and_subsets(self, deconvolve, tmp_path, options, names):
+        need(options[-1])
         assert main([*deconvolve, "-q"]) == 0
         plain = io.read_run(tmp_path / "run").expression()
         assert main([*deconvolve, *options, "--force", "-q"]) == 0
@@ -241,6 +249,7 @@ class TestRecord:
     @pytest.mark.parametrize("form", ["tsv", "parquet", "h5ad"])
     @pytest.mark.parametrize("model", ["l2max", "tracenorm"])
     def test_repeat_has_the_same_bytes(self, arguments, tmp_path, capsys, form, model):
+        need(form)
         options = ["--format", form, "--model", model, "--max-iter", "40"]
         assert main(["deconvolve", *arguments, *options, *(["--gzip"] if form == "tsv" else [])]) == 0
         assert (
