@@ -422,7 +422,7 @@ class Descent:
         self.momentum = Momentum()
         self.cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
         self.pair = Pair(self.cohort.samples)
-        self.cohort.expression = self.pair.expression
+        self.cohort.hold(self.pair.expression)
         self.norms = np.zeros(problem.proportions.shape)
         self.weights = self.metric.weights(problem.proportions)
         self.momenta, self.caps, self.gradient_norms = [], [], []
@@ -466,10 +466,10 @@ class Descent:
 
         Lets what they hold beyond the frame join it, so that nothing worth counting is left there.
         """
-        mean, beyond = self.cohort.mean()
+        mean, outside = self.cohort.mean()
         n_directions = len(self.cohort.vectors)
         reach = 2.0 * (1.0 - self.problem.alpha) / (self.cohort.n_samples * self.metric.reference_weight)
-        start = self.pair.extrapolate(beyond, 0, self.momentum.value)
+        start = self.pair.extrapolate(outside, 0, self.momentum.value)
         self.cohort.follow(start, reach, typical_norm)
         if len(self.cohort.vectors) > n_directions:
             mean = self.cohort.mean()[0]

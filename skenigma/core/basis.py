@@ -93,7 +93,7 @@ def _from_gram(rows):
         weights = (weights / lengths[:, None]).T
         vectors = np.empty((len(coordinates), rows.n_genes))
         for genes, block in rows.blocks():
-            vectors[:, genes] = weights @ block
+            np.matmul(weights, block, out=vectors[:, genes])
         return vectors
 
     return lengths[:, None] * factor, to_genes

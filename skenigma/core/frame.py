@@ -8,16 +8,19 @@ and numerically they are few.
 import numpy as np
 from scipy import linalg
 
-from .mixture import Expression, Samples
+from .mixture import Expression, Samples, row_products
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
-TOLERANCE = 1e-14
+TOLERANCE = 1e-13
 # Directions join together, when what is outstanding is this many times the tolerance.
 PATIENCE = 10
 # The frame is reduced when it has this many directions, or this many times what the last reduction left.
 FIRST_REDUCTION = 128
 GROWTH = 1.7
+# What lies outside the frame is felt by this many random probes before it is computed. Their estimate of its length
+# is off by a fifth as a rule; too short by half it would be once in 10⁵ times, and then PATIENCE still covers it.
+N_PROBES = 32
 
 
 class Cohort:
@@ -35,7 +38,9 @@ class Cohort:
         The directions, orthonormal. The first span the reference.
     samples : Samples
     expression : Expression
-        Current expression.
+        Current expression, but for ``sizes``.
+    sizes : ndarray of shape (n_samples, n_cell_types)
+        Factors of the expression that are still to be applied.
     reference : ndarray of shape (n_cell_types, n_directions)
         Coordinates of the reference.
     """
@@ -44,31 +49,55 @@ class Cohort:
         self.n_samples = len(bulk)
         self.vectors = np.empty((0, bulk.shape[1]))
         self._outside = np.array(bulk)
-        noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
-        inside = self._add(reference, noise)
+        # a generator of its own: the same cohort has the same fit
+        self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(N_PROBES)
+        self._felt = self._outside @ self._probes
+        if bulk.shape[1] <= FIRST_REDUCTION:
+            inside = self._add_all()
+        else:
+            noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
+            inside = self._add(reference, noise)
         self._n_kept = len(self.vectors)
-        if bulk.shape[1] <= FIRST_REDUCTION:  # all there are: nothing will have to join
-            inside = np.hstack([inside, self._add(np.eye(bulk.shape[1]), 0.5)])
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
         self._shifts = []
+        self._spare = None
         self.reference = reference @ self.vectors.T
         self.samples = Samples(proportions, inside, _squares(self._outside))
-        self.expression = self.samples.start()
+        self.hold(self.samples.start())
 
     def mean(self):
-        """Mean expression per cell type: its coordinates, and what lies outside the frame."""
-        weights = np.full(self.n_samples, 1.0 / self.n_samples)
-        rows = self.expression.rows
-        mean = (weights @ rows.reshape(self.n_samples, -1)).reshape(rows.shape[1:])[:-1]
-        return mean, self.expression.scale.T @ self._outside / self.n_samples
+        """Mean expression per cell type: its coordinates, and weights of what the samples hold outside the frame.
 
-    def follow(self, beyond, reach, typical_norm):
-        """Let directions ``beyond`` the frame join it if a step of length ``reach`` along them matters.
+        The latter is Σ_j w_kj (part of sample j outside); to form it takes longer than all else in an iteration.
+        """
+        weights = self.sizes.T / self.n_samples
+        mean = np.matmul(weights[:, None], self.expression.inside.swapaxes(0, 1))[:, 0]
+        return mean, weights * self.expression.scale.T
+
+    def length_outside(self, weights, negligible):
+        """Length of what ``weights``, from :meth:`mean`, make of the parts outside; an estimate where negligible."""
+        felt = self._felt_length(weights)
+        return felt if felt <= negligible else np.linalg.norm(weights @ self._outside)
+
+    def _felt_length(self, weights):
+        return np.linalg.norm(weights @ self._felt)
+
+    def hold(self, expression):
+        """Make ``expression``, which needs no factors, the current one."""
+        self.expression, self.sizes = expression, np.ones(expression.scale.shape)
+
+    def settle(self):
+        """Apply the factors that are still to be applied."""
+        self.expression.scale_by(self.sizes)
+        self.hold(self.expression)
+
+    def follow(self, weights, reach, typical_norm):
+        """Let directions outside the frame join it if a step of length ``reach`` along them matters.
 
         Parameters
         ----------
-        beyond : ndarray of shape (n_cell_types, n_dimensions)
-            From :meth:`mean`.
+        weights : ndarray of shape (n_cell_types, n_samples)
+            What the mean holds outside, from :meth:`mean`.
         reach : float
             Factor with which the samples will be moved along it.
         typical_norm : float
@@ -77,23 +106,26 @@ class Cohort:
         Returns
         -------
         joined : ndarray of shape (n_cell_types, n_added)
-            Coordinates of ``beyond`` along the added directions.
+            Coordinates of that along the added directions.
         """
         cutoff = TOLERANCE * typical_norm
-        if reach * np.linalg.norm(beyond) <= PATIENCE * cutoff:
-            return np.empty((len(beyond), 0))
-        inside = self._add(beyond, cutoff / reach)
+        if reach * self._felt_length(weights) <= PATIENCE * cutoff:
+            return np.empty((len(weights), 0))
+        inside = self._add(weights @ self._outside, cutoff / reach)
         added = self.expression.scales[:, :, None] * inside[:, None, :]
         self.expression.rows = np.concatenate([self.expression.rows, added], axis=2)
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
         self._observe()
-        return added[:, :-1].mean(axis=0)
+        return np.einsum("jk,jkd->kd", self.sizes / self.n_samples, added[:, :-1])
 
-    def spare(self, expression):
-        """``expression`` to write to if it fits the frame, else a new one."""
-        if expression is not None and expression.rows.shape == self.expression.rows.shape:
-            return expression
-        return self.expression.empty_like()
+    def spare(self):
+        """Expression to write an update to: the one before the current, if the frame has not changed since."""
+        spare, self._spare = self._spare, None
+        return self.expression.empty_like() if spare is None else spare
+
+    def advance(self, expression, sizes):
+        """Make ``expression`` and its factors the current ones."""
+        self._spare, self.expression, self.sizes = self.expression, expression, sizes
 
     def record(self, shift):
         """Keep the shift of an applied update, to be rotated along with the frame."""
@@ -111,6 +143,7 @@ class Cohort:
         n_directions = len(self.vectors)
         if n_directions == self._n_kept or (n_directions < self._reduce_at and not always):
             return
+        self.settle()
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
         triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]
@@ -125,6 +158,7 @@ class Cohort:
         turned = rotation @ self.vectors[kept:]
         dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
         self._outside += dropped @ turned[n_held:]
+        self._felt += dropped @ (turned[n_held:] @ self._probes)
         self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
@@ -148,31 +182,44 @@ class Cohort:
         added = _orthonormal(self._project_out(added), 0.5)
         inside = self._outside @ added.T
         self._outside -= inside @ added
+        self._felt -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
+        return inside
+
+    def _add_all(self):
+        """Take every direction there is into the frame: nothing will have to join or leave it."""
+        inside, self._outside = self._outside, np.zeros_like(self._outside)
+        self._felt[...] = 0.0
+        self.vectors = np.eye(inside.shape[1])
         return inside
 
     def _project_out(self, directions):
         return directions - (directions @ self.vectors.T) @ self.vectors
 
     def _observe(self):
+        """Look at the samples from the frame as it is now."""
+        self._spare = None
         inside = np.ascontiguousarray(self.expression.rows[:, -1])
         self.samples = Samples(self.samples.proportions, inside, _squares(self._outside))
 
 
 def _orthonormal(rows, cutoff):
     """Orthonormal vectors that span ``rows`` but for what is no longer than ``cutoff``."""
-    vectors, sizes = _by_size(rows, "economic")
-    return vectors[: len(sizes)][sizes > cutoff]
+    if not rows.size:
+        return rows
+    # LAPACK itself: for so few rows, scipy.linalg.qr takes longer to call it than it takes
+    packed, _, factors, _, _ = linalg.lapack.dgeqp3(rows.T)
+    sizes = np.abs(np.diagonal(packed))
+    n_long = int(np.count_nonzero(sizes > cutoff))  # largest first
+    vectors, _, _ = linalg.lapack.dorgqr(packed[:, : len(sizes)], factors)
+    return vectors.T[:n_long]
 
 
-def _by_size(rows, mode="full"):
-    """Orthonormal vectors, and how far ``rows`` reach along the first of these, largest first.
-
-    The vectors span the space of the rows, or in "economic" mode the rows alone.
-    """
-    vectors, triangle, _ = linalg.qr(rows.T, mode=mode, pivoting=True, check_finite=False)
+def _by_size(rows):
+    """Orthonormal vectors of the whole space, and how far ``rows`` reach along the first of these, largest first."""
+    vectors, triangle, _ = linalg.qr(rows.T, pivoting=True, check_finite=False)
     return vectors.T, np.abs(np.diag(triangle))
 
 
 def _squares(rows):
-    return np.einsum("jd,jd->j", rows, rows)
+    return row_products(rows, rows)

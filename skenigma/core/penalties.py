@@ -72,12 +72,13 @@ class MaxL2Norm:
         -------
         caps : ndarray of shape (n_cell_types,)
         """
-        longest_first = -np.sort(-norms, axis=0)
-        count = np.arange(1, len(norms) + 1)[:, None]
-        candidates = np.cumsum(longest_first, axis=0) / (count + step * self.beta)
+        n_samples, n_cell_types = norms.shape
+        longest_first = np.sort(norms.T)[:, ::-1]
+        candidates = longest_first.cumsum(axis=1)
+        candidates /= np.arange(1, n_samples + 1) + step * self.beta
         cut = longest_first >= candidates
-        last = len(norms) - 1 - np.argmax(cut[::-1], axis=0)
-        return np.take_along_axis(candidates, last[None], axis=0)[0]
+        last = n_samples - 1 - cut[:, ::-1].argmax(axis=1)
+        return candidates[range(n_cell_types), last]
 
     def prox(self, step, expression, out):
         """Proximal operator of ``step`` times the penalty, written into ``out``.

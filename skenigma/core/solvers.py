@@ -8,15 +8,20 @@ import numpy as np
 from . import splitting
 from .frame import Cohort
 from .mixture import (
-    cut,
+    cut_factors,
     gradient_step,
     observe,
     reconstruction_gradient_norm,
     reference_gradient_norm,
+    squared_change,
     squared_residuals,
 )
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
+
+
+# Share of a length to which something at right angles adds less than rounding does.
+NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -102,12 +107,13 @@ class Trajectory:
 
     def replay(self, samples):
         """Expression of ``samples``, each moved exactly as the fitted cohort was."""
-        expression = samples.start()
+        expression, sizes = samples.start(), np.ones(samples.proportions.shape)
         moved = expression.empty_like()
         for factor, shift, caps in zip(self.factors, self.shifts, self.caps, strict=True):
-            norms = gradient_step(samples, expression, factor, shift, moved)
-            cut(samples, moved, norms, caps)
+            norms, _ = gradient_step(samples, expression, sizes, factor, shift, moved)
+            sizes = cut_factors(norms, caps)
             expression, moved = moved, expression
+        expression.scale_by(sizes)
         return expression
 
 
@@ -141,24 +147,27 @@ def proximal_gradient(problem, settings, monitor):
     norms = cohort.expression.norms(cohort.samples)
     progress = Progress(settings.epsilon, settings.max_iter, np.sum(norms**2), monitor)
     factors, caps, gradients = [], [], []
-    proposal = None
     while True:
-        typical_norm = np.sqrt(np.mean(norms**2))
+        typical_norm = np.linalg.norm(norms) / np.sqrt(norms.size)
         cohort.reduce(typical_norm)
         factor, shift, loss, gradient = _evaluate(
             cohort, problem.alpha, settings, norms, typical_norm, scales
         )
-        proposal = cohort.spare(proposal)
-        norms = gradient_step(cohort.samples, cohort.expression, factor, shift, proposal)
-        new_caps = problem.penalty.caps(norms, settings.parameter)
-        if progress.ends(loss, cut(cohort.samples, proposal, norms, new_caps, cohort.expression)):
+        proposal = cohort.spare()
+        current = cohort.expression, cohort.sizes, norms
+        uncut, products = gradient_step(cohort.samples, *current[:2], factor, shift, proposal)
+        new_caps = problem.penalty.caps(uncut, settings.parameter)
+        sizes = cut_factors(uncut, new_caps)
+        norms = sizes * uncut
+        change = squared_change(cohort.samples, (proposal, sizes, norms), current, products)
+        if progress.ends(loss, change):
             break
         factors.append(factor)
-        cohort.record(shift)
         caps.append(new_caps)
         gradients.append(gradient)
-        cohort.expression, proposal = proposal, cohort.expression
-        norms = np.minimum(norms, new_caps)
+        cohort.record(shift)
+        cohort.advance(proposal, sizes)
+    cohort.settle()
     cohort.reduce(typical_norm, always=True)
     trajectory = Trajectory(cohort.vectors, np.array(factors), cohort.shifts(), np.array(caps))
     return cohort, trajectory, progress, np.reshape(gradients, (-1, 2))
@@ -178,17 +187,19 @@ def _gradient_scales(problem):
 def _evaluate(cohort, alpha, settings, norms, typical_norm, scales):
     """Step factor, shared shift, loss row and gradient norms at the cohort's expression."""
     n_samples = cohort.n_samples
-    mean, beyond = cohort.mean()
+    mean, outside = cohort.mean()
     offset = mean - cohort.reference
-    offset_size = np.hypot(np.linalg.norm(offset), np.linalg.norm(beyond))
+    inside_size = np.linalg.norm(offset)
+    offset_size = np.hypot(inside_size, cohort.length_outside(outside, NEGLIGIBLE * inside_size))
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖m_k‖² − ‖mean_k‖²), and beyond the frame the last two are equal
-    reference_loss = np.sum(norms**2) + n_samples * np.sum((offset - mean) * (offset + mean))
+    reference_loss = np.vdot(norms, norms) + n_samples * np.sum((offset - mean) * (offset + mean))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
     reach = settings.rescale(reference_gradient, scales[1])
     reach *= settings.parameter * (1.0 - alpha) * 2.0 / n_samples
-    shift = reach * np.hstack([offset, cohort.follow(beyond, reach, typical_norm)])
+    joined = cohort.follow(outside, reach, typical_norm)
+    shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
 
-    residuals = squared_residuals(cohort.samples, cohort.expression)
+    residuals = squared_residuals(cohort.samples, cohort.expression, cohort.sizes)
     gradient = reconstruction_gradient_norm(cohort.samples.proportions, residuals)
     factor = settings.rescale(gradient, scales[0]) * 2.0 * settings.parameter * alpha
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .mixture import Expression, Samples, expand, row_blocks, squared_residuals
+from .mixture import Expression, Samples, expand, expand_inside, row_blocks, squared_residuals
 
 ALL = slice(None)
 
@@ -50,6 +50,8 @@ class FramedState:
     def expand(self, samples=ALL, cell_types=ALL, genes=ALL):
         """Expression over genes, shape (n_samples, n_cell_types, n_genes), of what is asked for."""
         chosen = self.expression.select(samples, cell_types)
+        if not self.samples.outside[samples].any():
+            return expand_inside(chosen, self.vectors[:, genes], self.bulk.dtype)
         return expand(chosen, self.bulk[samples][:, genes], self.vectors[:, genes])
 
     def norms(self):

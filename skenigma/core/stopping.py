@@ -1,5 +1,8 @@
 """When an iteration ends, and the histories it leaves."""
 
+from itertools import pairwise
+from math import isfinite
+
 import numpy as np
 
 # Growth of a step beyond this multiple of the data's squared norm is divergence, not oscillation.
@@ -29,7 +32,7 @@ class Progress:
     def __init__(self, epsilon, max_iter, size, monitor):
         self._epsilon, self._max_iter, self._monitor = epsilon, max_iter, monitor
         self._limit = DIVERGENCE_FACTOR * size
-        self._losses, self._deltas = [], []
+        self._losses, self._deltas, self._largest = [], [], []
         self.converged = False
 
     @property
@@ -52,15 +55,17 @@ class Progress:
         """
         self._losses.append(loss)
         self._deltas.append(delta)
+        self._largest.append(float(delta.max()))
         self._refuse_divergence()
-        self.converged = bool(np.max(delta) < self._epsilon)
+        self.converged = self._largest[-1] < self._epsilon
         stopped = self._monitor(loss, delta)
         return bool(self.converged or stopped or len(self._deltas) == self._max_iter)
 
     def _refuse_divergence(self):
-        count = len(self._deltas)
-        if not np.all(np.isfinite(self._deltas[-1])):
+        count, last = len(self._deltas), self._largest[-1]
+        if not isfinite(last):
             raise FloatingPointError(f"the change became infinite in iteration {count}")
-        largest = [np.max(row) for row in self._deltas[-DIVERGENCE_WINDOW:]]
-        if count >= DIVERGENCE_WINDOW and largest[-1] > self._limit and np.all(np.diff(largest) > 0):
-            raise FloatingPointError(f"the change kept growing, to {largest[-1]:.3g} in iteration {count}")
+        if last > self._limit and count >= DIVERGENCE_WINDOW:
+            recent = self._largest[-DIVERGENCE_WINDOW:]
+            if all(before < after for before, after in pairwise(recent)):
+                raise FloatingPointError(f"the change kept growing, to {last:.3g} in iteration {count}")
