@@ -4,5 +4,7 @@ matplotlib is an optional dependency, needed only when something is drawn.
 """
 
 from ._fit import GradientNormDisplay, LossCurveDisplay
+from ._proportions import ProportionDisplay
+from ._recovery import RecoveryDisplay
 
-__all__ = ["GradientNormDisplay", "LossCurveDisplay"]
+__all__ = ["GradientNormDisplay", "LossCurveDisplay", "ProportionDisplay", "RecoveryDisplay"]
