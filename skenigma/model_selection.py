@@ -32,11 +32,11 @@ __all__ = ["L2MaxDeconvolverCV", "simulate_like"]
 SEARCHED = ("alpha", "beta", "renorm_size")
 OUTCOME = ("best_params_", "best_index_", "best_score_", "cv_results_", "baseline_scores_", "n_splits_")
 # Settings are scored on this many genes: the mean over them hardly differs from that over all.
-SCORED_GENES = 1000
+SCORED_GENES = 500
 # A setting that does not converge is chosen only if it scores better by more than this share.
 UNCONVERGED_MARGIN = 0.01
 # Iterations after which a setting shows what it is good for, converged or not.
-TUNING_ITERATIONS = 100
+TUNING_ITERATIONS = 75
 # Cells per pseudo-bulk sample: few, so that the expression of one cell type differs between samples.
 MIXED_CELLS = 200
 # Share of the cells of each type that the reference of the pseudo-bulk is made of.
@@ -211,7 +211,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         scale. Takes the place of ``cells``.
     scoring : {"per_gene", "per_sample", "neg_rmse"}, scorer or callable, default="per_gene"
         What to choose by: see :func:`~skenigma.metrics.recovery_scorer`, or what that returns, or a function
-        ``score(cse_true, cse_pred)``, larger is better. Up to 1,000 evenly spaced genes are scored.
+        ``score(cse_true, cse_pred)``, larger is better. Up to 500 evenly spaced genes are scored.
     cv : int, cross-validation generator or iterable, default=None
         None fits and scores the whole tuning cohort, which is what will be done to X: no fit ever sees the truth.
         Otherwise settings are scored on samples that they were not fitted to; mind that the fits then have fewer
@@ -261,7 +261,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     Notes
     -----
     The basis and the proportions of either cohort are computed once for the whole grid, a plain run also serves to
-    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 100 iterations. A setting
+    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A setting
     that has not converged by then is chosen only if it scores better by more than 1 % than every one that has: it is
     slow, or does not settle at all, so that its result depends on when it is stopped.
 
