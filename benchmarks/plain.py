@@ -19,8 +19,11 @@ def squash_caps(norms, weight):
     return caps
 
 
-def l2max_proximal(X, R, theta, *, alpha, beta, tao_k, renorm_size, epsilon, max_iter):
-    """P (n, K, g), loss (iterations, 3), gradient norms (iterations - 1, 2), changes (iterations, K)."""
+def l2max_proximal(X, R, theta, *, alpha, beta, tao_k, renorm_size, epsilon, max_iter, tick=None):
+    """P (n, K, g), loss (iterations, 3), gradient norms (iterations - 1, 2), changes (iterations, K).
+
+    ``tick()`` is called after each evaluation.
+    """
     n, n_cell_types = theta.shape
     P = np.repeat(X[:, None], n_cell_types, axis=1)
     weight = np.sum(theta**2, axis=1)
@@ -45,6 +48,8 @@ def l2max_proximal(X, R, theta, *, alpha, beta, tao_k, renorm_size, epsilon, max
         caps = squash_caps(lengths, tao_k * beta)
         V *= np.divide(caps, lengths, out=np.ones_like(lengths), where=lengths > caps)[:, :, None]
         delta.append(np.sum((V - P) ** 2, axis=(0, 2)))
+        if tick is not None:
+            tick()
         if np.max(delta[-1]) < epsilon or iteration + 1 == max_iter:
             break
         gradient_norm.append(norms)

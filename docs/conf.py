@@ -1,8 +1,17 @@
-"""Configuration of the documentation; it is built without network access."""
+"""Configuration of the documentation; it is built, and can be read, without network access."""
+
+import pathlib
+import sys
+from importlib.metadata import files
 
 from sphinx_gallery.sorting import ExplicitOrder
 
 import skenigma
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(HERE))
+
+from inventories import ALIASES, write_inventories  # noqa: E402 - found beside this file
 
 project = "skenigma"
 author = copyright = "the skenigma developers"
@@ -13,6 +22,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
@@ -23,15 +33,28 @@ myst_heading_anchors = 3
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"skenigma {version}"
-html_static_path = ["_static"]
+# One file of MathJax typesets all formulas without further files: no reader needs a network for them.
+(mathjax,) = (file for file in files("sphinx-mathjax-offline") if file.name == "tex-svg.js")
+html_static_path = ["_static", str(mathjax.locate())]
+mathjax_path = mathjax.name
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
-html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
-html_sidebars = {page: [] for page in ("changelog", "extending", "get_started", "method", "auto_examples/*")}
+html_theme_options = {
+    "logo": {"text": "skenigma"},
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+}
+html_sidebars = {page: [] for page in ("changelog", "citing", "get_started", "auto_examples/*")}
 toc_object_entries_show_parents = "hide"
+
+intersphinx_mapping = write_inventories(HERE / "_build" / "inventories")
 
 autosummary_generate = True
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_aliases = ALIASES
+numpydoc_xref_ignore = "all"
 # Checked where the docstrings are rendered: the public names and what they inherit from this package. Left
 # out are sections that not every name needs (extended summary, See Also, Examples) and matters of taste (line
 # breaks at the quotes, infinitive verbs, names of returned values).
@@ -41,11 +64,17 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "within_subsection_order": ExplicitOrder(
-        ["plot_gradient_norm.py", "plot_l2max_or_trace_norm.py", "plot_grid_search_renorm_size.py"]
+        [
+            "plot_gradient_norm.py",
+            "plot_pbmc_pseudobulk.py",
+            "plot_l2max_or_trace_norm.py",
+            "plot_grid_search_renorm_size.py",
+        ]
     ),
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     # frames and estimators, not what the last call of a plot returns
     "capture_repr": ("_repr_html_",),
     "abort_on_example_error": True,

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
 from skenigma.metrics import per_gene_correlation, per_sample_correlation
-from skenigma.normalization import proportion_slopes, remove_proportions
+from skenigma.normalization import normalize
 
 # %%
 # Two cohorts
@@ -138,7 +138,7 @@ figure.legend(*axes[0].get_legend_handles_labels(), title="cell types vary by", 
 
 def t_test(tensor, proportions, phenotype):
     """Absolute t of every cell type and gene."""
-    tensor = remove_proportions(tensor, proportions, proportion_slopes(tensor, proportions))
+    tensor = normalize("frac", tensor, proportions)
     return np.abs(stats.ttest_ind(tensor[phenotype == 1], tensor[phenotype == 0], equal_var=False).statistic)
 
 

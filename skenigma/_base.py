@@ -11,32 +11,26 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._callbacks import CallbackSupportMixin, iteration_monitor
 from ._scale import SCALES
+from ._transformers import ProportionsTransformer
 from ._validation import (
-    check_bulk,
-    check_profiles,
-    check_proportions,
     check_selection,
     fit_context,
     limit_blas_threads,
     listing,
-    match_genes,
     row_names,
 )
 from .core.basis import SpanBasis
 from .core.mixture import lipschitz_constant, row_blocks
-from .core.profiles import successive_projection
 from .core.registry import find_solver
 from .core.solvers import Settings
 from .core.splitting import Problem
 from .core.states import ALL, objective
-from .normalization import proportion_slopes, remove_proportions
+from .normalization import apply_normalization, fit_normalization
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
 ROUNDING_MARGIN = 128
@@ -63,75 +57,7 @@ class PreparedCohort:
     proportions: np.ndarray
 
 
-class ReferenceTransformer(TransformerMixin, BaseEstimator):
-    """Transformer whose ``reference`` is matched to the genes of X.
-
-    Subclasses have the parameters ``reference`` and ``n_components``; fitting sets ``cell_types_``,
-    ``gene_names_`` and ``reference_``.
-    """
-
-    def _fit_genes(self, X, min_samples=1):
-        """Validated X on the genes it shares with the reference."""
-        bulk = check_bulk(self, X, reset=True, min_samples=min_samples)
-        names = getattr(self, "feature_names_in_", None)
-        reference = self._learn_reference(bulk, names) if self.reference is None else self.reference
-        profiles = check_profiles(reference, bulk.dtype)
-        in_bulk, in_reference = match_genes(profiles, names, bulk.shape[1])
-        self.cell_types_ = profiles.cell_types
-        self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
-        if names is None:
-            names = np.array([f"x{i}" for i in range(bulk.shape[1])], dtype=object)
-        self.gene_names_ = names[in_bulk]
-        self._gene_positions = None if len(in_bulk) == bulk.shape[1] else in_bulk
-        return self._align(bulk)
-
-    def _adopt(self, fitted):
-        """Become fitted with the reference and genes of another estimator, as if to its aligned genes."""
-        self.cell_types_, self.reference_ = fitted.cell_types_, fitted.reference_
-        self.gene_names_ = fitted.gene_names_
-        self.n_features_in_ = len(fitted.gene_names_)
-        if hasattr(fitted, "feature_names_in_"):
-            self.feature_names_in_ = fitted.gene_names_
-        self._gene_positions = None
-        return self
-
-    def _learn_reference(self, bulk, names):
-        if self.n_components > len(bulk):
-            raise ValueError(
-                f"n_components={self.n_components} profiles cannot be learned from n_samples = {len(bulk)}: "
-                f"give a reference, more samples, or fewer components."
-            )
-        return bulk[successive_projection(bulk, self.n_components)]
-
-    def _new_bulk(self, X):
-        """Validated X, on the genes of the fit."""
-        check_is_fitted(self)
-        return self._align(check_bulk(self, X, reset=False))
-
-    def _align(self, bulk):
-        return bulk if self._gene_positions is None else bulk[:, self._gene_positions]
-
-    def _check_input_features(self, names):
-        """Whether ``names`` are given; a ValueError if they are not the genes of the fit."""
-        if names is None:
-            return False
-        known = getattr(self, "feature_names_in_", None)
-        if known is not None and not np.array_equal(names, known):
-            raise ValueError("input_features is not equal to feature_names_in_")
-        if len(names) != self.n_features_in_:
-            raise ValueError(
-                f"input_features should have length equal to the number of features ({self.n_features_in_}), "
-                f"got {len(names)}"
-            )
-        return True
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-
-class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
+class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     """Fit and transform of every model of cell-type-specific expression.
 
     A subclass names its parameters and provides
@@ -290,14 +216,13 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         else:
             # with samples of its own: X is the caller's
             self._compact = solution.state(np.array(model_bulk))
-        if self.normalize == "frac":
-            self._slopes = np.concatenate([self._type_slopes(k) for k in range(len(self.cell_types_))])
+        if self.normalize is not None:
+            by_type = (
+                self._expression(cell_types=slice(k, k + 1))[:, 0] for k in range(len(self.cell_types_))
+            )
+            self._normalization = fit_normalization(self.normalize, by_type, self.proportions_)
             if self.materialize:
-                self.cse_normalized_ = self._normalize(self.cse_, self.proportions_)
-
-    def _type_slopes(self, position):
-        one = slice(position, position + 1)
-        return proportion_slopes(self._expression(cell_types=one), self.proportions_[:, one])
+                self.cse_normalized_ = self._normalize(np.array(self.cse_), self.proportions_)
 
     def _expression(self, samples=ALL, cell_types=ALL, genes=ALL):
         """A part of the expression of the cohort."""
@@ -347,36 +272,9 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         names : ndarray of str
             One name per column.
         """
-        check_is_fitted(self)
-        genes = self.gene_names_
-        if self._check_input_features(input_features):
-            genes = self._align(np.asarray(input_features, dtype=object)[None])[0]
+        genes = self._genes_out(input_features)
         cell_types = self.cell_types_[self._output_types]
         return np.array([f"{kind}:{gene}" for kind in cell_types for gene in genes], dtype=object)
-
-    def _fit_proportions(self, X, bulk, proportions):
-        """Proportions of the cohort; fits ``proportion_estimator_``."""
-        if self.proportion_estimator is None:
-            self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self)
-        else:
-            self.proportion_estimator_ = clone(self.proportion_estimator)
-            if getattr(self.proportion_estimator_, "reference", self) is None:
-                genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
-                profiles = pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
-                self.proportion_estimator_.set_params(reference=profiles)
-            self.proportion_estimator_.fit(X)
-        return self._new_proportions(X, bulk, proportions)
-
-    def _new_proportions(self, X, bulk, proportions):
-        """Given or estimated proportions of the rows of X, checked."""
-        rows = row_names(X)
-        if proportions is None and self.proportion_estimator is None:
-            proportions = self.proportion_estimator_._estimate(bulk, rows)[0]
-        elif proportions is None:
-            found = self.proportion_estimator_.transform(X)
-            columns = _output_names(self.proportion_estimator_, found, self.cell_types_)
-            proportions = pd.DataFrame(np.asarray(found), columns=columns)
-        return check_proportions(proportions, self.cell_types_, len(bulk), rows)
 
     def _find_absent(self, proportions):
         absent = ~np.any(proportions > 0, axis=0)
@@ -415,10 +313,11 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
         return cse
 
     def _normalize(self, cse, proportions, cell_types=ALL):
-        """``cse`` of these cell types, normalised if that is asked for."""
+        """``cse`` of these cell types, normalised in place if that is asked for."""
         if self.normalize is None:
             return cse
-        return remove_proportions(cse, proportions[:, cell_types], self._slopes[cell_types])
+        fitted = [self._normalization[k] for k in np.arange(len(self.cell_types_))[cell_types]]
+        return apply_normalization(fitted, cse, proportions[:, cell_types])
 
     def _settings(self, bulk, proportions):
         return Settings(
@@ -481,17 +380,6 @@ class BaseDeconvolver(CallbackSupportMixin, ReferenceTransformer):
 def _calm(function, bulk):
     """``function`` on one thread of the BLAS if ``bulk`` is small."""
     return limit_blas_threads(limits=1)(function) if bulk.size <= SMALL_PROBLEM else function
-
-
-def _output_names(estimator, output, cell_types):
-    """Names of the columns that ``estimator`` put out, None if they have none to be matched by."""
-    if isinstance(estimator, Pipeline):
-        estimator = estimator[-1]
-    for named in (getattr(output, "columns", None), getattr(estimator, "cell_types_", None)):
-        if named is not None:
-            return named
-    names = getattr(estimator, "get_feature_names_out", lambda: ())()
-    return names if set(names) == set(cell_types) else None
 
 
 class _Trace:

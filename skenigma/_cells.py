@@ -113,7 +113,7 @@ def read_cells(cells, labels, *, layer=None, gene_names=None):
     )
     codes, cell_types = _encode(labels, values.shape[0], barcodes)
     check_finite(values, "cells", barcodes, genes, "Drop these cells or genes first.")
-    _check_linear(cells, values, layer, barcodes, genes)
+    check_linear(cells, values, layer, barcodes, genes, "cells")
     return Cells(values, codes, cell_types, genes)
 
 
@@ -167,12 +167,6 @@ def _obs_column(data, column):
 
 def _as_matrix(matrix):
     """The numbers of any kind of table, dense, or by rows where sparse."""
-    if (
-        isinstance(matrix, pd.DataFrame)
-        and len(matrix.columns)
-        and all(isinstance(dtype, pd.SparseDtype) for dtype in matrix.dtypes)
-    ):
-        matrix = matrix.sparse.to_coo()
     try:
         return check_array(
             matrix, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="cells"
@@ -214,25 +208,40 @@ def _by_barcode(labels, barcodes):
     return labels.loc[list(barcodes)]
 
 
-def _check_linear(cells, values, layer, barcodes, genes):
-    """Refuse what is certainly not linear expression, and warn of what is probably not."""
-    others = f" The AnnData also has: {_other_layers(cells)}." if is_anndata(cells) else ""
+def check_linear(source, values, layer, rows, genes, what, stacklevel=4):
+    """Refuse what is certainly not linear expression, and warn of what is probably not.
+
+    Parameters
+    ----------
+    source : object
+        What the values were taken from; an AnnData knows more of them.
+    values : ndarray or compressed sparse matrix
+    layer : str or None
+        The layer that was chosen.
+    rows, genes : ndarray of str, or None
+        Names, for messages.
+    what : str
+        Name of the values, for messages.
+    stacklevel : int, default=4
+        Of the warning.
+    """
+    others = f" The AnnData also has: {_other_layers(source)}." if is_anndata(source) else ""
     reason = (
-        "Means of cells and mixtures need expression on the linear scale (counts, or counts per 10,000 or per "
+        "Means, mixtures and totals need expression on the linear scale (counts, or counts per 10,000 or per "
         "million): pass values before scaling or taking logarithms." + others
     )
-    check_nonnegative(values, "cells", barcodes, genes, reason)
+    check_nonnegative(values, what, rows, genes, reason)
     entries = stored(values)
     maximum = entries.max() if entries.size else 0
     if not maximum:
-        raise ValueError("cells are all zero: no cell expresses any gene.")
+        raise ValueError(f"{what} are all zero: nothing is expressed.")
     if maximum >= LOG_SCALE_MAXIMUM or _whole(values):
         return
-    if layer is None and "log1p" in getattr(cells, "uns", ()):
-        raise ValueError(f"uns['log1p'] says that X holds logarithms. {reason}")
+    if layer is None and "log1p" in getattr(source, "uns", ()):
+        raise ValueError(f"uns['log1p'] says that X of {what} holds logarithms. {reason}")
     warnings.warn(
-        f"The largest value of cells is {maximum:.3g}: is this the logarithm of expression? {reason}",
-        stacklevel=4,
+        f"The largest value of {what} is {maximum:.3g}: is this the logarithm of expression? {reason}",
+        stacklevel=stacklevel,
     )
 
 
@@ -271,18 +280,11 @@ def weighted_sums(values, rows, weights, power=1):
     sums = np.zeros((weights.shape[0], values.shape[1]))
     weights = weights.tocsc()
     for part, block in cell_blocks(values, rows):
-        if power != 1:
-            block = _power(block, power)
+        if power != 1:  # sparse power sums entries that are stored in parts first
+            block = block.power(power) if sparse.issparse(block) else block**power
         product = weights[:, part].tocsr() @ block  # in the format of the block, which is not converted
         sums += product.toarray() if sparse.issparse(product) else product
     return sums
-
-
-def _power(block, power):
-    if not sparse.issparse(block):
-        return block**power
-    block.sum_duplicates()  # a gene may be stored in parts
-    return block.power(power)
 
 
 def library_sizes(values, rows):

@@ -1,47 +1,217 @@
-"""Removal of what the proportions leave in the cell-type-specific expression."""
+"""Normalisation of cell-type-specific expression: what to take out of it before samples are compared.
+
+A normalisation sees one cell type at a time. Fitted on a cohort, it keeps vectors over genes that map any sample
+on its own; the samples of the cohort come out as in the fit.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
+from scipy.stats import rankdata
+
+from .core.mixture import row_blocks
+
+# Share of the summed roots of the singular values that the components to choose from make up.
+COMPONENT_SHARE = 0.8
+# A gene varies, and a direction exists, if it exceeds this many times the rounding error of the largest.
+NOISE = 64
 
 
-def proportion_slopes(cse, proportions):
-    """Slope of every gene's expression on the proportion of its own cell type.
+@dataclass(frozen=True)
+class ProportionEffect:
+    """The linear effect of the cell type's proportion on every gene ("frac").
+
+    Attributes
+    ----------
+    slope : ndarray of shape (n_genes,)
+        Of the regression of a gene on the proportion; 0 if the proportion is the same in every sample.
+    """
+
+    slope: np.ndarray
+
+    @classmethod
+    def fit(cls, expression, proportion):
+        """Regress the expression (n_samples, n_genes) of one cell type on its proportion (n_samples,)."""
+        centred = proportion - proportion.mean()
+        spread = centred @ centred
+        return cls(((centred / spread if spread > 0 else centred) @ expression).astype(expression.dtype))
+
+    def apply(self, expression, proportion):
+        """Subtract slope times proportion, in place; the intercept stays."""
+        expression -= proportion[:, None].astype(expression.dtype) * self.slope
+
+
+@dataclass(frozen=True)
+class ProportionComponent:
+    """The principal component of a cell type's expression that follows its proportion ("pc").
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_genes,)
+        A sample's score is its expression times the weights, minus the offset.
+    offset : float
+    loading : ndarray of shape (n_genes,)
+        What a score of 1 adds to the expression.
+    """
+
+    weights: np.ndarray
+    offset: float
+    loading: np.ndarray
+
+    @classmethod
+    def fit(cls, expression, proportion):
+        """Find the component among those of the expression (n_samples, n_genes) standardised per gene."""
+        mean = expression.mean(axis=0, dtype=np.float64)
+        standard = expression - mean
+        spread = np.sqrt(np.einsum("jg,jg->g", standard, standard) / (len(standard) - 1))
+        largest = np.maximum(expression.max(axis=0), -expression.min(axis=0))
+        varies = spread > NOISE * np.finfo(expression.dtype).eps * largest
+        inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=varies)
+        standard *= inverse
+        direction = _direction_of(standard, proportion)
+        weights = direction * inverse
+        return cls(weights, float(weights @ mean), direction * np.where(varies, spread, 0.0))
+
+    def apply(self, expression, proportion):
+        """Subtract the component, in place."""
+        scores = expression @ self.weights - self.offset
+        expression -= (scores[:, None] * self.loading).astype(expression.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class CommonQuantiles:
+    """One distribution over genes for all samples of a cell type ("quantile").
+
+    Attributes
+    ----------
+    quantiles : ndarray of shape (n_genes,)
+        Mean over samples of their sorted expression.
+    """
+
+    quantiles: np.ndarray
+
+    @classmethod
+    def fit(cls, expression, proportion):
+        """Average the sorted samples of the expression (n_samples, n_genes)."""
+        total = np.zeros(expression.shape[1])
+        for rows in row_blocks(expression):
+            total += np.sort(expression[rows], axis=1).sum(axis=0, dtype=np.float64)
+        return cls((total / len(expression)).astype(expression.dtype))
+
+    def apply(self, expression, proportion):
+        """Replace every value by the quantile of its rank, in place; ties get that of their mean rank."""
+        order = np.argsort(expression, axis=1)
+        first, last = _ties(np.take_along_axis(expression, order, axis=1))
+        twice = first + last
+        half = expression.dtype.type(0.5)
+        values = half * self.quantiles[twice // 2] + half * self.quantiles[(twice + 1) // 2]
+        np.put_along_axis(expression, order, values, axis=1)
+
+
+# Every value of the estimators' ``normalize`` but None.
+NORMALIZATIONS = {"frac": ProportionEffect, "pc": ProportionComponent, "quantile": CommonQuantiles}
+
+
+def fit_normalization(method, by_type, proportions):
+    """Fit a normalisation to every cell type of a cohort.
 
     Parameters
     ----------
+    method : str
+        A key of ``NORMALIZATIONS``.
+    by_type : iterable of ndarray of shape (n_samples, n_genes)
+        Expression of one cell type after the other.
+    proportions : ndarray of shape (n_samples, n_cell_types)
+
+    Returns
+    -------
+    fitted : list
+        One normalisation per cell type.
+    """
+    fit = NORMALIZATIONS[method].fit
+    return [fit(expression, shares) for expression, shares in zip(by_type, proportions.T, strict=True)]
+
+
+def apply_normalization(fitted, cse, proportions):
+    """Normalise samples, each on its own, in place.
+
+    Parameters
+    ----------
+    fitted : list
+        From :func:`fit_normalization`.
     cse : ndarray of shape (n_samples, n_cell_types, n_genes)
     proportions : ndarray of shape (n_samples, n_cell_types)
 
     Returns
     -------
-    slopes : ndarray of shape (n_cell_types, n_genes)
-        0 where a cell type has the same proportion in every sample.
+    cse : ndarray of shape (n_samples, n_cell_types, n_genes)
+        The same array.
     """
-    centred = proportions - proportions.mean(axis=0)
-    spread = np.einsum("jk,jk->k", centred, centred)
-    slopes = np.empty(cse.shape[1:], dtype=cse.dtype)
-    for k, (weights, total) in enumerate(zip(centred.T, spread, strict=True)):
-        slopes[k] = (weights / total if total > 0 else weights) @ cse[:, k]
-    return slopes
+    for rows in row_blocks(cse):
+        for k, normalization in enumerate(fitted):
+            normalization.apply(cse[rows, k], proportions[rows, k])
+    return cse
 
 
-def remove_proportions(cse, proportions, slopes):
-    """Expression without the linear effect of the cell type's proportion; the intercept stays.
-
-    The "frac" normalisation of the original R package: per gene and cell type, the slope times the proportion
-    is subtracted, so results may be negative.
+def normalize(method, cse, proportions):
+    """Normalised copy of a cohort's expression.
 
     Parameters
     ----------
+    method : str
+        A key of ``NORMALIZATIONS``.
     cse : ndarray of shape (n_samples, n_cell_types, n_genes)
     proportions : ndarray of shape (n_samples, n_cell_types)
-    slopes : ndarray of shape (n_cell_types, n_genes)
-        From :func:`proportion_slopes`, of the fitted cohort.
 
     Returns
     -------
     normalized : ndarray of shape (n_samples, n_cell_types, n_genes)
     """
-    normalized = np.array(cse)
-    for sample, weights in zip(normalized, proportions, strict=True):
-        sample -= weights[:, None].astype(cse.dtype) * slopes
-    return normalized
+    fitted = fit_normalization(method, cse.swapaxes(0, 1), proportions)
+    return apply_normalization(fitted, np.array(cse), proportions)
+
+
+def _direction_of(standard, proportion):
+    """Right singular vector whose scores have the largest rank correlation with ``proportion``, or zeros."""
+    # the smaller Gram matrix holds all components, and costs a fraction of a decomposition of ``standard``
+    tall = len(standard) > standard.shape[1]
+    squares, vectors = linalg.eigh(standard.T @ standard if tall else standard @ standard.T)
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    exist = squares > NOISE * len(squares) * np.finfo(np.float64).eps * squares[0]
+    ranks = _centred_ranks(proportion)
+    if not exist.any() or not ranks.any():
+        return np.zeros(standard.shape[1])
+    vectors = vectors[:, : _n_kept(np.sqrt(squares[exist]))]
+    scores = _centred_ranks(standard @ vectors if tall else vectors)
+    agreement = np.abs(ranks @ scores) / np.linalg.norm(scores, axis=0)
+    chosen = vectors[:, np.argmax(agreement)]
+    direction = chosen if tall else chosen @ standard
+    return direction / np.linalg.norm(direction)
+
+
+def _n_kept(singular_values):
+    """Fewest leading components whose share of the summed roots of the singular values exceeds the limit."""
+    share = np.cumsum(np.sqrt(singular_values))
+    return int(np.argmax(share > COMPONENT_SHARE * share[-1])) + 1
+
+
+def _centred_ranks(values):
+    """Ranks along the first axis minus their mean; ties share their mean rank."""
+    return rankdata(values, axis=0) - (len(values) + 1) / 2
+
+
+def _ties(ordered):
+    """Positions of the first and the last value equal to each, in sorted rows.
+
+    Values count as equal that differ by rounding only: a gene may be a copy of another, and where a computation
+    leaves which of the two is larger must not matter.
+    """
+    tolerance = max(1e-12, 16 * np.finfo(ordered.dtype).eps)
+    size = np.abs(ordered)
+    begins = np.diff(ordered, axis=1) > tolerance * np.maximum(size[:, 1:], size[:, :-1])
+    ends = np.ones((len(ordered), 1), dtype=bool)
+    positions = np.arange(ordered.shape[1])
+    first = np.where(np.hstack([ends, begins]), positions, 0)
+    last = np.where(np.hstack([begins, ends]), positions, positions[-1])
+    return np.maximum.accumulate(first, axis=1), np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]

@@ -185,7 +185,15 @@ def _reported(names, kept, reason, **columns):
 
 
 def select_markers(
-    cells, labels, n_markers=100, *, layer=None, gene_names=None, normalize=None, min_cells=10
+    cells,
+    labels,
+    n_markers=100,
+    *,
+    among=None,
+    layer=None,
+    gene_names=None,
+    normalize=None,
+    min_cells=10,
 ):
     """Genes that tell one cell type from every other, by a fold change that the cells support.
 
@@ -197,6 +205,8 @@ def select_markers(
         Cell type of each cell, see :func:`make_reference`.
     n_markers : int, default=100
         Largest number of markers per cell type.
+    among : array-like of str, default=None
+        Genes to choose from, such as those of the bulk; others are passed over. None chooses from all.
     layer : str, default=None
         Which matrix of an AnnData to use, see :func:`make_reference`.
     gene_names : array-like of str of shape (n_genes,), default=None
@@ -245,7 +255,7 @@ def select_markers(
     cells = read_cells(cells, labels, layer=layer, gene_names=gene_names)
     check_scalar(min_cells, "min_cells", Integral, min_val=1)
     members = _Members.of(cells, cells.frequent(min_cells), normalize)
-    return _markers(cells, members, members.sums(cells.values, members.scale), n_markers)
+    return _markers(cells, members, members.sums(cells.values, members.scale), n_markers, among)
 
 
 @dataclass(frozen=True)
@@ -309,7 +319,7 @@ def _library_scale(values, rows, normalize):
     return (np.median(totals) if normalize == "median" else normalize) / totals
 
 
-def _markers(cells, members, means, n_markers):
+def _markers(cells, members, means, n_markers, among=None):
     """Table of the markers of every type."""
     check_scalar(n_markers, "n_markers", Integral, min_val=1)
     names = cells.cell_types[np.unique(cells.codes[members.rows])]
@@ -319,7 +329,8 @@ def _markers(cells, members, means, n_markers):
         raise ValueError(f"Markers tell cell types apart, and there is only {listing(names)}.")
     top, second, score = _marker_scores(means, members.variances(cells.values, means), members.counts)
     ranked = np.argsort(-score, kind="stable")
-    ranked = ranked[score[ranked] > 0]
+    eligible = score > 0 if among is None else (score > 0) & np.isin(cells.genes, np.asarray(among))
+    ranked = ranked[eligible[ranked]]
     best = np.concatenate([ranked[top[ranked] == k][:n_markers] for k in range(len(names))])
     _check_marked(names, np.isin(np.arange(len(names)), top[best]))
     return pd.DataFrame(
@@ -448,7 +459,7 @@ def make_pseudobulk(
             Shares of cells that were mixed; within ``1 / n_cells`` of those asked for or drawn.
         rna_proportions : DataFrame of shape (n_samples, n_cell_types)
             Shares of the total expression. They differ from ``proportions`` where one type has more RNA per cell
-            than another.
+            than another, and are the same in a sample that expresses nothing.
         cell_counts : DataFrame of shape (n_samples, n_cell_types)
             Numbers of cells that were mixed.
         cse : ndarray of shape (n_samples, n_cell_types, n_genes) or None
@@ -514,6 +525,9 @@ def make_pseudobulk(
         rna[:, k] = part.sum(axis=1)
         if return_cse:
             cse[:, k] = of_type
+
+    silent = ~rna.any(axis=1)  # cells without any expression
+    rna[silent] = counts[silent]
 
     samples = row_names(proportions)
     refuse_repeats(samples, "Samples of proportions", "Give every row a name of its own.")

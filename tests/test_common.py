@@ -19,6 +19,8 @@ CONFIGURATIONS = [
     L2MaxDeconvolver(renorm_size=None, tao_k="auto", beta=1.0, max_iter=20),
     L2MaxDeconvolver(renorm_size="auto", max_iter=20),
     L2MaxDeconvolver(normalize="frac", positive=True, max_iter=20),
+    L2MaxDeconvolver(normalize="pc", max_iter=20),
+    L2MaxDeconvolver(normalize="quantile", max_iter=20),
     L2MaxDeconvolver(proportion_estimator=ProportionEstimator(method="nnls"), max_iter=20),
     L2MaxDeconvolver(materialize=False, normalize="frac", max_iter=20),
     L2MaxDeconvolver(output_cell_types=["celltype0"], max_iter=20),

@@ -22,6 +22,8 @@ MODELS = {
     "trace norm": TraceNormDeconvolver(solver="admm", epsilon=1e-3),
     "log": L2MaxDeconvolver(renorm_size=None, preprocess="log", beta=1.0),
     "frac": L2MaxDeconvolver(renorm_size=None, normalize="frac"),
+    "pc": L2MaxDeconvolver(renorm_size=None, normalize="pc"),
+    "quantile": TraceNormDeconvolver(epsilon=1e-2, normalize="quantile"),
 }
 
 

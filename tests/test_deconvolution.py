@@ -1,6 +1,5 @@
 """L2MaxDeconvolver beyond the published run: replay, composition, options, kinds of input, hard cases."""
 
-import json
 import pickle
 import warnings
 
@@ -18,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
-from skenigma.normalization import proportion_slopes, remove_proportions
+from skenigma.datasets import make_cohort
 
 N_SAMPLES, N_GENES = 40, 60
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
@@ -166,6 +165,8 @@ class TestPlainIteration:
         {"positive": False},
         {"normalize": "frac"},
         {"normalize": "frac", "preprocess": "log"},
+        {"normalize": "pc"},
+        {"normalize": "quantile"},
         {"proportion_estimator": ProportionEstimator(method="nnls")},
         {"reference": None, "n_components": 3},
     ],
@@ -450,54 +451,6 @@ class TestOptions:
         assert not hasattr(fitted, "cse_normalized_")
 
 
-class TestAgainstThePackage:
-    """The R package rescales gradients to 1e5 and multiplies beta by 1e5 in the proximal step."""
-
-    RUNS = ("l2_mild_sqrt_frac", "l2_mild_log_frac", "l2_default_sqrt_frac", "l2_default_log_frac")
-
-    @pytest.fixture(params=RUNS)
-    def name(self, request):
-        return request.param
-
-    @pytest.fixture
-    def entry(self, package, name):
-        return json.loads((package.folder / "manifest.json").read_text())["runs"][name]
-
-    @pytest.fixture
-    def shares(self, package):
-        return package.table("outputs/theta_rlr_bmode.csv.gz")
-
-    @pytest.fixture
-    def fitted(self, package, entry, shares):
-        estimator = L2MaxDeconvolver(
-            package.table("inputs/reference_cpm.csv.gz").T,
-            alpha=entry["alpha"],
-            beta=1e5 * entry["beta"],
-            tao_k=entry["tao_k"],
-            renorm_size=1e5,
-            epsilon=entry["epsilon"],
-            preprocess=entry["preprocess"],
-            positive=True,
-            normalize="frac",
-        )
-        return estimator.fit(package.table("outputs/bmode_bulk_corrected.csv.gz").T, proportions=shares)
-
-    def test_expression(self, fitted, package, name, entry):
-        recorded = package.run(name)
-        assert fitted.n_iter_ == entry["n_loss_rows"] == len(recorded["loss_history"])
-        for got, key in ((fitted.cse_, "CSE"), (fitted.cse_normalized_, "CSE_norm")):
-            difference = np.linalg.norm(got - recorded[key]) / np.linalg.norm(recorded[key])
-            # the original's first step goes along rounding noise; the manifest holds how far its own result
-            # moves when the bulk changes in the last bit
-            assert difference < 2 * entry["rounding_spread"][f"{key}_rel_fro"]
-
-    def test_normalisation_alone(self, package, name, shares):
-        recorded, shares = package.run(name), shares.to_numpy()
-        slopes = proportion_slopes(recorded["CSE"], shares)
-        # a regression on 40 samples, rounded; relative to the entries it is subtracted from
-        assert_close(remove_proportions(recorded["CSE"], shares, slopes), recorded["CSE_norm"], 1e-12)
-
-
 class TestAbsentCellType:
     """A type that no sample holds leaves no trace in the bulk: the answer is its profile."""
 
@@ -777,7 +730,14 @@ class TestKindsOfInput:
         assert_close(model(profiles).fit_transform(bulk), expected)
 
     @pytest.mark.parametrize(
-        "parameters", [{}, {"renorm_size": None}, {"preprocess": "log"}, {"normalize": "frac"}]
+        "parameters",
+        [
+            {},
+            {"renorm_size": None},
+            {"preprocess": "log"},
+            {"normalize": "frac"},
+            {"normalize": "pc"},
+        ],
     )
     def test_float32(self, bulk, reference, parameters):
         double = model(reference, **parameters).fit(bulk)
@@ -950,3 +910,18 @@ class TestAcceleratedSolver:
     def test_warns_with_remedies_that_exist(self, bulk, reference, theta):
         with pytest.warns(ConvergenceWarning, match="larger max_iter, epsilon or beta"):
             L2MaxDeconvolver(reference, **ACCELERATED, max_iter=2).fit(bulk, proportions=theta)
+
+
+class TestSizeOfAnotherScale:
+    def test_far_too_small_a_size_is_not_silent(self):
+        cohort = make_cohort(40, 200, 3, random_state=0)
+        model = L2MaxDeconvolver(1000 * cohort.reference, beta=20.0)
+        with pytest.warns(UserWarning, match=r"renorm_size=200 is far below .* Use renorm_size='auto'"):
+            model.fit(1000 * cohort.bulk, proportions=cohort.proportions)
+        # what the warning says: the penalty wins
+        assert model.cse_.std() < 0.05 * 1000 * cohort.bulk.std()
+
+    def test_sizes_that_fit_the_data_are_silent(self):
+        cohort = make_cohort(40, 200, 3, random_state=0)
+        model = L2MaxDeconvolver(1000 * cohort.reference, beta=20.0, renorm_size="auto", epsilon=1e3)
+        model.fit(1000 * cohort.bulk, proportions=cohort.proportions)

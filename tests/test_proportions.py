@@ -10,8 +10,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import nnls
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import NuSVR
 
 from skenigma import ProportionEstimator
+from skenigma.proportions import standardize
 
 METHODS = ["rlm", "nnls", "nusvr"]
 CELL_TYPES = ["B cell", "monocyte", "NK cell", "T cell"]
@@ -110,6 +112,70 @@ class TestAgainstR:
         assert_allclose(tight.fit_transform(moved), exact, rtol=0, atol=1e-6)
         expected = package.table(f"outputs/theta_cbs_raw_nu{nu}.csv.gz")
         assert_allclose(exact, expected, rtol=0, atol=4e-3)  # R is 3.4e-3 off, as is the same tolerance here
+
+    @pytest.mark.parametrize("nu", [0.25, 0.75])
+    def test_nusvr_with_a_tighter_tolerance_is_nearer_to_the_optimum(self, raw, package, nu):
+        exact = exact_support_vector_shares(raw.bulk, raw.reference, nu)
+
+        def error(proportions):
+            return np.abs(proportions - exact).max()
+
+        errors = [
+            error(
+                ProportionEstimator(raw.reference, method="nusvr", nu=[nu], tol=tol).fit_transform(raw.bulk)
+            )
+            for tol in (1e-3, 1e-4, 1e-6)
+        ]
+        recorded = error(package.table(f"outputs/theta_cbs_raw_nu{nu}.csv.gz").to_numpy())
+        # where libsvm stops is as far from the optimum in R as here; each digit of tol is about one of the result
+        assert_allclose(errors[0], recorded, rtol=0.1)
+        assert errors[0] > 3 * errors[1] > 100 * errors[2]
+        assert errors[1] < 1e-3  # the default
+        assert errors[2] < 1e-5
+
+
+def exact_support_vector_shares(bulk, reference, nu):
+    """Positive parts of the exact optima of ν-support-vector regression, divided by their sums."""
+    profiles, samples = standardize(reference.to_numpy()).T, standardize(bulk.to_numpy())
+    coefficients = np.array([exact_support_vector_fit(profiles, sample, nu) for sample in samples])
+    positive = np.maximum(coefficients, 0)
+    return positive / positive.sum(axis=1, keepdims=True)
+
+
+def exact_support_vector_fit(profiles, target, nu):
+    """Solve the optimality conditions on the active set that libsvm ends with, and check that they hold.
+
+    The primal problem has a strictly convex term in the coefficients w: where all conditions hold, w is the optimum,
+    whatever the tolerance that led there. Genes inside the tube have dual variable 0, those outside ±1, and those on
+    its edge anything between: the unknowns, with offset b and half-width e of the tube.
+    """
+    machine = NuSVR(kernel="linear", C=1.0, nu=nu, tol=1e-9).fit(profiles, target)
+    dual = np.zeros(len(target))
+    dual[machine.support_] = machine.dual_coef_[0]
+    side = np.sign(dual)
+    outside = np.abs(dual) > 1 - 1e-8
+    edge = (np.abs(dual) > 1e-8) & ~outside
+    held = side[outside] @ profiles[outside]
+    Z, signs = profiles[edge], side[edge]
+    system = np.block(
+        [
+            [Z @ Z.T, np.ones((len(Z), 1)), signs[:, None]],
+            [np.ones(len(Z)), 0, 0],
+            [signs, 0, 0],
+        ]
+    )
+    totals = [-side[outside].sum(), nu * len(target) - outside.sum()]
+    solution = np.linalg.solve(system, np.r_[target[edge] - Z @ held, totals])
+    variables, offset, width = solution[:-2], solution[-2], solution[-1]
+    coefficients = variables @ Z + held
+    residuals = target - profiles @ coefficients - offset
+    rounding = 1e-10
+    assert width >= 0
+    assert np.all((variables * signs >= 0) & (variables * signs <= 1))
+    assert np.all(np.abs(residuals[edge]) <= width + rounding)
+    assert np.all(np.abs(residuals[~edge & ~outside]) <= width)
+    assert np.all(residuals[outside] * side[outside] >= width)
+    return coefficients
 
 
 class TestNnls:

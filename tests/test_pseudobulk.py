@@ -158,6 +158,10 @@ class TestProportions:
         # within one cell
         assert np.all(np.abs(cohort.proportions - given[TYPES]) < 0.01)
 
+    def test_rounded_ones_are_brought_to_one(self, cells):
+        cohort = mix(cells, proportions=[[0.26] * 4, [0.24] * 4], n_cells=100)
+        assert_array_equal(cohort.cell_counts, 25)
+
     def test_rounding_is_by_largest_remainder(self, cells):
         cohort = mix(cells, proportions=[[0.24, 0.26, 0.26, 0.24]], n_cells=10)
         assert_array_equal(cohort.cell_counts, [[2, 3, 3, 2]])
@@ -192,6 +196,11 @@ class TestProportions:
         assert (cohort.rna_proportions.monocyte > cohort.proportions.monocyte)[mixed].all()
         alike = mix(cells, normalize=1e4)
         assert_allclose(alike.rna_proportions, alike.proportions, rtol=1e-12, atol=1e-15)
+
+    def test_shares_of_no_rna_are_shares_of_cells(self, cells):
+        cells.iloc[:30] = 0
+        cohort = mix(cells, proportions=[[1, 0, 0, 0], [0, 0, 1, 0]])
+        assert_array_equal(cohort.rna_proportions, [[1, 0, 0, 0], [0, 0, 1, 0]])
 
     def test_they_are_what_regression_finds(self, cells):
         cohort = mix(cells, n_cells=2000)

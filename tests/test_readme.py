@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from benchmarks import reproduction
+
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.M | re.S)
 
@@ -21,3 +23,18 @@ def test_code_runs_and_shows_the_shapes_it_says(code):
     for attribute, axes in re.findall(r"^model\.(\w+) +# (.*)$", code, flags=re.MULTILINE):
         sizes = {"samples": samples, "cell types": cell_types, "genes": genes}
         assert getattr(names["model"], attribute).shape == tuple(sizes[axis] for axis in axes.split(" × "))
+
+
+def table_rows(text):
+    """Rows of the tables in a text, without those that separate their heads."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip(" |") for cell in row] for row in rows]
+
+
+def test_table_of_what_reproduces_is_what_the_command_prints(reference_folder, capsys):
+    shown = README.read_text(encoding="utf-8").split("## What it reproduces")[1].split("\n## ")[0]
+    reproduction.report(reference_folder)
+    # run and iterations; differences are rounding, and seconds are seconds
+    printed = [row[:3] for row in table_rows(capsys.readouterr().out)]
+    assert [row[:3] for row in table_rows(shown)] == printed
+    assert len(printed) > 10

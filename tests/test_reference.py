@@ -217,11 +217,26 @@ class TestMarkers:
             assert of_type.score.is_monotonic_decreasing
         assert list(markers.gene[~markers.cell_type.duplicated()]) == ["gene1", "gene2", "gene3"]
 
+    def test_among_some_genes(self, counts):
+        every = select_markers(counts, LABELS, gene_names=GENES)
+        some = every.gene[1::2].to_numpy()
+        with pytest.warns(UserWarning, match="No gene tells 'B cell'"):
+            found = select_markers(counts, LABELS, gene_names=GENES, among=["no such gene", *some])
+        expected = every[every.gene.isin(some)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected)
+
     def test_unit_does_not_matter(self, counts):
         plain = select_markers(counts, LABELS, gene_names=GENES)
         scaled = select_markers(counts * 1e3, LABELS, gene_names=GENES)
         assert_array_equal(plain.gene, scaled.gene)
         assert_allclose(plain.score, scaled.score, rtol=1e-9)
+
+    def test_cells_are_scaled_before(self, counts):
+        scaled = counts / counts.sum(axis=1, keepdims=True) * 1e4
+        pd.testing.assert_frame_equal(
+            select_markers(counts, LABELS, gene_names=GENES, normalize=1e4),
+            select_markers(scaled, LABELS, gene_names=GENES),
+        )
 
     def test_gene_stored_in_parts(self, counts):
         """Sparse matrices may hold one entry as a sum of several."""
@@ -326,6 +341,9 @@ class TestBadCells:
         adata.X = adata.X.log1p()
         adata.uns["log1p"] = {}
         make_reference(adata, "cell_type", layer="counts")
+        adata.layers["tenths"] = adata.layers["counts"] / 100
+        with pytest.warns(UserWarning, match="is this the logarithm"):
+            make_reference(adata, "cell_type", layer="tenths")
 
     def test_likely_logarithms_warn(self, counts):
         with pytest.warns(UserWarning, match=r"largest value of cells is 4\.\d+: is this the logarithm"):

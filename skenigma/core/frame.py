@@ -48,7 +48,7 @@ class Cohort:
     def __init__(self, bulk, reference, proportions):
         self.n_samples = len(bulk)
         self.vectors = np.empty((0, bulk.shape[1]))
-        self._outside = np.array(bulk)
+        self._outside = np.array(bulk, order="C")
         # a generator of its own: the same cohort has the same fit
         self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(N_PROBES)
         self._felt = self._outside @ self._probes
@@ -157,7 +157,7 @@ class Cohort:
         kept = self._n_kept
         turned = rotation @ self.vectors[kept:]
         dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
-        self._outside += dropped @ turned[n_held:]
+        _add_product(self._outside, dropped, turned[n_held:])
         self._felt += dropped @ (turned[n_held:] @ self._probes)
         self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
@@ -181,7 +181,7 @@ class Cohort:
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
         inside = self._outside @ added.T
-        self._outside -= inside @ added
+        _add_product(self._outside, -inside, added)
         self._felt -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
         return inside
@@ -201,6 +201,13 @@ class Cohort:
         self._spare = None
         inside = np.ascontiguousarray(self.expression.rows[:, -1])
         self.samples = Samples(self.samples.proportions, inside, _squares(self._outside))
+
+
+def _add_product(target, left, right):
+    """Add ``left @ right`` to ``target``, C-contiguous, in place: no temporary of its size."""
+    assert target.flags.c_contiguous, "BLAS would add to a copy"
+    if left.size:
+        linalg.blas.dgemm(1.0, right.T, left.T, 1.0, target.T, overwrite_c=True)
 
 
 def _orthonormal(rows, cutoff):

@@ -19,7 +19,6 @@ from .mixture import (
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
 
-
 # Share of a length to which something at right angles adds less than rounding does.
 NEGLIGIBLE = 1e-9
 

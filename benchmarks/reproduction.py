@@ -1,0 +1,108 @@
+"""How close skenigma comes to recorded runs of the original R code: ``python -m benchmarks.reproduction [folder]``.
+
+Prints the table of the README. The folder holds the recorded runs; without it, they are looked for in
+``../shared/reference``, or where ``SKENIGMA_REFERENCE`` says, as the tests do.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+
+DEFAULT_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
+ALPHA = 0.1  # of every recorded run but those that name another
+
+L2MAX = L2MaxDeconvolver(alpha=ALPHA, positive=False)
+TRACE = TraceNormDeconvolver(alpha=ALPHA, positive=False)
+
+
+class Run(NamedTuple):
+    """A recorded run, and the estimator with which skenigma repeats it."""
+
+    what: str
+    name: str
+    model: object
+    parameters: dict
+    decimals: int | None = None  # to which the proportions are rounded
+
+
+# Factors of two: solvers of the original whose data terms have 1/2, see "The method" in the documentation.
+RUNS = [
+    Run("maximum L2 norm, the published trace", "l2max_none", L2MAX, {"renorm_size": None}),
+    *(
+        Run(f"renormalised to {size}", f"l2max_renorm{size}", L2MAX, {"renorm_size": size})
+        for size in (50, 100, 200)
+    ),
+    Run("renormalised, without rounding noise", "l2max_renorm200_theta2dp", L2MAX, {"renorm_size": 200}, 2),
+    *(
+        Run(f"ADMM, β = {b}", f"admm_l2max_beta{b}", L2MAX, {"solver": "admm", "beta": 2 * b})
+        for b in (1, 50)
+    ),
+    Run("trace norm, `admm`", "trace_admm", TRACE, {"solver": "admm"}),
+    Run("trace norm, `admm_fast`", "trace_admm_fast", TRACE, {"solver": "admm_fast"}),
+    Run(
+        "trace norm, `proximalpoint`",
+        "trace_proximalpoint",
+        TRACE,
+        {"solver": "proximal", "beta": 0.5, "tao_k": 2.0},
+    ),
+]
+
+
+def table(folder, name):
+    return pd.read_csv(folder / name, index_col=0, float_precision="round_trip")
+
+
+def repeat(run, bulk, reference, proportions):
+    """The fitted model, and the seconds of processor time that it took."""
+    if run.decimals is not None:
+        proportions = proportions.round(run.decimals)
+    start = time.process_time()
+    model = clone(run.model).set_params(reference=reference, **run.parameters)
+    model.fit(bulk, proportions=proportions)
+    return model, time.process_time() - start
+
+
+def relative_difference(model, recorded):
+    """Norm of the difference of the expression over the norm of the recorded one, on the recorded genes."""
+    whole = "X_k" in recorded
+    expected = recorded["X_k" if whole else "X_k_sub"]
+    got = model.cse_ if whole else model.cse_[:, :, recorded["X_gene_index"]]
+    return np.linalg.norm(got - expected) / np.linalg.norm(expected)
+
+
+def report(folder):
+    folder = folder / "vignette"
+    bulk, reference = table(folder, "bulk.csv.gz").T, table(folder, "reference.csv.gz").T
+    proportions = table(folder, "theta.csv.gz")
+    timings = json.loads((folder / "manifest.json").read_text())["runs"]
+
+    estimated = ProportionEstimator(reference).fit(bulk).proportions_
+    print("| run | iterations in R | here | difference | seconds in R | here |\n|---|---|---|---|---|---|")
+    difference = np.abs(estimated - proportions).to_numpy().max()
+    print(f"| proportions, robust regression | | | {difference:.0e} | | |")
+    for run in RUNS:
+        with np.load(folder / "runs" / f"{run.name}.npz") as arrays:
+            recorded = dict(arrays)
+        model, seconds = repeat(run, bulk, reference, proportions)
+        print(
+            f"| {run.what} | {len(recorded['loss_history'])} | {model.n_iter_} "
+            f"| {relative_difference(model, recorded):.0e} "
+            f"| {timings[run.name]['solver_user_s']:.1f} | {seconds:.2f} |"
+        )
+        if run.parameters.get("renorm_size", 0) is None:
+            norms = recorded["gradient_norm"].mean(), model.gradient_norm_.mean()
+            print("| its mean gradient norm | {:.4f} | {:.4f} | | | |".format(*norms))
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("SKENIGMA_REFERENCE", DEFAULT_FOLDER)
+    report(pathlib.Path(chosen))

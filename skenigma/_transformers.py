@@ -1,0 +1,138 @@
+"""Transformers that match genes to a reference and take or estimate proportions: what estimators have in common."""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from ._validation import check_bulk, check_profiles, check_proportions, match_genes, row_names
+from .core.profiles import successive_projection
+
+
+class GeneTransformer(TransformerMixin, BaseEstimator):
+    """Transformer that works on the genes that X shares with something else.
+
+    Fitting sets ``cell_types_`` and ``gene_names_``.
+    """
+
+    def _match_genes(self, profiles, names, n_features):
+        """Set the genes in use; returns where they stand in the profiles."""
+        in_bulk, in_reference = match_genes(profiles, names, n_features)
+        if names is None:
+            names = np.array([f"x{i}" for i in range(n_features)], dtype=object)
+        self.cell_types_ = profiles.cell_types
+        self.gene_names_ = names[in_bulk]
+        self._gene_positions = None if len(in_bulk) == n_features else in_bulk
+        return in_reference
+
+    def _new_bulk(self, X):
+        """Validated X, on the genes of the fit."""
+        check_is_fitted(self)
+        return self._align(check_bulk(self, X, reset=False))
+
+    def _align(self, bulk):
+        return bulk if self._gene_positions is None else bulk[:, self._gene_positions]
+
+    def _genes_out(self, input_features):
+        """Names of the genes in use, for transformers that put out genes."""
+        check_is_fitted(self)
+        if not self._check_input_features(input_features):
+            return self.gene_names_
+        return self._align(np.asarray(input_features, dtype=object)[None])[0]
+
+    def _check_input_features(self, names):
+        """Whether ``names`` are given; a ValueError if they are not the genes of the fit."""
+        if names is None:
+            return False
+        known = getattr(self, "feature_names_in_", None)
+        if known is not None and not np.array_equal(names, known):
+            raise ValueError("input_features is not equal to feature_names_in_")
+        if len(names) != self.n_features_in_:
+            raise ValueError(
+                f"input_features should have length equal to the number of features ({self.n_features_in_}), "
+                f"got {len(names)}"
+            )
+        return True
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class ReferenceTransformer(GeneTransformer):
+    """Transformer whose ``reference`` is matched to the genes of X.
+
+    Subclasses have the parameters ``reference`` and ``n_components``; fitting sets ``reference_``, too.
+    """
+
+    def _fit_genes(self, X, min_samples=1):
+        """Validated X on the genes it shares with the reference."""
+        bulk = check_bulk(self, X, reset=True, min_samples=min_samples)
+        names = getattr(self, "feature_names_in_", None)
+        reference = self._learn_reference(bulk, names) if self.reference is None else self.reference
+        profiles = check_profiles(reference, bulk.dtype)
+        in_reference = self._match_genes(profiles, names, bulk.shape[1])
+        self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
+        return self._align(bulk)
+
+    def _adopt(self, fitted):
+        """Become fitted with the reference and genes of another estimator, as if to its aligned genes."""
+        self.cell_types_, self.reference_ = fitted.cell_types_, fitted.reference_
+        self.gene_names_ = fitted.gene_names_
+        self.n_features_in_ = len(fitted.gene_names_)
+        if hasattr(fitted, "feature_names_in_"):
+            self.feature_names_in_ = fitted.gene_names_
+        self._gene_positions = None
+        return self
+
+    def _learn_reference(self, bulk, names):
+        if self.n_components > len(bulk):
+            raise ValueError(
+                f"n_components={self.n_components} profiles cannot be learned from n_samples = {len(bulk)}: "
+                f"give a reference, more samples, or fewer components."
+            )
+        return bulk[successive_projection(bulk, self.n_components)]
+
+
+class ProportionsTransformer(ReferenceTransformer):
+    """Transformer whose fit needs the proportions of its samples, given or by ``proportion_estimator``.
+
+    A subclass provides ``_default_proportion_estimator()``.
+    """
+
+    def _fit_proportions(self, X, bulk, proportions):
+        """Proportions of the cohort; fits ``proportion_estimator_``."""
+        if self.proportion_estimator is None:
+            self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self)
+        else:
+            self.proportion_estimator_ = clone(self.proportion_estimator)
+            if getattr(self.proportion_estimator_, "reference", self) is None:
+                genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
+                profiles = pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
+                self.proportion_estimator_.set_params(reference=profiles)
+            self.proportion_estimator_.fit(X)
+        return self._new_proportions(X, bulk, proportions)
+
+    def _new_proportions(self, X, bulk, proportions):
+        """Given or estimated proportions of the rows of X, checked."""
+        rows = row_names(X)
+        if proportions is None and self.proportion_estimator is None:
+            proportions = self.proportion_estimator_._estimate(bulk, rows)[0]
+        elif proportions is None:
+            found = self.proportion_estimator_.transform(X)
+            columns = _output_names(self.proportion_estimator_, found, self.cell_types_)
+            proportions = pd.DataFrame(np.asarray(found), columns=columns)
+        return check_proportions(proportions, self.cell_types_, len(bulk), rows)
+
+
+def _output_names(estimator, output, cell_types):
+    """Names of the columns that ``estimator`` put out, None if they have none to be matched by."""
+    if isinstance(estimator, Pipeline):
+        estimator = estimator[-1]
+    for named in (getattr(output, "columns", None), getattr(estimator, "cell_types_", None)):
+        if named is not None:
+            return named
+    names = getattr(estimator, "get_feature_names_out", lambda: ())()
+    return names if set(names) == set(cell_types) else None

@@ -1,0 +1,403 @@
+"""AnnData in and out: bulk samples and annotated cells to expression per cell type, in one call.
+
+The estimators take tables; this module takes what is needed from AnnData objects, and writes what is found to one.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_scalar
+
+from ._cells import check_linear, choose_layer, is_anndata
+from ._optional import import_optional
+from ._validation import Real, check_finite, check_profiles, listing, match_genes, refuse_repeats
+from ._version import __version__
+from .deconvolution import L2MaxDeconvolver
+from .proportions import ProportionEstimator
+from .reference import make_reference, select_markers
+
+__all__ = ["cse_to_anndata", "deconvolve"]
+
+HISTORIES = {"loss_history_", "gradient_norm_", "delta_history_"}
+
+
+def deconvolve(
+    bulk_adata,
+    reference_adata,
+    groupby="cell_type",
+    *,
+    model=None,
+    layer=None,
+    reference_layer=None,
+    proportions=None,
+    normalize=1e6,
+    min_cells=10,
+    n_markers=None,
+    key="skenigma",
+    copy=True,
+    return_model=False,
+):
+    """Deconvolve an AnnData of bulk samples by an AnnData of annotated cells.
+
+    The mean of the cells of each type is the reference. Bulk and reference are brought to the genes that they share
+    and to one library size, the model is fitted, and what it finds is written to an AnnData that can be saved as
+    ``.h5ad``.
+
+    Parameters
+    ----------
+    bulk_adata : AnnData
+        Bulk samples × genes, on the linear scale.
+    reference_adata : AnnData or DataFrame
+        Single cells or sorted samples × genes, on the linear scale; or the profiles, cell types × genes.
+    groupby : str or array-like, default="cell_type"
+        Cell type of each cell: a column of ``reference_adata.obs``, or the labels. Not used for profiles.
+    model : estimator, default=None
+        What to fit: a :class:`~skenigma.L2MaxDeconvolver`, a :class:`~skenigma.TraceNormDeconvolver`, or a
+        :class:`~skenigma.ProportionEstimator` for proportions alone. It is cloned, and its reference must be None.
+        None is ``L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")``, whose result does not hang on the unit.
+    layer : str, default=None
+        Layer of ``bulk_adata`` to use. None is ``X``.
+    reference_layer : str, default=None
+        Layer of ``reference_adata`` to use, or "raw" for its ``raw``. None is ``X``.
+    proportions : str, DataFrame or array-like of shape (n_samples, n_cell_types), default=None
+        Known proportions; a str is an entry of ``bulk_adata.obsm``. None estimates them.
+    normalize : float, default=1e6
+        Total that bulk samples and profiles are scaled to, over the genes that they share; proportions are then
+        shares of RNA. None takes both as they are: they must have one scale already.
+    min_cells : int, default=10
+        Cell types with fewer cells are left out, with a warning that names them.
+    n_markers : int, default=None
+        Number of marker genes per cell type, by :func:`~skenigma.reference.select_markers`, that the proportions
+        are estimated from. None uses all shared genes. Expression is estimated for all shared genes either way.
+    key : str, default="skenigma"
+        Entry of ``uns`` for what belongs to the fit as a whole.
+    copy : bool, default=True
+        Whether to write to a new AnnData, of the genes in use, and leave ``bulk_adata`` as it is. False writes to
+        ``bulk_adata`` itself, which must then have no gene that the reference lacks.
+    return_model : bool, default=False
+        Whether to return also the fitted model.
+
+    Returns
+    -------
+    adata : AnnData
+        Samples × genes in use, with all that ``bulk_adata`` had for them, and
+
+        ``obsm["proportions"]``
+            DataFrame, samples × cell types.
+        ``layers["cse_<cell type>"]``
+            Expression of one cell type in every sample, on the scale of ``layers["normalized"]``.
+        ``layers["normalized"]``
+            The bulk that was deconvolved, if it was scaled.
+        ``varm["reference"]``
+            DataFrame, genes × cell types: the profiles, on the same scale.
+        ``var["marker_of"]``
+            The cell type that a gene is a marker of, or "", if markers were asked for.
+        ``uns[key]``
+            Name, parameters and version of the model, its histories and fitted numbers, the cell types and their
+            layers, and the genes of the bulk that are not in use.
+    model : estimator
+        Only if ``return_model``.
+
+    Raises
+    ------
+    ValueError
+        If a sample or a cell type has a total of zero, samples or genes are named twice, the data are negative or
+        hold logarithms where they are to be scaled, too few genes are shared, or genes would be lost by
+        ``copy=False``; the message names the first offenders.
+
+    See Also
+    --------
+    cse_to_anndata : The expression as an AnnData of samples × cell types as rows.
+    skenigma.reference.make_reference : The reference alone.
+
+    Notes
+    -----
+    A "/" in the name of a cell type becomes "|" in names of layers and columns, because files cannot hold it;
+    ``uns[key]["cell_types"]`` has the names as they were. Parameters that are None are stored as "None".
+
+    Scaled to one total over the shared genes, a bulk sample is the mixture of the scaled profiles by shares of RNA,
+    whatever the depths of both data sets were. Differences between their technologies remain: see
+    :mod:`skenigma.batch`.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> import numpy as np
+    >>> from skenigma.anndata import deconvolve
+    >>> from skenigma.reference import make_pseudobulk
+    >>> rates = np.repeat(np.random.default_rng(0).gamma(1, 20, (2, 30)), 40, axis=0)
+    >>> cells = anndata.AnnData(np.random.default_rng(1).poisson(rates).astype(float))
+    >>> cells.obs["cell_type"] = np.repeat(["B", "T"], 40)
+    >>> bulk = anndata.AnnData(make_pseudobulk(cells, "cell_type", 8, random_state=0).bulk)
+    >>> adata = deconvolve(bulk, cells)
+    >>> list(adata.layers)
+    ['normalized', 'cse_B', 'cse_T']
+    >>> adata.obsm["proportions"].shape
+    (8, 2)
+    """
+    bulk = _read_bulk(bulk_adata, layer, normalize)
+    reference, dropped = _read_reference(reference_adata, groupby, reference_layer, min_cells, normalize)
+    columns = [name.replace("/", "|") for name in reference.index.astype(str)]
+    refuse_repeats(columns, "Cell types, with '|' in the place of '/',", "Rename them.")
+    shared = _shared_genes(bulk, reference)
+    unused = bulk.columns.difference(shared, sort=False)
+    if not copy:
+        _refuse_loss(unused)
+    bulk, reference = bulk[shared], reference[shared]
+    if normalize is not None:
+        bulk = _to_total(bulk, normalize, "Bulk samples")
+        reference = _to_total(reference, normalize, "Cell types")
+    markers = None
+    if n_markers is not None:
+        markers = _find_markers(
+            reference_adata,
+            groupby,
+            n_markers,
+            among=shared,
+            layer=reference_layer,
+            normalize=normalize,
+            min_cells=min_cells,
+        )
+    fitted = _fit(model, bulk, reference, markers, _known_proportions(bulk_adata, proportions))
+
+    adata = bulk_adata[:, shared].copy() if copy else bulk_adata
+    if normalize is not None:
+        adata.layers["normalized"] = bulk.to_numpy()
+    if markers is not None:
+        adata.var["marker_of"] = markers.set_index("gene").cell_type.reindex(shared).fillna("").to_numpy()
+    adata.varm["reference"] = reference.T.set_axis(columns, axis=1)
+    adata.obsm["proportions"] = pd.DataFrame(fitted.proportions_, adata.obs_names, columns)
+    adata.uns[key] = {
+        **_describe(fitted),
+        "cell_types": fitted.cell_types_.astype(object),
+        "layers": np.array(_write_expression(adata, fitted, columns), dtype=object),
+        "dropped_cell_types": dropped,
+        "unused_genes": unused.to_numpy(dtype=object),
+        "layer": str(layer),
+        "reference_layer": str(reference_layer),
+        "normalize": str(normalize),
+    }
+    return (adata, fitted) if return_model else adata
+
+
+def _read_bulk(data, layer, normalize):
+    """One matrix of the bulk as a checked table, samples × genes."""
+    if not is_anndata(data):
+        raise ValueError(
+            f"bulk_adata must be an AnnData, got {type(data).__name__}: the estimators take tables."
+        )
+    if layer == "raw" and layer not in data.layers:
+        raise ValueError("The raw of a bulk has other genes than the bulk: pass bulk_adata.raw.to_adata().")
+    matrix, genes = choose_layer(data, layer)
+    values = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+    samples = np.array([str(name) for name in data.obs_names], dtype=object)
+    refuse_repeats(samples, "Bulk samples", "Give each a name of its own, or call obs_names_make_unique().")
+    refuse_repeats(genes, "Genes of the bulk", "Sum the repeated columns, or call var_names_make_unique().")
+    check_finite(values, "bulk", samples, genes)
+    if normalize is not None:
+        check_scalar(normalize, "normalize", Real, min_val=0, include_boundaries="neither")
+        check_linear(data, values, layer, samples, genes, "bulk")
+    return pd.DataFrame(values, samples, genes)
+
+
+def _read_reference(data, groupby, layer, min_cells, normalize):
+    """Profiles, and the names of cell types that were left out."""
+    if not is_anndata(data):
+        if not isinstance(data, pd.DataFrame):
+            raise ValueError(f"reference_adata must be an AnnData or a DataFrame, got {type(data).__name__}.")
+        return data, np.array([], dtype=object)
+    reference, report = make_reference(
+        data, groupby, layer=layer, min_cells=min_cells, normalize=normalize, return_report=True
+    )
+    dropped = report.cell_types.index[~report.cell_types.kept]
+    return reference, dropped.to_numpy(dtype=object)
+
+
+def _shared_genes(bulk, reference):
+    """Names of the genes of both, in the order of the bulk."""
+    profiles = check_profiles(reference, np.float64)
+    if profiles.genes is None:
+        raise ValueError("The columns of the reference must be named by genes.")
+    in_bulk, _ = match_genes(profiles, bulk.columns.to_numpy(), bulk.shape[1])
+    return bulk.columns[in_bulk]
+
+
+def _to_total(frame, target, what):
+    """Rows scaled to one total."""
+    totals = frame.sum(axis=1)
+    empty = frame.index[totals <= 0]
+    if len(empty):
+        raise ValueError(
+            f"{what} with a total of zero over the {frame.shape[1]} genes in use: {listing(empty)}. Drop them first."
+        )
+    return frame.mul(target / totals, axis=0).astype(frame.dtypes.iloc[0], copy=False)
+
+
+def _refuse_loss(unused):
+    """Refuse to write to a bulk with genes that the reference lacks."""
+    if len(unused):
+        raise ValueError(
+            f"The reference lacks {len(unused)} gene(s) of the bulk: {listing(unused)}. With copy=False they would "
+            f"be lost from bulk_adata: use copy=True, or leave them out of bulk_adata first."
+        )
+
+
+def _find_markers(data, groupby, n_markers, **settings):
+    if not is_anndata(data):
+        raise ValueError("n_markers needs annotated cells: profiles do not tell how much cells vary.")
+    return select_markers(data, groupby, n_markers, **settings)
+
+
+def _known_proportions(data, proportions):
+    """Proportions that are given, by their name or as they are."""
+    if not isinstance(proportions, str):
+        return proportions
+    if proportions not in data.obsm:
+        raise ValueError(f"obsm has no entry '{proportions}'. It has: {listing(list(data.obsm)) or 'none'}.")
+    return data.obsm[proportions]
+
+
+def _fit(model, bulk, reference, markers, proportions):
+    """A fitted clone of the model."""
+    if model is None:
+        model = L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")
+    if getattr(model, "reference", reference) is not None:
+        raise ValueError(
+            f"model must be an estimator of this package whose reference is None, got {model!r}: the reference is "
+            f"made from reference_adata."
+        )
+    only_proportions = isinstance(model, ProportionEstimator)
+    model = clone(model).set_params(reference=reference)
+    if markers is not None:
+        estimator = model if only_proportions else model.proportion_estimator or ProportionEstimator()
+        estimator.set_params(reference=reference[markers.gene])
+        if not only_proportions:
+            model.set_params(proportion_estimator=estimator)
+    if proportions is None:
+        return model.fit(bulk)
+    if only_proportions:
+        raise ValueError("proportions are known: there is nothing for a ProportionEstimator to do.")
+    return model.fit(bulk, proportions=proportions)
+
+
+def _write_expression(adata, fitted, columns):
+    """Write one layer per cell type, if there is expression; their names."""
+    cse = _expression(fitted)
+    layers = [] if cse is None else [f"cse_{name}" for name in columns]
+    for k, name in enumerate(layers):
+        adata.layers[name] = np.ascontiguousarray(cse[:, k])
+    return layers
+
+
+def _expression(fitted):
+    """What ``transform`` returns for the cohort that was fitted, as a tensor; None of proportions alone."""
+    normalized = getattr(fitted, "cse_normalized_", None)
+    return getattr(fitted, "cse_", None) if normalized is None else normalized
+
+
+def _describe(fitted):
+    """Name, parameters, histories and fitted numbers of a model, as what a file can hold."""
+    params = {
+        name: _storable(value)
+        for name, value in fitted.get_params().items()
+        if name.split("__")[-1] != "reference"
+    }
+    found = {
+        name.rstrip("_"): value
+        for name, value in vars(fitted).items()
+        if name.endswith("_") and (name in HISTORIES or np.isscalar(value))
+    }
+    return {"model": type(fitted).__name__, "version": __version__, "params": params, **found}
+
+
+def _storable(value):
+    if isinstance(value, BaseEstimator):
+        return type(value).__name__
+    if isinstance(value, (list, tuple)):
+        return np.array(value)
+    return value if np.isscalar(value) else str(value)
+
+
+def cse_to_anndata(source, *, key="skenigma", sample_names=None):
+    """Cell-type-specific expression as an AnnData with one row per sample and cell type.
+
+    Parameters
+    ----------
+    source : AnnData or fitted estimator
+        What :func:`deconvolve` returns, or a fitted :class:`~skenigma.L2MaxDeconvolver` or
+        :class:`~skenigma.TraceNormDeconvolver`.
+    key : str, default="skenigma"
+        The key that :func:`deconvolve` was given.
+    sample_names : array-like of str of shape (n_samples,), default=None
+        Names of the samples of a fitted estimator, which does not keep them; None numbers them. Not used for an
+        AnnData.
+
+    Returns
+    -------
+    adata : AnnData of shape (n_samples * n_cell_types, n_genes)
+        Rows are named "sample:cell type", the cell type fastest. ``obs`` has ``sample``, ``cell_type`` and
+        ``proportion``, and the columns of the ``obs`` of the bulk; one of these names in the bulk gets the suffix
+        "_of_bulk".
+
+    Raises
+    ------
+    ValueError
+        If there is no expression in ``source``.
+
+    See Also
+    --------
+    deconvolve : Bulk and annotated cells to expression per cell type.
+
+    Examples
+    --------
+    >>> from skenigma import L2MaxDeconvolver
+    >>> from skenigma.anndata import cse_to_anndata
+    >>> from skenigma.datasets import make_cohort
+    >>> cohort = make_cohort(n_samples=10, n_genes=200, n_cell_types=3, as_frame=True, random_state=0)
+    >>> model = L2MaxDeconvolver(cohort.reference).fit(cohort.bulk)
+    >>> adata = cse_to_anndata(model, sample_names=cohort.sample_names)
+    >>> adata.shape
+    (30, 200)
+    >>> list(adata.obs_names[:3])
+    ['sample1:celltype1', 'sample1:celltype2', 'sample1:celltype3']
+    """
+    anndata = import_optional("anndata", "anndata", "cse_to_anndata")
+    if is_anndata(source):
+        samples, var = source.obs, source.var.copy()
+        cse, cell_types = _written_expression(source, key)
+        proportions = np.asarray(source.obsm["proportions"])
+    else:
+        cse, cell_types, proportions = _expression(source), source.cell_types_, source.proportions_
+        if cse is None:
+            raise ValueError(f"{type(source).__name__} does not estimate cell-type-specific expression.")
+        names = [f"sample{j}" for j in range(1, len(cse) + 1)] if sample_names is None else sample_names
+        samples = pd.DataFrame(index=pd.Index(names, dtype=object))
+        var = pd.DataFrame(index=pd.Index(source.gene_names_, dtype=object))
+    obs = _sample_and_type(samples, cell_types, proportions)
+    return anndata.AnnData(cse.reshape(len(obs), -1), obs, var)
+
+
+def _written_expression(data, key):
+    """The tensor and the cell types that ``deconvolve`` wrote."""
+    written = data.uns.get(key, {})
+    layers = list(written.get("layers", ()))
+    if not layers:
+        raise ValueError(f"uns['{key}'] names no layers of cell-type-specific expression: deconvolve first.")
+    return np.stack([data.layers[name] for name in layers], axis=1), written["cell_types"]
+
+
+def _sample_and_type(samples, cell_types, proportions):
+    """One row per sample and cell type, the cell type fastest."""
+    n_samples, n_types = proportions.shape
+    own = {
+        "sample": pd.Categorical(
+            np.repeat(samples.index.astype(str), n_types), list(samples.index.astype(str))
+        ),
+        "cell_type": pd.Categorical(np.tile(cell_types, n_samples), list(cell_types)),
+        "proportion": proportions.reshape(-1),
+    }
+    rows = samples.iloc[np.repeat(np.arange(n_samples), n_types)]
+    rows = rows.rename(columns={name: f"{name}_of_bulk" for name in own})
+    names = [f"{sample}:{kind}" for sample in samples.index for kind in cell_types]
+    return pd.concat([pd.DataFrame(own, index=names), rows.set_axis(names)], axis=1)

@@ -1,0 +1,246 @@
+"""The functions of the R package ENIGMA, by their own names and arguments.
+
+The R package and the scripts of the publication are two editions of one method. The estimators follow the scripts;
+the functions here return them with the parameters that make them the package's.
+"""
+
+import numpy as np
+
+from .deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
+
+# Norm to which the package rescales both gradients, and factor of beta in its proximal step.
+PACKAGE_SIZE = 1e5
+
+
+def enigma_l2_max_norm(
+    reference=None,
+    *,
+    preprocess,
+    alpha=0.5,
+    tao_k=0.01,
+    beta=0.1,
+    epsilon=1e-3,
+    max_iter=1000,
+    norm_method="frac",
+    pos=True,
+):
+    r"""Estimator that does what ``ENIGMA_L2_max_norm`` of the R package does.
+
+    Parameters
+    ----------
+    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
+        Expression profile of every cell type. Cell types are rows here, columns in R.
+    preprocess : {"sqrt", "log", None}
+        Scale on which the model is fitted. Required, because results differ much and the parameters that suit one
+        scale do not suit the other. None, R's ``"none"``, fails in the R package.
+    alpha : float in [0, 1], default=0.5
+        Weight of reconstructing the bulk.
+    tao_k : float, default=0.01
+        Step length.
+    beta : float, default=0.1
+        Weight of the penalty, as passed in R.
+    epsilon : float, default=1e-3
+        The iteration ends when the squared change of every cell type is below this.
+    max_iter : int, default=1000
+        Largest number of iterations, R's ``max.iter``.
+    norm_method : {"frac", "PC", "quantile"}, default="frac"
+        R's ``Norm.method``.
+    pos : bool, default=True
+        Whether to clip negative expression to 0.
+
+    Returns
+    -------
+    model : L2MaxDeconvolver
+        Not fitted. ``cse_`` is R's ``result_CSE`` and ``cse_normalized_`` its ``result_CSE_normalized``, both with
+        axes (samples, cell types, genes).
+
+    See Also
+    --------
+    enigma_losses : The loss history as the package reports it.
+    enigma_trace_norm : The trace-norm model.
+
+    Notes
+    -----
+    The package rescales both gradients to a Frobenius norm of 1e5 in every iteration and multiplies β by 1e5 in the
+    proximal step, so this is
+
+    .. code-block:: python
+
+        L2MaxDeconvolver(
+            reference, alpha=alpha, beta=1e5 * beta, tao_k=tao_k, renorm_size=1e5, epsilon=epsilon,
+            max_iter=max_iter, preprocess=preprocess, positive=pos, normalize=norm_method.lower(),
+        )
+
+    Two things differ. A gradient that is zero but for rounding is not rescaled: the package's first step goes along
+    rounding noise, so that its own result moves by 1e-5 to 1e-4 when the bulk changes in the last bit; results agree
+    to that. Where the first gradient is a true one they agree to 1e-13. And the package aborts with a "Convergence
+    Error" when the largest squared change has grown, by more than 2, over ten steps; here the iteration goes on, and
+    warns if it does not converge.
+
+    The proportions, which in R are part of the object, are given to ``fit``, or estimated by the same robust
+    regression as R's ``get_cell_proportion(method = "RLR")``.
+
+    Examples
+    --------
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.presets import enigma_l2_max_norm
+    >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
+    >>> model = enigma_l2_max_norm(cohort.reference, preprocess="sqrt", beta=0.01)
+    >>> model.renorm_size, model.beta
+    (100000.0, 1000.0)
+    """
+    return L2MaxDeconvolver(
+        reference,
+        alpha=alpha,
+        beta=PACKAGE_SIZE * beta,
+        tao_k=tao_k,
+        renorm_size=PACKAGE_SIZE,
+        epsilon=epsilon,
+        max_iter=max_iter,
+        preprocess=preprocess,
+        positive=pos,
+        normalize=_normalization(norm_method),
+    )
+
+
+def enigma_trace_norm(
+    reference=None,
+    *,
+    preprocess,
+    alpha=0.5,
+    beta=1.0,
+    tao_k=1.0,
+    gamma="auto",
+    epsilon="auto",
+    max_iter=1000,
+    solver="admm",
+    norm_method="frac",
+    pos=True,
+):
+    """Estimator that does what ``ENIGMA_trace_norm(X_int = NULL)`` of the R package does.
+
+    Parameters
+    ----------
+    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
+        Expression profile of every cell type. Cell types are rows here, columns in R.
+    preprocess : {"sqrt", "log", None}
+        Scale on which the model is fitted, see :func:`enigma_l2_max_norm`.
+    alpha : float in [0, 1], default=0.5
+        Weight of reconstructing the bulk.
+    beta : float, default=1.0
+        Weight of the penalty, as passed in R.
+    tao_k : float, default=1.0
+        Step length of ``solver="proximalpoint"``, as passed in R.
+    gamma : float or "auto", default="auto"
+        Penalty parameter of the ADMM solvers.
+    epsilon : float or "auto", default="auto"
+        The iteration ends when the mean squared change of every cell type is below this.
+    max_iter : int, default=1000
+        Largest number of iterations, R's ``max.iter``.
+    solver : {"admm", "admm_fast", "proximalpoint"}, default="admm"
+        As in R, where "proximalpoint" fails because the package lacks a function of its scripts.
+    norm_method : {"frac", "PC", "quantile"}, default="frac"
+        R's ``Norm.method``.
+    pos : bool, default=True
+        Whether to clip negative expression to 0.
+
+    Returns
+    -------
+    model : TraceNormDeconvolver
+        Not fitted. ``cse_`` is R's ``result_CSE`` and ``cse_normalized_`` its ``result_CSE_normalized``, both with
+        axes (samples, cell types, genes).
+
+    See Also
+    --------
+    enigma_l2_max_norm : The maximum-L2-norm model.
+
+    Notes
+    -----
+    Every solver of :class:`~skenigma.TraceNormDeconvolver` minimises one objective. R's "proximalpoint" has data
+    terms without the 1/2 of the others, so its β is twice, and its step length half, of those here.
+
+    The package starts at zero by default (``X_int = FALSE``), and at the bulk with ``X_int = NULL``, as its scripts
+    and all estimators here do. Its stopping rule ends the two far from each other.
+
+    Examples
+    --------
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.presets import enigma_trace_norm
+    >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
+    >>> model = enigma_trace_norm(cohort.reference, preprocess="log", solver="proximalpoint", tao_k=0.5)
+    >>> model.solver, model.beta, model.tao_k
+    ('proximal', 0.5, 1.0)
+    """
+    is_gradient = solver == "proximalpoint"
+    return TraceNormDeconvolver(
+        reference,
+        alpha=alpha,
+        beta=beta / 2 if is_gradient else beta,
+        tao_k=2 * tao_k if is_gradient else 1.0,
+        gamma=gamma,
+        epsilon=epsilon,
+        max_iter=max_iter,
+        solver="proximal" if is_gradient else solver,
+        preprocess=preprocess,
+        positive=pos,
+        normalize=_normalization(norm_method),
+    )
+
+
+def enigma_losses(model, X, *, proportions=None):
+    r"""Loss history of a fitted model as ``ENIGMA_L2_max_norm`` reports it.
+
+    Parameters
+    ----------
+    model : L2MaxDeconvolver
+        From :func:`enigma_l2_max_norm`, fitted.
+    X : array-like or DataFrame of shape (n_samples, n_genes)
+        The bulk to which it was fitted.
+    proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
+        Proportions that were given to ``fit``.
+
+    Returns
+    -------
+    losses : ndarray of shape (n_iter, 3)
+        Of every iteration :math:`\frac\alpha2 \sum_j \|x_j - \sum_k \theta_{jk} p_{jk}\|^2`,
+        :math:`\frac{1-\alpha}2 \sum_k \|\mathrm{mean}_j(p_{jk}) - r_k\|^2`, and
+        :math:`\frac\beta2 \sum_k \max_j \|p_{jk}\|^2` with the β passed in R.
+
+    Raises
+    ------
+    ValueError
+        If the model has not rescaled its gradients to the package's size.
+
+    Notes
+    -----
+    ``loss_history_`` has the losses of the scripts: unweighted, and in the second column the distance of every sample
+    to the reference instead of the distance of their mean. The latter is n/4 times the squared norm of the second
+    gradient, for the iterations whose update was applied. For the last it is what the others leave of the objective.
+
+    Examples
+    --------
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.presets import enigma_l2_max_norm, enigma_losses
+    >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
+    >>> counts, profiles = 2**cohort.bulk, 2**cohort.reference
+    >>> model = enigma_l2_max_norm(profiles, preprocess="log", beta=1.0).fit(counts)
+    >>> enigma_losses(model, counts).shape == model.loss_history_.shape
+    True
+    """
+    if getattr(model, "renorm_size_", None) != PACKAGE_SIZE:
+        raise ValueError(
+            f"The losses of ENIGMA_L2_max_norm are those of a fitted L2MaxDeconvolver with "
+            f"renorm_size={PACKAGE_SIZE:g}: get it from enigma_l2_max_norm and fit it first."
+        )
+    residual, _, largest = model.loss_history_.T
+    residual, penalty = model.alpha / 2 * residual, model.beta / 2 * largest
+    n_samples = len(model.proportions_)
+    offset = (1 - model.alpha) / 2 * n_samples / 4 * model.gradient_norm_[:, 1] ** 2
+    objective = -model.score(X, proportions=proportions) * n_samples * len(model.gene_names_)
+    last = (objective - 2 * residual[-1] - penalty[-1]) / 2
+    return np.column_stack([residual, np.append(offset, last), penalty / PACKAGE_SIZE])
+
+
+def _normalization(norm_method):
+    """Value of ``normalize`` for R's ``Norm.method``."""
+    return norm_method.lower() if isinstance(norm_method, str) else norm_method

@@ -1,0 +1,351 @@
+"""AnnData in and out, by way of files."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+
+from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma.anndata import cse_to_anndata, deconvolve
+from skenigma.reference import make_pseudobulk, make_reference, select_markers
+
+TYPES = ["B cell", "CD4+/T cell", "monocyte"]
+GENES = [f"gene{g}" for g in range(40)]
+SIZES = [30, 60, 40]
+N_SAMPLES = 15
+
+
+def refused(*parts, error=ValueError):
+    """Expect an error whose message holds all ``parts``, in this order."""
+    return pytest.raises(error, match="(?s)" + ".*".join(parts))
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(0.7, 10, (len(TYPES), len(GENES))) + 0.5
+    counts = rng.poisson(np.repeat(profiles, SIZES, axis=0)).astype(np.float32)
+    obs = pd.DataFrame(
+        {"cell_type": pd.Categorical(np.repeat(TYPES, SIZES))}, index=[f"cell{i}" for i in range(sum(SIZES))]
+    )
+    return anndata.AnnData(sparse.csr_matrix(counts), obs, pd.DataFrame(index=GENES))
+
+
+@pytest.fixture
+def cohort(cells):
+    return make_pseudobulk(cells, "cell_type", N_SAMPLES, n_cells=200, random_state=0)
+
+
+@pytest.fixture
+def bulk(cohort):
+    """Five genes of its own between those of the cells, which it has in another order."""
+    frame = 300 * cohort.bulk[GENES[::-1]]
+    for i in range(5):
+        frame.insert(3 * i, f"own{i}", 100.0 + i)
+    obs = pd.DataFrame({"age": np.arange(N_SAMPLES), "cell_type": "blood"}, index=frame.index)
+    return anndata.AnnData(frame.to_numpy(), obs, pd.DataFrame({"length": 1000}, index=frame.columns))
+
+
+def same(one, two):
+    """Equality of what an AnnData holds, nested or not."""
+    if isinstance(one, dict):
+        assert set(one) == set(two)
+        for name in one:
+            same(one[name], two[name])
+    elif isinstance(one, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, two, check_index_type=False, check_column_type=False)
+    else:
+        assert_array_equal(one, two)
+
+
+class TestDeconvolve:
+    def test_is_what_the_estimators_do(self, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        shared = GENES[::-1]
+        assert list(adata.var_names) == shared
+        profiles = make_reference(cells, "cell_type", normalize=1e6)[shared]
+        table = bulk.to_df()[shared]
+        expected = L2MaxDeconvolver(profiles, preprocess="sqrt", renorm_size="auto")
+        expected.fit(table.mul(1e6 / table.sum(axis=1), axis=0))
+        # the same numbers, summed in another order
+        assert_allclose(model.cse_, expected.cse_, rtol=1e-7)
+        assert_allclose(adata.obsm["proportions"], expected.proportions_, rtol=1e-9)
+        for k, name in enumerate(["B cell", "CD4+|T cell", "monocyte"]):
+            assert_array_equal(adata.layers[f"cse_{name}"], model.cse_[:, k])
+        assert list(adata.obsm["proportions"].index) == list(bulk.obs_names)
+        assert list(adata.obsm["proportions"].columns) == ["B cell", "CD4+|T cell", "monocyte"]
+        assert_allclose(adata.varm["reference"].T, model.reference_, rtol=1e-12)
+
+    def test_both_sides_have_the_total(self, bulk, cells):
+        # both lack genes of the other
+        adata = deconvolve(bulk[:, bulk.var_names[:30]].copy(), cells, normalize=5e4)
+        # float64, but for the profiles' rounding
+        assert_allclose(adata.layers["normalized"].sum(axis=1), 5e4, rtol=1e-12)
+        assert_allclose(adata.varm["reference"].sum(), 5e4, rtol=1e-12)
+
+    def test_recovers_shares_of_rna(self, bulk, cells, cohort):
+        adata = deconvolve(bulk, cells, model=ProportionEstimator(method="nnls"))
+        rna = cohort.rna_proportions.to_numpy()
+        assert np.abs(adata.obsm["proportions"].to_numpy() - rna).max() < 0.06
+
+    def test_without_scaling(self, bulk, cells):
+        bulk.X /= 300
+        adata, model = deconvolve(bulk, cells, normalize=None, return_model=True)
+        assert "normalized" not in adata.layers
+        assert_allclose(model.reference_, make_reference(cells, "cell_type")[GENES[::-1]], rtol=1e-12)
+
+    def test_input_is_left_as_it_was(self, bulk, cells):
+        before = bulk.copy(), cells.copy()
+        deconvolve(bulk, cells, n_markers=5)
+        for now, then in zip((bulk, cells), before, strict=True):
+            assert (now.X != then.X).sum() == 0
+            same(dict(now.layers), dict(then.layers))
+            pd.testing.assert_frame_equal(now.var, then.var)
+            assert not now.uns
+            assert not now.obsm
+
+    def test_in_place(self, bulk, cells):
+        bulk = bulk[:, GENES].copy()
+        assert deconvolve(bulk, cells, copy=False) is bulk
+        expected = deconvolve(bulk, cells)
+        same(dict(bulk.layers), dict(expected.layers))
+
+    def test_in_place_loses_no_gene(self, bulk, cells):
+        with refused(r"lacks 5 gene", "'own0', 'own1'", "copy=True"):
+            deconvolve(bulk, cells, copy=False)
+        assert not bulk.obsm
+
+    def test_genes_not_in_use_are_named(self, bulk, cells):
+        adata = deconvolve(bulk, cells)
+        assert_array_equal(adata.uns["skenigma"]["unused_genes"], [f"own{i}" for i in range(5)])
+        assert not any(np.isnan(layer).any() for layer in adata.layers.values())
+        assert list(adata.obs.columns) == ["age", "cell_type"]
+
+    def test_given_model_is_cloned(self, bulk, cells):
+        model = TraceNormDeconvolver(beta=0.1, preprocess="log", epsilon=1e-2)
+        adata = deconvolve(bulk, cells, model=model, key="trace")
+        assert not hasattr(model, "cse_")
+        assert model.reference is None
+        assert adata.uns["trace"]["model"] == "TraceNormDeconvolver"
+        assert adata.uns["trace"]["params"]["beta"] == 0.1
+
+    def test_proportions_alone(self, bulk, cells):
+        adata = deconvolve(bulk, cells, model=ProportionEstimator(method="nnls"))
+        assert list(adata.layers) == ["normalized"]
+        assert not len(adata.uns["skenigma"]["layers"])
+        with refused("names no layers"):
+            cse_to_anndata(adata)
+
+    @pytest.mark.parametrize("stored", [True, False])
+    def test_known_proportions(self, bulk, cells, cohort, stored):
+        known = cohort.rna_proportions
+        bulk.obsm["facs"] = known
+        _, model = deconvolve(bulk, cells, proportions="facs" if stored else known, return_model=True)
+        assert_array_equal(model.proportions_, known)
+
+    def test_normalized_expression_is_written_where_the_model_returns_it(self, bulk, cells):
+        adata, model = deconvolve(bulk, cells, model=L2MaxDeconvolver(normalize="frac"), return_model=True)
+        assert_array_equal(adata.layers["cse_B cell"], model.cse_normalized_[:, 0])
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            None,
+            ProportionEstimator(method="nnls"),
+            L2MaxDeconvolver(proportion_estimator=ProportionEstimator()),
+        ],
+    )
+    def test_markers_are_for_the_proportions(self, bulk, cells, model):
+        bulk = bulk[:, GENES[5:]].copy()
+        adata, fitted = deconvolve(bulk, cells, model=model, n_markers=3, return_model=True)
+        markers = select_markers(cells, "cell_type", 3, among=GENES[5:], normalize=1e6)
+        estimator = getattr(fitted, "proportion_estimator_", fitted)
+        assert set(estimator.gene_names_) == set(markers.gene)
+        marked = adata.var["marker_of"]
+        assert dict(marked[marked != ""]) == dict(markers.set_index("gene").cell_type)
+        if fitted is not estimator:
+            assert len(fitted.gene_names_) == 35
+
+    def test_profiles_instead_of_cells(self, bulk, cells):
+        profiles = make_reference(cells, "cell_type", normalize=1e6)
+        one, two = deconvolve(bulk, cells), deconvolve(bulk, profiles)
+        same(dict(one.layers), dict(two.layers))
+        with refused("n_markers needs annotated cells"):
+            deconvolve(bulk, profiles, n_markers=3)
+
+    def test_layers_are_chosen(self, bulk, cells):
+        expected = deconvolve(bulk, cells)
+        bulk.layers["counts"] = sparse.csr_matrix(bulk.X)
+        bulk.X = np.log1p(bulk.X)
+        cells.raw = cells
+        cells = cells[:, :10].copy()
+        adata = deconvolve(bulk, cells, layer="counts", reference_layer="raw")
+        for name in expected.layers:
+            assert_allclose(adata.layers[name], expected.layers[name], rtol=1e-12)
+        assert adata.uns["skenigma"]["reference_layer"] == "raw"
+
+    def test_rare_types_are_recorded(self, bulk, cells):
+        with pytest.warns(UserWarning, match=r"left out: 'B cell' \(30\)"):
+            adata = deconvolve(bulk, cells, min_cells=35)
+        assert_array_equal(adata.uns["skenigma"]["dropped_cell_types"], ["B cell"])
+
+
+class TestFile:
+    @pytest.mark.parametrize(
+        "model",
+        [
+            None,
+            L2MaxDeconvolver(solver="admm", proportion_estimator=ProportionEstimator(method="nusvr")),
+            TraceNormDeconvolver(beta="auto", preprocess="sqrt"),
+            ProportionEstimator(),
+        ],
+        ids=lambda model: type(model).__name__,
+    )
+    def test_round_trip(self, tmp_path, bulk, cells, model):
+        adata = deconvolve(bulk, cells, model=model, n_markers=10)
+        adata.write_h5ad(tmp_path / "result.h5ad")
+        read = anndata.read_h5ad(tmp_path / "result.h5ad")
+        for part in ("layers", "obsm", "varm", "uns"):
+            same(dict(getattr(adata, part)), dict(getattr(read, part)))
+        pd.testing.assert_frame_equal(read.var, adata.var, check_index_type=False, check_dtype=False)
+
+    def test_histories_and_parameters_are_kept(self, tmp_path, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        adata.write_h5ad(tmp_path / "result.h5ad")
+        stored = anndata.read_h5ad(tmp_path / "result.h5ad").uns["skenigma"]
+        for name in ("loss_history", "gradient_norm", "delta_history"):
+            assert_array_equal(stored[name], getattr(model, f"{name}_"))
+        assert stored["n_iter"] == model.n_iter_
+        assert stored["converged"]
+        assert stored["renorm_size"] == model.renorm_size_
+        assert stored["params"]["renorm_size"] == "auto"
+        assert stored["params"]["normalize"] == "None"
+        assert "reference" not in stored["params"]
+        assert list(stored["cell_types"]) == TYPES
+
+    def test_rows_for_every_sample_and_type(self, tmp_path, bulk, cells):
+        rows = cse_to_anndata(deconvolve(bulk, cells))
+        rows.write_h5ad(tmp_path / "rows.h5ad")
+        read = anndata.read_h5ad(tmp_path / "rows.h5ad")
+        assert_array_equal(read.X, rows.X)
+        pd.testing.assert_frame_equal(read.obs, rows.obs, check_index_type=False, check_dtype=False)
+
+
+class TestRows:
+    def test_of_an_anndata(self, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        rows = cse_to_anndata(adata)
+        assert rows.shape == (N_SAMPLES * 3, 40)
+        for j, sample in enumerate(adata.obs_names):
+            for k, cell_type in enumerate(TYPES):
+                name = f"{sample}:{cell_type}"
+                assert_array_equal(rows[name].X[0], model.cse_[j, k])
+                assert rows.obs.loc[name, "proportion"] == model.proportions_[j, k]
+                assert rows.obs.loc[name, ["sample", "cell_type"]].tolist() == [sample, cell_type]
+                assert rows.obs.loc[name, "age"] == j
+        assert list(rows.obs["cell_type"].cat.categories) == TYPES
+        assert set(rows.obs["cell_type_of_bulk"]) == {"blood"}
+        assert list(rows.var_names) == list(adata.var_names)
+
+    def test_of_a_model(self, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        rows = cse_to_anndata(model, sample_names=adata.obs_names)
+        assert_array_equal(rows.X, cse_to_anndata(adata).X)
+        assert list(rows.obs_names) == list(cse_to_anndata(adata).obs_names)
+        assert cse_to_anndata(model).obs_names[3] == "sample2:B cell"
+
+    def test_of_proportions(self, bulk, cells):
+        _, model = deconvolve(bulk, cells, model=ProportionEstimator(), return_model=True)
+        with refused("ProportionEstimator does not estimate"):
+            cse_to_anndata(model)
+
+    def test_of_anything_else(self, bulk):
+        with refused("uns\\['skenigma'\\] names no layers", "deconvolve first"):
+            cse_to_anndata(bulk)
+
+    def test_after_samples_were_chosen(self, bulk, cells):
+        adata = deconvolve(bulk, cells)
+        rows = cse_to_anndata(adata[[4, 2]])
+        assert_array_equal(rows.X, cse_to_anndata(adata)[rows.obs_names].X)
+
+
+class TestBadInput:
+    def test_sample_with_zero_total(self, bulk, cells):
+        bulk.X[3] = 0
+        bulk.X[3, 0] = 10  # a gene that the reference lacks
+        with refused("Bulk samples with a total of zero", "40 genes in use", "'sample4'", "Drop"):
+            deconvolve(bulk, cells)
+
+    def test_repeated_samples(self, bulk, cells):
+        bulk.obs_names = ["sample1", *bulk.obs_names[:-1]]
+        with refused("Bulk samples named more than once: 'sample1'", "obs_names_make_unique"):
+            deconvolve(bulk, cells)
+
+    def test_repeated_genes(self, bulk, cells):
+        bulk.var_names = ["gene0"] * 2 + list(bulk.var_names[2:])
+        with refused("Genes of the bulk named more than once: 'gene0'"):
+            deconvolve(bulk, cells)
+
+    def test_other_identifiers(self, bulk, cells):
+        bulk.var_names = [f"ENSG{i:011d}" for i in range(45)]
+        with refused("share 0 gene", "'ENSG00000000000'", "X seems to have Ensembl gene identifiers"):
+            deconvolve(bulk, cells)
+
+    def test_scaled_bulk(self, bulk, cells):
+        bulk.layers["counts"] = bulk.X.copy()
+        bulk.X -= 200
+        with refused("bulk contains negative values", "before scaling", "'counts'"):
+            deconvolve(bulk, cells)
+
+    def test_bulk_of_logarithms(self, bulk, cells):
+        bulk.X = np.log1p(bulk.X)
+        with pytest.warns(UserWarning, match="largest value of bulk is .*logarithm"):
+            deconvolve(bulk, cells)
+        bulk.uns["log1p"] = {}
+        with refused(r"uns\['log1p'\]", "X of bulk"):
+            deconvolve(bulk, cells)
+
+    def test_not_finite(self, bulk, cells):
+        bulk.X[3, 2] = np.nan
+        with refused("bulk contains NaN", "row 'sample4', column 'gene38'"):
+            deconvolve(bulk, cells)
+
+    def test_raw_of_the_bulk(self, bulk, cells):
+        bulk.raw = bulk
+        with refused(r"raw\.to_adata"):
+            deconvolve(bulk, cells, layer="raw")
+
+    def test_tables(self, bulk, cells):
+        with refused("bulk_adata must be an AnnData", "DataFrame"):
+            deconvolve(bulk.to_df(), cells)
+        with refused("reference_adata must be an AnnData or a DataFrame", "ndarray"):
+            deconvolve(bulk, np.ones((3, 4)))
+        with refused("columns of the reference must be named"):
+            deconvolve(bulk, pd.DataFrame(np.ones((3, 45))))
+
+    @pytest.mark.parametrize("model", [L2MaxDeconvolver(np.ones((3, 40))), object()])
+    def test_model_with_a_reference(self, bulk, cells, model):
+        with refused("whose reference is None"):
+            deconvolve(bulk, cells, model=model)
+
+    def test_known_proportions_for_an_estimator_of_them(self, bulk, cells, cohort):
+        with refused("nothing for a ProportionEstimator"):
+            deconvolve(bulk, cells, model=ProportionEstimator(), proportions=cohort.proportions)
+
+    def test_no_such_proportions(self, bulk, cells):
+        bulk.obsm["facs"] = np.ones((N_SAMPLES, 3))
+        with refused("obsm has no entry 'FACS'", "'facs'"):
+            deconvolve(bulk, cells, proportions="FACS")
+
+    def test_types_that_a_file_cannot_tell_apart(self, bulk, cells):
+        cells.obs["cell_type"] = np.repeat(["a/b", "a|b", "c"], SIZES)
+        bulk = bulk[:, GENES].copy()
+        with refused("Cell types", r"'a\|b'", "Rename"):
+            deconvolve(bulk, cells, copy=False)
+        assert not bulk.layers
+
+    def test_total_out_of_range(self, bulk, cells):
+        with refused("normalize == 0"):
+            deconvolve(bulk, cells, normalize=0)

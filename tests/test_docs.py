@@ -1,0 +1,68 @@
+"""The Python code that the documentation shows: every ``python`` block of a page runs, in the order of the page."""
+
+import doctest
+import importlib
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/user_guide/*.md")])
+INCLUDE = re.compile(r"^```\{include\} (\S+)\n:start-after: (.*)\n:end-before: (.*)\n```", flags=re.MULTILINE)
+BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    """Blocks of a page, those of included parts of other files among them."""
+    return BLOCK.findall(INCLUDE.sub(lambda match: included(page, *match.groups()), page.read_text("utf-8")))
+
+
+def included(page, name, start, end):
+    return (page.parent / name).read_text("utf-8").split(start)[1].split(end)[0]
+
+
+def run(code, names, page):
+    """Run a block; one that shows a dialogue with Python must also get the answers it shows."""
+    if not code.startswith(">>>"):
+        exec(compile(code, str(page), "exec"), names)
+        return
+    report = []
+    dialogue = doctest.DocTestParser().get_doctest(code, names, page.name, str(page), 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    failed, _ = runner.run(dialogue, out=report.append, clear_globs=False)
+    names.update(dialogue.globs)
+    assert not failed, "".join(report)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names = {}
+    for code in blocks(page):
+        run(code, names, page)
+
+
+def test_a_wrong_answer_is_noticed():
+    names = {}
+    run(">>> a = 1\n>>> a + 1\n2\n", names, ROOT)
+    with pytest.raises(AssertionError, match=r"Expected:\s+3"):
+        run(">>> a + 1\n3\n", names, ROOT)
+
+
+def test_included_blocks_are_run():
+    assert any("make_cohort" in code for code in blocks(ROOT / "docs" / "get_started.md"))
+
+
+def test_picture_of_the_landing_page_shows_its_code(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    picture = importlib.import_module("overview_picture")
+    code = (ROOT / "docs" / "overview_picture.py").read_text("utf-8")
+    (shown,) = blocks(ROOT / "docs" / "index.md")
+    fits = [line for line in shown.splitlines() if line.startswith(("cohort =", "model ="))]
+    assert len(fits) == 2
+    assert all(line in code for line in fits)
+    figure = picture.draw(*picture.cohort_and_model())
+    assert sum(bool(ax.images) for ax in figure.axes) == 7  # the bulk, three cell types estimated and true
+    picture.plt.close(figure)
