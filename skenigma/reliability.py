@@ -11,12 +11,58 @@ from sklearn.base import clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import Integral, check_proportions, column_names, listing, row_names
+from ._validation import Integral, check_nonnegative, check_proportions, column_names, listing, row_names
 
-__all__ = ["BootstrapReliability", "bootstrap_reliability", "gene_significance"]
+__all__ = ["BootstrapReliability", "bootstrap_reliability", "gene_contribution", "gene_significance"]
 
 # Parameters that a fit may find by itself, and a resampled one takes over.
 FOUND = ("beta", "gamma", "epsilon", "tao_k", "renorm_size")
+
+
+def gene_contribution(model):
+    """Share of each gene's bulk that comes from each cell type: the first thing to ask of a gene.
+
+    What varies in a gene's bulk between samples can only tell of the cell types that it comes from. On simulated
+    and pseudo-bulk cohorts of non-negative expression this share ranks genes by how well their expression is
+    recovered over samples better than any p-value or bootstrap does; see the user guide for figures.
+
+    Parameters
+    ----------
+    model : fitted deconvolver
+        With ``proportions_`` and ``reference_``, on the linear scale.
+
+    Returns
+    -------
+    share : DataFrame of shape (n_cell_types, n_genes)
+        θ̄_k r_kg / Σ_i θ̄_i r_ig with the mean proportions θ̄ and the profiles r; columns sum to 1. NaN for a gene that
+        no profile expresses.
+
+    Raises
+    ------
+    ValueError
+        If a profile is negative: shares of centred expression mean nothing.
+
+    See Also
+    --------
+    gene_significance : Whether the bulk itself says that a cell type contributes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma import ProportionEstimator
+    >>> from skenigma.reliability import gene_contribution
+    >>> reference = np.array([[8.0, 1.0, 4.0], [0.0, 3.0, 4.0]])
+    >>> model = ProportionEstimator(reference, method="nnls").fit([[4.0, 2.0, 4.0]])
+    >>> gene_contribution(model).round(2).to_numpy().tolist()
+    [[1.0, 0.25, 0.5], [0.0, 0.75, 0.5]]
+    """
+    check_is_fitted(model)
+    reason = "Shares need expression that is not centred."
+    check_nonnegative(model.reference_, "reference", model.cell_types_, model.gene_names_, reason)
+    parts = model.proportions_.mean(axis=0)[:, None] * model.reference_
+    total = parts.sum(axis=0)
+    share = np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0)
+    return pd.DataFrame(share, model.cell_types_, model.gene_names_)
 
 
 def gene_significance(bulk, proportions, *, refine=False, level=0.05):
@@ -234,7 +280,8 @@ def bootstrap_reliability(
     What the model found by itself ("auto" parameters, learned profiles, the choice of
     :class:`~skenigma.L2MaxDeconvolverCV`) is kept, so errors are those of the expression given these settings and
     the reference. Both models draw the mean of a cell type towards its reference profile. The standard error says how
-    much the estimate scatters, not how far the reference leads it astray: a wrong profile has a small one too.
+    much the estimate scatters, not how far the reference leads it astray: a wrong profile has a small one too, and
+    where the reference dominates, as with renormalised gradients, nearly every gene is stable.
 
     Memory: a few tables of cell types × genes, and per job one cell type's samples × genes.
 

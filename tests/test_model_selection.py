@@ -258,7 +258,9 @@ def test_cells_are_mixed_in_the_proportions_found_and_scaled(cells):
     tuning_bulk, reference = scale * mixed.bulk[kept], scale * mixed.reference[kept]
     truth = scale * mixed.cse[:, :, 5:]
     for params, score in zip(model.cv_results_["params"], model.cv_results_["mean_test_score"], strict=True):
-        fit = L2MaxDeconvolver(reference, max_iter=model_selection.TUNING_ITERATIONS, **params).fit(tuning_bulk)
+        fit = L2MaxDeconvolver(reference, max_iter=model_selection.TUNING_ITERATIONS, **params).fit(
+            tuning_bulk
+        )
         # a long run of oscillating steps, started from numbers scaled in another order
         assert_allclose(score, recovery_score(truth, fit.cse_), rtol=1e-6)
 

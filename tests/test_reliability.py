@@ -8,7 +8,8 @@ from scipy import stats
 
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
-from skenigma.reliability import bootstrap_reliability, gene_significance
+from skenigma.metrics import per_gene_correlation
+from skenigma.reliability import bootstrap_reliability, gene_contribution, gene_significance
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -35,6 +36,42 @@ def by_gene(table, column):
     return table.pivot(index="gene", columns="cell_type", values=column).loc[
         table["gene"].unique(), table["cell_type"].unique()
     ]
+
+
+# Contribution
+
+
+def positive_cohort():
+    """Cell types that vary by folds, each with genes of its own and genes in common."""
+    rng = np.random.default_rng(0)
+    reference = np.exp(rng.normal(2, 1, 200) + rng.normal(0, 1, (4, 200)))
+    theta = rng.dirichlet([6, 3, 2, 1], 60)
+    cse = reference * np.exp(0.4 * rng.standard_normal((60, 4, 200)))
+    return np.einsum("jk,jkg->jg", theta, cse), reference, theta, cse
+
+
+def test_contribution_by_its_formula():
+    bulk, reference, theta, _ = positive_cohort()
+    reference[:, 3] = 0
+    model = L2MaxDeconvolver(reference, preprocess="sqrt", renorm_size=None).fit(bulk, proportions=theta)
+    share = gene_contribution(model).to_numpy()
+    parts = theta.mean(axis=0)[:, None] * reference
+    assert np.isnan(share[:, 3]).all()
+    kept = np.arange(200) != 3
+    assert_allclose(share[:, kept], parts[:, kept] / parts[:, kept].sum(axis=0), rtol=1e-12)
+
+
+def test_genes_of_one_cell_type_are_recovered_better():
+    bulk, reference, theta, cse = positive_cohort()
+    model = L2MaxDeconvolver(reference, preprocess="sqrt", renorm_size=None).fit(bulk, proportions=theta)
+    share = gene_contribution(model).to_numpy().ravel()
+    recovered = per_gene_correlation(cse, model.cse_).ravel()
+    assert stats.spearmanr(share, recovered).statistic > 0.5
+
+
+def test_contribution_of_centred_expression_is_refused(model):
+    with pytest.raises(ValueError, match=r"reference contains negative values .* Shares need expression"):
+        gene_contribution(model)
 
 
 # Gene significance
