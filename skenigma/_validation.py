@@ -31,6 +31,7 @@ __all__ = [
     "match_genes",
     "refuse_repeats",
     "row_names",
+    "sample_order",
     "stored",
 ]
 
@@ -361,7 +362,7 @@ def _warn_of_few_shared(names, genes, n_shared):
         warnings.warn(
             f"X and reference share only {n_shared} genes, of {len(names)} in X and {len(genes)} in reference. X has "
             f"{listing(names)}; reference has {listing(genes)}. {_cause(names, genes, n_shared)}{SAME_IDENTIFIERS}",
-            stacklevel=6,
+            stacklevel=7,
         )
 
 
@@ -486,3 +487,23 @@ def _positions(wanted, names, kind, where):
             f"an array to match by position."
         )
     return position
+
+
+def sample_order(frame, samples, what):
+    """Positions of the rows of a frame in the order of ``samples``; as they stand if either has no names.
+
+    Parameters
+    ----------
+    frame : DataFrame, Series or array-like
+    samples : ndarray of str, or None
+    what : str
+        What the frame holds: for the message of the ValueError if it does not name a sample.
+
+    Returns
+    -------
+    positions : ndarray of int, or slice
+    """
+    names = row_names(frame)
+    if names is None or samples is None or np.array_equal(names, samples):
+        return slice(None)
+    return _positions(samples, names, "sample", what)

@@ -146,7 +146,9 @@ class TestDeconvolve:
         assert_array_equal(model.proportions_, known)
 
     def test_normalized_expression_is_written_where_the_model_returns_it(self, bulk, cells):
-        adata, model = deconvolve(bulk, cells, model=L2MaxDeconvolver(normalize="frac"), return_model=True)
+        adata, model = deconvolve(
+            bulk, cells, model=L2MaxDeconvolver(normalize="frac", renorm_size=None), return_model=True
+        )
         assert_array_equal(adata.layers["cse_B cell"], model.cse_normalized_[:, 0])
 
     @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ class TestDeconvolve:
         [
             None,
             ProportionEstimator(method="nnls"),
-            L2MaxDeconvolver(proportion_estimator=ProportionEstimator()),
+            L2MaxDeconvolver(renorm_size=None, proportion_estimator=ProportionEstimator()),
         ],
     )
     def test_markers_are_for_the_proportions(self, bulk, cells, model):

@@ -100,8 +100,9 @@ class TestWithoutTensor:
                 restored.cell_type_expression(cell_type), compact.cell_type_expression(cell_type)
             )
 
-    def test_what_happens_to_x_afterwards_does_not_matter(self, cohort):
-        bulk = cohort.bulk.to_numpy().copy()
+    def test_what_happens_to_x_afterwards_does_not_matter(self):
+        cohort = make_cohort(150, 300, 4, random_state=0)  # more than a frame takes from the start
+        bulk = cohort.bulk.copy()
         model = L2MaxDeconvolver(cohort.reference, materialize=False, renorm_size=None).fit(bulk)
         before = model.cell_type_expression("celltype1")
         bulk[:] = 0

@@ -178,6 +178,22 @@ def test_cohorts_larger_than_the_frame_equal_plain(renorm_size):
     assert_same(again, cse, 1e-10)
 
 
+def test_probes_follow_what_lies_outside_the_frame():
+    """A frame that grows and is reduced keeps feeling what is outside: a wrong estimate costs time or digits."""
+    X, R, theta = draw(150, 400, 4)
+    cohort = frame.Cohort(X, R, theta)
+    for length in (1.0, 1e-3, 1e-6):
+        cohort.follow(length * np.random.default_rng(1).standard_normal((4, 150)), 1.0, 1.0)
+        np.testing.assert_allclose(cohort._felt, cohort._outside @ cohort._probes, atol=1e-11)
+        _, weights = cohort.mean()
+        exact = np.linalg.norm(weights @ cohort._outside)
+        assert cohort.length_outside(weights, 0.0) == pytest.approx(exact)
+        assert 0.5 * exact < cohort.length_outside(weights, np.inf) < 2 * exact
+    cohort.reduce(1.0, always=True)
+    assert len(cohort.vectors) < 16
+    np.testing.assert_allclose(cohort._felt, cohort._outside @ cohort._probes, atol=1e-11)
+
+
 def test_frame_stays_small():
     """The state must not grow with the iterations: that is what the cost per iteration rests on."""
     X, R, theta = draw(150, 500, 4)

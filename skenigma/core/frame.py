@@ -143,7 +143,6 @@ class Cohort:
         n_directions = len(self.vectors)
         if n_directions == self._n_kept or (n_directions < self._reduce_at and not always):
             return
-        self.settle()
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
         triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]

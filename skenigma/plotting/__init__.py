@@ -3,8 +3,15 @@
 matplotlib is an optional dependency, needed only when something is drawn.
 """
 
+from ._differential import DifferentialExpressionDisplay
 from ._fit import GradientNormDisplay, LossCurveDisplay
 from ._proportions import ProportionDisplay
 from ._recovery import RecoveryDisplay
 
-__all__ = ["GradientNormDisplay", "LossCurveDisplay", "ProportionDisplay", "RecoveryDisplay"]
+__all__ = [
+    "DifferentialExpressionDisplay",
+    "GradientNormDisplay",
+    "LossCurveDisplay",
+    "ProportionDisplay",
+    "RecoveryDisplay",
+]

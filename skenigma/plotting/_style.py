@@ -60,15 +60,22 @@ def fill_style(defaults, options):
     return {**defaults, **normalize_kwargs(options, PolyCollection)}
 
 
+def text_style(defaults, options):
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.text import Text
+
+    return {**defaults, **normalize_kwargs(options, Text)}
+
+
 def integer_ticks(axis):
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
 
 
-def legend_above_data(ax, loc):
+def legend_above_data(ax, loc, **options):
     """Add a legend and raise the upper limit until all data lie below it."""
-    legend = ax.legend(loc=loc, fontsize="small", frameon=False)
+    legend = ax.legend(loc=loc, fontsize="small", frameon=False, **options)
     if ax.get_autoscaley_on():
         # lays the figure out, so that the sizes are final; a subfigure cannot, its canvas' figure can
         ax.figure.canvas.figure.draw_without_rendering()

@@ -1,0 +1,366 @@
+"""Display of differential expression in one cell type: a volcano."""
+
+import numpy as np
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from .._validation import listing
+from ..differential import differential_expression
+from ._style import BLUE, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
+
+# p-values below this are drawn here: they are zero but for the range of floating-point numbers.
+SMALLEST = np.finfo(np.float64).tiny
+# Where a label may stand, seen from its point: directions, from the best on, and distances in points.
+DIRECTIONS = np.deg2rad([20, 160, 60, 120, -20, 200, 90, -60, 240, -90])
+DISTANCES = (3, 8)
+# Free space around a label, in points.
+PADDING = 1.5
+# How many points a label may hide.
+HIDDEN = 1
+
+
+class DifferentialExpressionDisplay:
+    """Volcano of one cell type: effect and significance of every gene.
+
+    Genes whose false discovery rate is below a threshold are coloured by the direction of their effect, and the most
+    significant ones are named, as far as the names find room.
+
+    It is recommended to use :meth:`from_results` or :meth:`from_estimator` to create a display. All parameters are
+    stored as attributes.
+
+    Parameters
+    ----------
+    effect : array-like of shape (n_genes,)
+        Effect of the phenotype on each gene, in units of expression, or fold changes.
+    p_value : array-like of shape (n_genes,)
+        Their p-values; NaN where there is no test.
+    q_value : array-like of shape (n_genes,)
+        False discovery rates; NaN where there is no test.
+    gene_names : array-like of str, shape (n_genes,), default=None
+        Names of the genes. None leaves all of them unnamed.
+    flagged : array-like of bool, shape (n_genes,), default=None
+        Genes whose p-value is not to be trusted; drawn with open markers. None flags none.
+    cell_type : str, default=None
+        Name of the cell type, the title.
+    fold_change : bool, default=False
+        Whether the effects are fold changes, drawn on a logarithmic axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes with the plot.
+    figure_ : matplotlib Figure
+        Figure containing the plot.
+    points_ : dict of str to matplotlib Line2D
+        The points of each kind that occurs: "not called", "lower", "higher" and "flagged".
+    labels_ : list of matplotlib Annotation
+        Names of genes that found room, the most significant first.
+    legend_ : matplotlib Legend
+        The legend, which counts the genes.
+
+    See Also
+    --------
+    skenigma.differential.differential_expression : The table that it shows.
+
+    Notes
+    -----
+    A name is left out where it would cover another name, the legend or several points, or leave the axes; a larger
+    figure has room for more. The places are found for the size that the figure has when it is drawn.
+
+    Genes without p-value, or with an effect that the axis cannot show, are counted in the legend as not shown.
+    p-values too small for a floating-point number are drawn at 2e-308.
+
+    Examples
+    --------
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.differential import interaction_test
+    >>> from skenigma.plotting import DifferentialExpressionDisplay
+    >>> cohort = make_cohort(n_genes=200, random_state=0, as_frame=True)
+    >>> table = interaction_test(cohort.bulk, cohort.proportions, cohort.phenotype)
+    >>> display = DifferentialExpressionDisplay.from_results(table, cell_type="celltype1")
+    >>> display.ax_.get_title()
+    'celltype1'
+    """
+
+    def __init__(
+        self, *, effect, p_value, q_value, gene_names=None, flagged=None, cell_type=None, fold_change=False
+    ):
+        self.effect = effect
+        self.p_value = p_value
+        self.q_value = q_value
+        self.gene_names = gene_names
+        self.flagged = flagged
+        self.cell_type = cell_type
+        self.fold_change = fold_change
+
+    @classmethod
+    def from_results(cls, table, cell_type=None, *, fold_change=False, ax=None, **kwargs):
+        """Plot one cell type of a table of differential expression.
+
+        Parameters
+        ----------
+        table : DataFrame
+            From :func:`~skenigma.differential.differential_expression` or one of the tests.
+        cell_type : str, default=None
+            Cell type to show. None is possible if the table holds a single one.
+        fold_change : bool, default=False
+            Whether the table was made with ``fold_change=True``.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None creates a figure.
+        **kwargs : dict
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : DifferentialExpressionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the table has no such cell type, or several and none is chosen.
+        ImportError
+            If matplotlib is not installed.
+        """
+        rows = _rows_of(table, cell_type)
+        display = cls(
+            effect=rows["effect"].to_numpy(),
+            p_value=rows["p_value"].to_numpy(),
+            q_value=rows["q_value"].to_numpy(),
+            gene_names=rows["gene"].to_numpy(),
+            # a mean of zero spoils the effect, not the test
+            flagged=~rows["flag"].isin(["", "zero_mean"]).to_numpy(),
+            cell_type=rows["cell_type"].iloc[0],
+            fold_change=fold_change,
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        phenotype,
+        *,
+        cell_type,
+        method="interaction",
+        X=None,
+        covariates=None,
+        fold_change=False,
+        ax=None,
+        **kwargs,
+    ):
+        """Test one fitted deconvolver and plot a cell type.
+
+        For several cell types, make the table once by :func:`~skenigma.differential.differential_expression` and use
+        :meth:`from_results`.
+
+        Parameters
+        ----------
+        estimator : L2MaxDeconvolver or TraceNormDeconvolver
+            Fitted to the cohort.
+        phenotype : array-like or Series of shape (n_samples,)
+            See :func:`~skenigma.differential.differential_expression`.
+        cell_type : str
+            Cell type to show.
+        method : {"interaction", "marginal", "joint"}, default="interaction"
+            Which test.
+        X : array-like or DataFrame of shape (n_samples, n_genes), default=None
+            The bulk of the fit; needed by "interaction".
+        covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
+            What else to adjust for.
+        fold_change : bool, default=False
+            Show fold changes in the place of differences.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None creates a figure.
+        **kwargs : dict
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : DifferentialExpressionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If the test refuses its input, or there is no such cell type.
+        ImportError
+            If matplotlib is not installed.
+        """
+        table = differential_expression(
+            estimator, phenotype, method=method, X=X, covariates=covariates, fold_change=fold_change
+        )
+        return cls.from_results(table, cell_type, fold_change=fold_change, ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, threshold=0.05, n_labels=10, points_kw=None, label_kw=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None creates a figure.
+        threshold : float, default=0.05
+            False discovery rate below which a gene is called.
+        n_labels : int, default=10
+            How many of the called genes to name at most, the most significant first.
+        points_kw : dict, default=None
+            Options of ``Axes.plot`` for all points.
+        label_kw : dict, default=None
+            Options of ``Axes.annotate`` for the names.
+
+        Returns
+        -------
+        display : DifferentialExpressionDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If effects, p-values, false discovery rates and names are not equally many.
+        ImportError
+            If matplotlib is not installed.
+        """
+        effect, height, kinds = self._check(threshold)
+        self.figure_, self.ax_ = figure_and_axes(ax)
+        if self.fold_change:
+            self.ax_.set_xscale("log", base=2)
+        self.points_ = {
+            kind: self._draw_points(kind, effect[members], height[members], points_kw)
+            for kind, members in kinds.items()
+            if members.any()
+        }
+        shown = np.any(list(kinds.values()), axis=0)
+        self._draw_no_effect(height[shown])
+        self.ax_.set_xlabel("fold change" if self.fold_change else "effect (expression units)")
+        self.ax_.set_ylabel("$-\\log_{10}$ p")
+        if self.cell_type is not None:
+            self.ax_.set_title(self.cell_type)
+        self.legend_ = self._draw_legend(np.sum(~shown), threshold)
+        self.labels_ = self._name(effect, height, kinds, n_labels, label_kw)
+        return self
+
+    def _check(self, threshold):
+        """Effects, heights, and which genes are of which kind."""
+        effect, p_value, q_value = (
+            column_or_1d(np.asarray(values, dtype=float))
+            for values in (self.effect, self.p_value, self.q_value)
+        )
+        check_consistent_length(effect, p_value, q_value, self.gene_names, self.flagged)
+        flagged = np.zeros(len(effect), dtype=bool) if self.flagged is None else np.asarray(self.flagged)
+        height = -np.log10(np.maximum(p_value, SMALLEST))
+        shown = np.isfinite(effect) & ~np.isnan(p_value)
+        if self.fold_change:
+            shown &= effect > 0
+        called, up = q_value < threshold, effect > (1 if self.fold_change else 0)
+        kinds = {
+            "not called": shown & ~flagged & ~called,
+            "lower": shown & ~flagged & called & ~up,
+            "higher": shown & ~flagged & called & up,
+            "flagged": shown & flagged,
+        }
+        return effect, height, kinds
+
+    def _draw_points(self, kind, effect, height, options):
+        style = {"linestyle": "none", "marker": "o", "markersize": 3.5, "markeredgewidth": 0, **KINDS[kind]}
+        style["label"] = f"{kind} ({len(effect)})"
+        (points,) = self.ax_.plot(effect, height, **line_style(style, options))
+        return points
+
+    def _draw_no_effect(self, height):
+        # not axvline, which would run on through the legend
+        nothing = 1 if self.fold_change else 0
+        self.ax_.plot([nothing] * 2, [0, max(height, default=1)], color="#bbbbbb", linewidth=0.8, zorder=0)
+
+    def _draw_legend(self, n_hidden, threshold):
+        if n_hidden:
+            self.ax_.plot([], [], linestyle="none", label=f"not shown ({n_hidden})")
+        return legend_above_data(
+            self.ax_,
+            "upper left",
+            title=f"called: q < {threshold:g}",
+            title_fontsize="small",
+            alignment="left",
+            ncols=2,
+            columnspacing=1,
+            handletextpad=0.2,
+        )
+
+    def _name(self, effect, height, kinds, n_labels, options):
+        """Name the most significant of the called genes where there is room."""
+        if self.gene_names is None:
+            return []
+        # the layout is final once drawn; a subfigure cannot lay itself out, its canvas' figure can
+        self.figure_.canvas.figure.draw_without_rendering()
+        pixels = self.ax_.transData.transform(np.column_stack([effect, height]))
+        points = pixels[np.any(list(kinds.values()), axis=0)]
+        called = np.flatnonzero(kinds["lower"] | kinds["higher"])
+        ranked = called[np.lexsort((-np.abs(effect[called]), -height[called]))][:n_labels]
+        room = _Room(self.ax_, points, taken=[self.legend_.get_window_extent()])
+        names = np.asarray(self.gene_names, dtype=object)
+        labels = [
+            room.place(str(names[gene]), (effect[gene], height[gene]), pixels[gene], options)
+            for gene in ranked
+        ]
+        return [label for label in labels if label is not None]
+
+
+# How points of each kind look.
+KINDS = {
+    "not called": {"color": "#999999", "alpha": 0.6},
+    "lower": {"color": BLUE},
+    "higher": {"color": VERMILLION},
+    "flagged": {"color": "#555555", "marker": "D", "markerfacecolor": "none", "markeredgewidth": 0.8},
+}
+
+
+def _rows_of(table, cell_type):
+    """Rows of one cell type, which may be left open if there is only one."""
+    known = list(dict.fromkeys(table["cell_type"]))
+    if cell_type is None and len(known) == 1:
+        cell_type = known[0]
+    if cell_type is None:
+        raise ValueError(
+            f"The table holds {len(known)} cell types, {listing(known)}: choose one by cell_type."
+        )
+    if cell_type not in known:
+        raise ValueError(f"The table has no cell type {cell_type!r}; it has {listing(known)}.")
+    return table[table["cell_type"] == cell_type]
+
+
+class _Room:
+    """Free places for labels in axes that are laid out; all extents in pixels."""
+
+    def __init__(self, ax, points, taken):
+        self._ax, self._points, self._taken = ax, points, list(taken)
+        self._scale = ax.figure.dpi / 72.0  # pixels per point
+
+    def place(self, text, position, pixel, options):
+        """A label beside a point where it hides least, or None if there is no room."""
+        centred = {"fontsize": "x-small", "horizontalalignment": "center", "verticalalignment": "center"}
+        style = {"textcoords": "offset points", "annotation_clip": True, **text_style(centred, options)}
+        label = self._ax.annotate(text, position, (0, 0), **style)
+        extent = label.get_window_extent()
+        size = np.array([extent.width, extent.height]) + 2 * PADDING * self._scale
+        found = min(self._candidates(size, pixel), key=lambda candidate: candidate[0], default=None)
+        if found is None:
+            label.remove()
+            return None
+        _, offset, box = found
+        label.set_position(offset / self._scale)
+        self._taken.append(box)
+        return label
+
+    def _candidates(self, size, pixel):
+        """Number of hidden points, offset and extent of every place that is free, the best direction first."""
+        from matplotlib.transforms import Bbox
+
+        for distance in DISTANCES:
+            for direction in np.column_stack([np.cos(DIRECTIONS), np.sin(DIRECTIONS)]):
+                # the distance is that of the label's edge, so half of its size is added
+                offset = direction * (distance * self._scale + np.abs(direction) * size / 2)
+                box = Bbox.from_bounds(*(pixel + offset - size / 2), *size)
+                hidden = np.sum(np.all((self._points > box.min) & (self._points < box.max), axis=1))
+                inside = np.all(box.min >= self._ax.bbox.min) and np.all(box.max <= self._ax.bbox.max)
+                if inside and hidden <= HIDDEN and not box.count_overlaps(self._taken):
+                    yield hidden, offset, box
