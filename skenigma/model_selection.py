@@ -220,8 +220,11 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         Number of threads over pairs of alpha and beta.
     random_state : int, RandomState instance or None, default=None
         Of the tuning cohort. Pass an int for the same choice on every call.
-    epsilon, tao_k, max_iter, gamma, solver, n_components, proportion_estimator, preprocess, positive, normalize, \
-    materialize, output_cell_types, verbose
+    epsilon, tao_k, max_iter, gamma, solver : default=1e-3, 1.0, 1000, 2.0 and "proximal"
+        As in :class:`~skenigma.L2MaxDeconvolver`.
+    n_components, proportion_estimator, preprocess, positive : default=2, None, None and "auto"
+        As in :class:`~skenigma.L2MaxDeconvolver`.
+    normalize, materialize, output_cell_types, verbose : default=None, True, None and 0
         As in :class:`~skenigma.L2MaxDeconvolver`. What is scored is the expression before ``normalize``.
 
     Attributes
@@ -246,8 +249,6 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     n_splits_ : int
         Number of splits.
 
-    And all attributes of a fitted :class:`~skenigma.L2MaxDeconvolver`: ``cse_``, ``proportions_`` and so on.
-
     Raises
     ------
     ValueError
@@ -260,6 +261,9 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
 
     Notes
     -----
+    A fitted estimator has also all attributes of a fitted :class:`~skenigma.L2MaxDeconvolver`, ``cse_``,
+    ``proportions_`` and so on, and is one.
+
     The basis and the proportions of either cohort are computed once for the whole grid, a plain run also serves to
     find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A setting
     that has not converged by then is chosen only if it scores better by more than 1 % than every one that has: it is
