@@ -279,7 +279,7 @@ def detection_auprc(changed, p_values, effect, *, levels=None, n_levels=10_000, 
     changed : array-like or DataFrame of shape (n_cell_types, n_genes)
         The truth: 1 for genes that go up, -1 down, 0 unchanged.
     p_values : array-like or DataFrame of the same shape
-        p-values or q-values. NaN, a gene that could not be tested, is never called.
+        The p-values or q-values. NaN, a gene that could not be tested, is never called.
     effect : array-like or DataFrame of the same shape
         Estimated effects; only their signs count.
     levels : array-like of shape (n_cell_types, n_levels) or (n_levels,), default=None
