@@ -99,6 +99,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         problem, settings = self._problem(cohort)
         solution = self._solve(X, problem, cohort.basis, settings)
         self._store(solution)
+        self._judge()
         self._keep_expression(solution, cohort.bulk)
         return self
 
@@ -354,6 +355,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             raise ValueError(
                 f"{type(self).__name__} diverged: {error}. {self._divergence_remedy()}"
             ) from error
+
+    def _judge(self):
+        """Warn of a fit that went through but cannot be meant."""
 
     def _automatic_step(self, proportions):
         """Inverse Lipschitz constant of the gradient of the smooth terms."""
