@@ -68,7 +68,15 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     """
 
     # fitted attributes that not every configuration sets: a refit must not keep old ones
-    _optional_attributes = ("cse_", "cse_normalized_", "gradient_norm_", "renorm_size_", "tao_k_", "gamma_")
+    _optional_attributes = (
+        "cse_",
+        "cse_normalized_",
+        "gradient_norm_",
+        "renorm_size_",
+        "tao_k_",
+        "gamma_",
+        "_normalization",
+    )
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, proportions=None):
