@@ -1,6 +1,5 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -11,6 +10,8 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
 from sklearn.utils.validation import check_array, validate_data
+
+from ._warnings import warn
 
 __all__ = [
     "HasMethods",
@@ -359,10 +360,9 @@ def _warn_of_few_shared(names, genes, n_shared):
     """Warn if so few genes are shared that their identifiers can hardly be meant to match."""
     fewer = min(len(names), len(genes))
     if n_shared < LOW_SHARE * fewer:
-        warnings.warn(
+        warn(
             f"X and reference share only {n_shared} genes, of {len(names)} in X and {len(genes)} in reference. X has "
             f"{listing(names)}; reference has {listing(genes)}. {_cause(names, genes, n_shared)}{SAME_IDENTIFIERS}",
-            stacklevel=7,
         )
 
 

@@ -37,6 +37,7 @@ RANKS = {
     "skenigma._validation": 1,
     "skenigma.normalization": 1,
     "skenigma._optional": 0.5,
+    "skenigma._warnings": 0.5,
     "skenigma.core": 0,
     "skenigma._version": 0,
 }
