@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import check_bulk, check_profiles, check_proportions, match_genes, row_names
+from ._validation import check_bulk, check_profiles, check_proportions, match_genes, numbered, row_names
 from .core.profiles import successive_projection
 
 
@@ -20,7 +20,7 @@ class GeneTransformer(TransformerMixin, BaseEstimator):
         """Set the genes in use; returns where they stand in the profiles."""
         in_bulk, in_reference = match_genes(profiles, names, n_features)
         if names is None:
-            names = np.array([f"x{i}" for i in range(n_features)], dtype=object)
+            names = numbered("x", n_features)
         self.cell_types_ = profiles.cell_types
         self.gene_names_ = names[in_bulk]
         self._gene_positions = None if len(in_bulk) == n_features else in_bulk
@@ -87,6 +87,11 @@ class ReferenceTransformer(GeneTransformer):
         self._gene_positions = None
         return self
 
+    def _reference_frame(self):
+        """The profiles in use, named as far as X is, to be given to another estimator."""
+        genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
+        return pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
+
     def _learn_reference(self, bulk, names):
         if self.n_components > len(bulk):
             raise ValueError(
@@ -109,9 +114,7 @@ class ProportionsTransformer(ReferenceTransformer):
         else:
             self.proportion_estimator_ = clone(self.proportion_estimator)
             if getattr(self.proportion_estimator_, "reference", self) is None:
-                genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
-                profiles = pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
-                self.proportion_estimator_.set_params(reference=profiles)
+                self.proportion_estimator_.set_params(reference=self._reference_frame())
             self.proportion_estimator_.fit(X)
         return self._new_proportions(X, bulk, proportions)
 

@@ -30,6 +30,8 @@ __all__ = [
     "limit_blas_threads",
     "listing",
     "match_genes",
+    "names_of",
+    "numbered",
     "refuse_repeats",
     "row_names",
     "sample_order",
@@ -120,6 +122,17 @@ def column_names(frame, what):
             f"must be strings: use columns.astype(str), or pass an array to match genes by position."
         )
     return names
+
+
+def numbered(prefix, count, start=0):
+    """Names for what has none."""
+    return np.array([f"{prefix}{number}" for number in range(start, start + count)], dtype=object)
+
+
+def names_of(frame, what, prefix):
+    """Column names of a frame; numbered ones of what has none."""
+    names = column_names(frame, what)
+    return numbered(prefix, np.shape(frame)[-1]) if names is None else names
 
 
 def refuse_repeats(names, what, remedy):
@@ -271,7 +284,7 @@ def check_profiles(reference, dtype):
         ) from error
     check_finite(values, "reference", cell_types, genes)
     if cell_types is None:
-        cell_types = np.array([f"celltype{k}" for k in range(len(values))], dtype=object)
+        cell_types = numbered("celltype", len(values))
     return Profiles(values, cell_types, genes)
 
 

@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._cells import check_linear, choose_layer, is_anndata
 from ._optional import import_optional
-from ._validation import Real, check_finite, check_profiles, listing, match_genes, refuse_repeats
+from ._validation import Real, check_finite, check_profiles, listing, match_genes, numbered, refuse_repeats
 from ._version import __version__
 from .deconvolution import L2MaxDeconvolver
+from .io._formats import layer_name
 from .proportions import ProportionEstimator, fit_quality
 from .reference import make_reference, select_markers
 
@@ -142,7 +143,7 @@ def deconvolve(
     """
     bulk = _read_bulk(bulk_adata, layer, normalize)
     reference, dropped = _read_reference(reference_adata, groupby, reference_layer, min_cells, normalize)
-    columns = [name.replace("/", "|") for name in reference.index.astype(str)]
+    columns = [layer_name(name) for name in reference.index.astype(str)]
     refuse_repeats(columns, "Cell types, with '|' in the place of '/',", "Rename them.")
     shared = _shared_genes(bulk, reference)
     unused = bulk.columns.difference(shared, sort=False)
@@ -373,7 +374,7 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
         cse, cell_types, proportions = source._output(), source.cell_types_, source.proportions_
         names = source._sample_names if sample_names is None else sample_names
         if names is None:
-            names = [f"sample{j}" for j in range(1, len(cse) + 1)]
+            names = numbered("sample", len(cse), start=1)
         samples = pd.DataFrame(index=pd.Index(names, dtype=object))
         var = pd.DataFrame(index=pd.Index(source.gene_names_, dtype=object))
     obs = _sample_and_type(samples, cell_types, proportions)

@@ -1,7 +1,6 @@
 """Batch correction between bulk and reference: two platforms measure the same expression differently."""
 
 import warnings
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from ._scale import SCALES
 from ._transformers import GeneTransformer, ProportionsTransformer
 from ._validation import (
     HasMethods,
+    Integral,
     Interval,
     Profiles,
     Real,
@@ -26,6 +26,7 @@ from ._validation import (
     column_names,
     fit_context,
     listing,
+    names_of,
     refuse_repeats,
     row_names,
 )
@@ -521,7 +522,7 @@ class ReferenceBatchCorrector(GeneTransformer):
         refuse_repeats(genes, "Genes of pseudobulk", "Sum, average or drop the repeated columns first.")
         mixed = check_array(given.bulk, dtype=np.float64, ensure_all_finite=False, input_name="pseudobulk")
         check_finite(mixed, "pseudobulk", samples, genes)
-        types = _types_of(given.proportions)
+        types = names_of(given.proportions, "proportions of pseudobulk", "celltype")
         shares = check_proportions(given.proportions, types, len(mixed), samples)
         _check_identifiable(shares, types)
         # names and widths are all that matching takes: the values are what is to be found
@@ -602,14 +603,6 @@ def _draw_shares(mean, n_samples, rng):
         shares[empty] = np.maximum(rng.normal(mean, SPREAD * mean, (len(empty), len(mean))), 0)
         empty = np.flatnonzero(shares.sum(axis=1) <= 0)
     return shares / shares.sum(axis=1, keepdims=True)
-
-
-def _types_of(proportions):
-    """Names of the columns, or "celltype0", "celltype1", ..."""
-    names = column_names(proportions, "proportions of pseudobulk")
-    if names is not None:
-        return names
-    return np.array([f"celltype{k}" for k in range(np.shape(proportions)[1])], dtype=object)
 
 
 def _check_identifiable(shares, types):

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from ._validation import numbered
+
 __all__ = ["make_cohort"]
 
 DESCRIPTION = """\
@@ -164,9 +166,9 @@ def make_cohort(
         cse=cse,
         changed=signs,
         phenotype=phenotype,
-        sample_names=_names("sample", n_samples),
-        gene_names=_names("gene", n_genes),
-        cell_types=_names("celltype", n_cell_types),
+        sample_names=numbered("sample", n_samples, start=1),
+        gene_names=numbered("gene", n_genes, start=1),
+        cell_types=numbered("celltype", n_cell_types, start=1),
         DESCR=DESCRIPTION.format(
             n_samples=n_samples,
             n_genes=n_genes,
@@ -208,10 +210,6 @@ def _changed_genes(n_cell_types, n_genes, n_changed, rng):
     for row in signs:
         row[rng.choice(n_genes, n_changed, replace=False)] = rng.choice([-1, 1], n_changed)
     return signs
-
-
-def _names(prefix, count):
-    return np.array([f"{prefix}{number}" for number in range(1, count + 1)], dtype=object)
 
 
 def _as_frames(cohort):

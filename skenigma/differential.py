@@ -14,7 +14,7 @@ from scipy.stats import false_discovery_control
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import check_proportions, column_names, listing, row_names, sample_order
+from ._validation import check_proportions, column_names, listing, numbered, row_names, sample_order
 from .core.generalized import (
     SharedDesign,
     gene_blocks,
@@ -364,7 +364,7 @@ def _test_expression(test, cse, phenotype, covariates, fold_change, cell_types, 
 def _names(given, count, prefix, what):
     """Names as an array of strings, counted where none are given."""
     if given is None:
-        return np.array([f"{prefix}{i}" for i in range(count)], dtype=object)
+        return numbered(prefix, count)
     names = np.array([str(name) for name in given], dtype=object)
     if len(names) != count:
         raise ValueError(f"{what} has {len(names)} names for {count} of them.")

@@ -480,8 +480,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
             if cohort.get(name) is None:
                 raise ValueError(f"tuning_cohort has no {name}; it needs bulk and cse, the truth.")
         if cohort.get("reference") is None:
-            genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
-            cohort.reference = pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
+            cohort.reference = self._reference_frame()
         expected = (len(cohort.bulk), len(cohort.reference), np.shape(cohort.bulk)[1])
         if np.shape(cohort.cse) != expected:
             raise ValueError(

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
 from ._cells import library_sizes, read_cells, weighted_sums
-from ._validation import check_proportions, listing, refuse_repeats, row_names
+from ._validation import check_proportions, listing, numbered, refuse_repeats, row_names
 from ._warnings import warn
 
 __all__ = ["ReferenceReport", "make_pseudobulk", "make_reference", "select_markers"]
@@ -531,8 +531,8 @@ def make_pseudobulk(
     samples = row_names(proportions)
     refuse_repeats(samples, "Samples of proportions", "Give every row a name of its own.")
     if samples is None:
-        samples = _numbered("sample", n_samples)
-    genes = _numbered("gene", reference.shape[1]) if cells.genes is None else cells.genes
+        samples = numbered("sample", n_samples, start=1)
+    genes = numbered("gene", reference.shape[1], start=1) if cells.genes is None else cells.genes
     return Bunch(
         bulk=pd.DataFrame(bulk, samples, genes),
         reference=pd.DataFrame(reference, names, genes),
@@ -664,7 +664,3 @@ def _drawn_means(values, members, k, counts, profile, rng):
     means = weighted_sums(values, members.rows[own], mixing)
     means[counts == 0] = profile
     return means
-
-
-def _numbered(prefix, count):
-    return np.array([f"{prefix}{number}" for number in range(1, count + 1)], dtype=object)

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import Integral, check_nonnegative, check_proportions, column_names, listing, row_names
+from ._validation import Integral, check_nonnegative, check_proportions, listing, names_of, row_names
 
 __all__ = ["BootstrapReliability", "bootstrap_reliability", "gene_contribution", "gene_significance"]
 
@@ -127,8 +127,7 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     >>> len(table)
     150
     """
-    genes = _labels(column_names(bulk, "bulk"), np.shape(bulk)[-1], "x")
-    cell_types = _labels(column_names(proportions, "proportions"), np.shape(proportions)[-1], "celltype")
+    genes, cell_types = names_of(bulk, "bulk", "x"), names_of(proportions, "proportions", "celltype")
     samples = row_names(bulk)
     bulk = check_array(bulk, dtype=np.float64, input_name="bulk")
     theta = check_proportions(proportions, cell_types, len(bulk), samples).astype(np.float64, copy=False)
@@ -148,10 +147,6 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     if refine:
         table["score"] = _refined_scores(q_values).ravel()
     return table.assign(significant=table["score" if refine else "q_value"] < level)
-
-
-def _labels(names, count, prefix):
-    return np.array([f"{prefix}{i}" for i in range(count)], dtype=object) if names is None else names
 
 
 def _check_design(theta, cell_types):
@@ -330,14 +325,13 @@ def bootstrap_reliability(
 def _with_found_parameters(model):
     """An unfitted estimator with what ``model`` found by itself as its parameters, and no tensor kept."""
     estimator = clone(getattr(model, "best_estimator_", model))
-    genes = model.gene_names_ if hasattr(model, "feature_names_in_") else None
     found = {
         name: getattr(model, f"{name}_")
         for name in FOUND
         if getattr(estimator, name, None) == "auto" and hasattr(model, f"{name}_")
     }
     if estimator.reference is None:
-        found["reference"] = pd.DataFrame(model.reference_, index=model.cell_types_, columns=genes)
+        found["reference"] = model._reference_frame()
     return estimator.set_params(materialize=False, verbose=0, **found)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_nonnegative, listing
+from .._validation import check_nonnegative, listing, numbered
 from ._style import distinct_colours, figure_and_axes, legend_beside, patch_style
 
 # With more samples than this, bars touch and have no names.
@@ -131,7 +131,7 @@ class ProportionDisplay:
             cell_types = proportions.columns if cell_types is None else cell_types
             sample_names = proportions.index if sample_names is None else sample_names
         elif cell_types is None:
-            cell_types = [f"celltype{k}" for k in range(np.shape(proportions)[1])]
+            cell_types = numbered("celltype", np.shape(proportions)[1])
         display = cls(proportions=proportions, cell_types=cell_types, sample_names=sample_names)
         return display.plot(ax=ax, **kwargs)
 

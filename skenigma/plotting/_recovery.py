@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from .._validation import numbered
 from ..metrics import concordance, per_gene_correlation, per_sample_correlation
 from ._style import BLUE, axes_grid, collection_style, line_style
 
@@ -135,7 +136,7 @@ class RecoveryDisplay:
         """
         if cell_types is None:
             named = isinstance(true, pd.DataFrame)
-            cell_types = true.columns if named else [f"celltype{k}" for k in range(np.shape(true)[1])]
+            cell_types = true.columns if named else numbered("celltype", np.shape(true)[1])
         return cls(true=true, estimated=estimated, cell_types=cell_types).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, log_scale=False, scatter_kw=None, hexbin_kw=None, line_kw=None):

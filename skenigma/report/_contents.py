@@ -171,7 +171,11 @@ def _from_run(run, differential):
 def _from_model(model, differential, X):
     check_is_fitted(model)
     proportions = pd.DataFrame(model.proportions_, columns=[str(kind) for kind in model.cell_types_])
-    quality = getattr(model, "quality_", None) if X is None else _quality(model, X)
+    quality = (
+        getattr(model, "quality_", None)
+        if X is None
+        else fit_quality(X, model._reference_frame(), model.proportions_)
+    )
     if quality is not None:
         quality = flag_samples(quality)
         proportions.index = quality.index
@@ -202,15 +206,6 @@ def _from_model(model, differential, X):
         },
         converged=bool(model.converged_) if fitted else None,
     )
-
-
-def _quality(model, X):
-    """Quality of the proportions that a model used."""
-    named = hasattr(model, "feature_names_in_")
-    reference = pd.DataFrame(
-        model.reference_, index=model.cell_types_, columns=model.gene_names_ if named else None
-    )
-    return fit_quality(X, reference, model.proportions_)
 
 
 def _stored_differential(path):
