@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._validation import numbered
 from ..metrics import concordance, per_gene_correlation, per_sample_correlation
-from ._style import BLUE, axes_grid, collection_style, line_style
+from ._style import BLUE, axes_grid, line_style, points_style
 
 # More points than this are counted in hexagons.
 N_POINTS = 2000
@@ -209,7 +209,7 @@ class RecoveryDisplay:
         limits = low - margin, high + margin
         if len(x) <= N_POINTS:
             style = {"s": 12, "color": BLUE, "alpha": 0.6, "linewidths": 0}
-            drawn = panel.scatter(x, y, **collection_style(style, scatter_kw))
+            drawn = panel.scatter(x, y, **points_style(style, scatter_kw))
         else:
             style = {"gridsize": GRID_SIZE, "bins": "log", "mincnt": 1, "cmap": "viridis", "linewidths": 0.1}
             drawn = panel.hexbin(x, y, extent=(*limits, *limits), **{**style, **(hexbin_kw or {})})

@@ -1,5 +1,8 @@
 """What every display shares: colours that all readers tell apart, figures, legends, matplotlib on demand."""
 
+from functools import partial
+from importlib import import_module
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -45,26 +48,19 @@ def figure_and_axes(ax):
     return ax.figure, ax
 
 
-def line_style(defaults, options):
+def _style(module, artist, defaults, options):
     """Let `options` override `defaults`, under any of the names matplotlib has for them."""
     from matplotlib.cbook import normalize_kwargs
-    from matplotlib.lines import Line2D
 
-    return {**defaults, **normalize_kwargs(options, Line2D)}
-
-
-def fill_style(defaults, options):
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.collections import PolyCollection
-
-    return {**defaults, **normalize_kwargs(options, PolyCollection)}
+    kind = getattr(import_module(f"matplotlib.{module}"), artist)
+    return {**normalize_kwargs(defaults, kind), **normalize_kwargs(options, kind)}
 
 
-def text_style(defaults, options):
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.text import Text
-
-    return {**defaults, **normalize_kwargs(options, Text)}
+line_style = partial(_style, "lines", "Line2D")
+fill_style = partial(_style, "collections", "PolyCollection")
+points_style = partial(_style, "collections", "PathCollection")
+patch_style = partial(_style, "patches", "Patch")
+text_style = partial(_style, "text", "Text")
 
 
 def integer_ticks(axis):
@@ -92,20 +88,6 @@ def raise_upper_limit(ax, share):
     (top,) = scale.inverted().transform([low + (high - low) / (1 - share)])
     # auto=None leaves autoscaling on, so that more can be drawn on the same axes
     ax.set_ylim(top=top, auto=None)
-
-
-def patch_style(defaults, options):
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.patches import Patch
-
-    return {**defaults, **normalize_kwargs(options, Patch)}
-
-
-def collection_style(defaults, options):
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.collections import PathCollection
-
-    return {**normalize_kwargs(defaults, PathCollection), **normalize_kwargs(options, PathCollection)}
 
 
 def distinct_colours(count):
