@@ -145,7 +145,8 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         Returns
         -------
         cse : ndarray of shape (n_samples, n_cell_types * n_genes)
-            Columns are "cell type:gene", the cell type slowest.
+            Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given. A view of
+            ``cse_`` or ``cse_normalized_`` where it is the whole of it: copy it before you write into it.
         """
         self.fit(X, y, proportions=proportions)
         cse = self._output(self._output_types)

@@ -151,9 +151,9 @@ class L2MaxDeconvolver(_Deconvolver):
     n_iter_ : int
         Number of evaluations; the update of the last is not applied.
     converged_ : bool
-        Whether the change fell below epsilon.
-    renorm_size_, tao_k_ : float or None
-        Values in use.
+        Whether the change, or for "accelerated" the gap, fell below epsilon.
+    renorm_size_, tao_k_, gamma_ : float or None
+        Values in use; the first two of "proximal", ``gamma_`` of "admm".
     positive_ : bool
         Whether negative expression was clipped.
     proportion_estimator_ : estimator
@@ -174,7 +174,8 @@ class L2MaxDeconvolver(_Deconvolver):
     ConvergenceWarning
         If ``max_iter`` ends the iteration.
     UserWarning
-        If ``renorm_size`` is far below the gradient norms of the data.
+        If ``renorm_size`` is far below the gradient norms of the data, the proportion of a cell type is 0 in every
+        sample, or X and reference share few genes.
 
     See Also
     --------
@@ -195,8 +196,9 @@ class L2MaxDeconvolver(_Deconvolver):
     as they were fitted, and held-out scores are honest. The cohort itself is not kept; its expression is, in
     ``cse_``.
 
-    Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``), and about the
-    size of X once more while fitting. Time per iteration does not depend on the number of genes.
+    Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``, less with
+    ``materialize=False``), and about the size of X once more while fitting, with ``solver="admm"`` twice. Time per
+    iteration does not depend on the number of genes.
 
     References
     ----------
@@ -415,6 +417,8 @@ class TraceNormDeconvolver(_Deconvolver):
     -----
     ConvergenceWarning
         If ``max_iter`` ends the iteration.
+    UserWarning
+        If the proportion of a cell type is 0 in every sample, or X and reference share few genes.
 
     See Also
     --------

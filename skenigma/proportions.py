@@ -72,6 +72,13 @@ class ProportionEstimator(ReferenceTransformer):
     ValueError
         If X and reference do not fit together; the message names the first offenders.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If ``max_iter`` ends the regression of a sample; the message names the first.
+    UserWarning
+        If a sample has no positive coefficient, or X and reference share few genes.
+
     Notes
     -----
     Negative coefficients become 0 and the others are divided by their sum. A sample without a positive

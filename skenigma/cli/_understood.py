@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._cells import LOG_SCALE_MAXIMUM
 from ..io import check_orientation
 
-# Largest value up to which numbers with decimals are taken for logarithms: 2^25 is more reads than a gene gets.
-LARGEST_LOGARITHM = 25.0
 # Totals of a sample and a profile further apart than this are not on one scale.
 LARGEST_RATIO = 10.0
 # More cell types are single cells, fewer shared genes a misunderstanding of names.
@@ -49,7 +48,7 @@ def find_scale(frame):
     elif np.all(values == np.rint(values)):
         kind = "counts"
     else:
-        kind = "log" if high <= LARGEST_LOGARITHM else "linear"
+        kind = "log" if high < LOG_SCALE_MAXIMUM else "linear"
     return Scale(kind, low, high)
 
 

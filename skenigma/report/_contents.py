@@ -171,11 +171,9 @@ def _from_run(run, differential):
 def _from_model(model, differential, X):
     check_is_fitted(model)
     proportions = pd.DataFrame(model.proportions_, columns=[str(kind) for kind in model.cell_types_])
-    quality = (
-        getattr(model, "quality_", None)
-        if X is None
-        else fit_quality(X, model._reference_frame(), model.proportions_)
-    )
+    quality = getattr(model, "quality_", None)
+    if X is not None:
+        quality = fit_quality(X, model._reference_frame(), model.proportions_)
     if quality is not None:
         quality = flag_samples(quality)
         proportions.index = quality.index
