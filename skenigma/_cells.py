@@ -1,10 +1,12 @@
 """Annotated cells, from AnnData or from a matrix and labels, as one validated object that is never densified."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_array
 
 from ._validation import (
@@ -289,3 +291,64 @@ def library_sizes(values, rows):
     for part, block in cell_blocks(values, rows):
         totals[part] = np.asarray(block.sum(axis=1)).ravel()
     return totals
+
+
+@dataclass(frozen=True)
+class Members:
+    """The cells of the types in use.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (n_members,)
+        Position among all cells.
+    codes : ndarray of int, shape (n_members,)
+        Position of the type among those in use.
+    counts : ndarray of int, shape (n_cell_types,)
+        Number of cells per type.
+    scale : ndarray of shape (n_members,)
+        Factor that brings each cell to its library size.
+    """
+
+    rows: np.ndarray
+    codes: np.ndarray
+    counts: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, cells, kept, normalize):
+        """The cells of the types that are kept."""
+        rows = np.flatnonzero(kept[cells.codes])
+        codes = (np.cumsum(kept) - 1)[cells.codes[rows]]
+        return cls(rows, codes, np.bincount(codes), library_scale(cells.values, rows, normalize))
+
+    def sums(self, values, weights, power=1):
+        """Weighted sums of the cells of each type, over the number of them."""
+        indicator = sparse.csr_matrix(
+            (weights / self.counts[self.codes], (self.codes, np.arange(len(self.rows)))),
+            shape=(len(self.counts), len(self.rows)),
+        )
+        return weighted_sums(values, self.rows, indicator, power)
+
+    def variances(self, values, means):
+        """Variance per type and gene; types of one cell take that of the others."""
+        squares = self.sums(values, self.scale**2, power=2)
+        spread = np.maximum(squares - means**2, 0) * self.counts[:, None]
+        freedom = self.counts - 1
+        pooled = spread.sum(axis=0) / max(freedom.sum(), 1)
+        return np.where(freedom[:, None] > 0, spread / np.maximum(freedom, 1)[:, None], pooled)
+
+
+def library_scale(values, rows, normalize):
+    """Factor of each cell that gives it the total asked for."""
+    if normalize is None:
+        return np.ones(len(rows))
+    if normalize != "median":
+        check_scalar(normalize, "normalize", Real, min_val=0, include_boundaries="neither")
+    totals = library_sizes(values, rows)
+    empty = rows[totals == 0]
+    if len(empty):
+        raise ValueError(
+            f"{len(empty)} cell(s) express no gene and cannot be normalized: rows {listing(empty.tolist())}. Drop "
+            f"them first."
+        )
+    return (np.median(totals) if normalize == "median" else normalize) / totals
