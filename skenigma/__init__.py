@@ -2,6 +2,13 @@
 
 from ._version import __version__
 from .deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
+from .model_selection import L2MaxDeconvolverCV
 from .proportions import ProportionEstimator
 
-__all__ = ["L2MaxDeconvolver", "ProportionEstimator", "TraceNormDeconvolver", "__version__"]
+__all__ = [
+    "L2MaxDeconvolver",
+    "L2MaxDeconvolverCV",
+    "ProportionEstimator",
+    "TraceNormDeconvolver",
+    "__version__",
+]

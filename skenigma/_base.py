@@ -89,7 +89,11 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         self : object
             Fitted estimator.
         """
-        cohort = self._prepare_cohort(X, self._fit_genes(X, min_samples=2), proportions)
+        bulk = self._fit_genes(X, min_samples=2)
+        return self._fit_prepared(X, self._prepare_cohort(X, bulk, proportions))
+
+    def _fit_prepared(self, X, cohort):
+        """The rest of a fit, on a prepared cohort."""
         for name in self._optional_attributes:
             self.__dict__.pop(name, None)
         problem, settings = self._problem(cohort)
@@ -278,7 +282,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             warnings.warn(
                 f"The proportion of {listing(self.cell_types_[absent])} is 0 in every sample: the bulk holds no "
                 f"information on it, and its expression is the reference profile.",
-                stacklevel=4,
+                stacklevel=5,
             )
         return absent
 
@@ -369,7 +373,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
                 f"{type(self).__name__} did not converge in {self.n_iter_} iterations: the largest squared change "
                 f"of the last was {self.delta_history_[-1].max():.3g}. {self._convergence_remedy()}",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
 
 

@@ -6,7 +6,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skenigma
-from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
 
 # All but the defaults stop early: the checks ask for the contract, not for convergence.
 CONFIGURATIONS = [
@@ -30,6 +30,8 @@ CONFIGURATIONS = [
     TraceNormDeconvolver(solver="admm_fast", beta="auto", max_iter=20),
     TraceNormDeconvolver(materialize=False, output_cell_types=["celltype0"], max_iter=20),
     TraceNormDeconvolver(solver="proximal", tao_k="auto", normalize="frac", max_iter=20),
+    L2MaxDeconvolverCV(),
+    L2MaxDeconvolverCV(alphas=[0.1], betas=[50], cv=2, max_iter=20),
 ]
 
 # Checks that scikit-learn keeps for its own estimators.

@@ -5,5 +5,13 @@ matplotlib is an optional dependency, needed only when something is drawn.
 
 from ._differential import DifferentialExpressionDisplay
 from ._fit import GradientNormDisplay, LossCurveDisplay
+from ._proportions import ProportionDisplay
+from ._recovery import RecoveryDisplay
 
-__all__ = ["DifferentialExpressionDisplay", "GradientNormDisplay", "LossCurveDisplay"]
+__all__ = [
+    "DifferentialExpressionDisplay",
+    "GradientNormDisplay",
+    "LossCurveDisplay",
+    "ProportionDisplay",
+    "RecoveryDisplay",
+]

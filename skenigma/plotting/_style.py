@@ -7,6 +7,7 @@ from .._optional import import_optional
 
 # Okabe & Ito's palette, told apart by readers with any kind of colour vision
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+SKY, YELLOW, GREY = "#56B4E9", "#F0E442", "#808080"
 LINE_STYLES = (
     {"color": BLUE, "linestyle": "-", "marker": "o"},
     {"color": VERMILLION, "linestyle": "--", "marker": "s"},
@@ -91,3 +92,62 @@ def raise_upper_limit(ax, share):
     (top,) = scale.inverted().transform([low + (high - low) / (1 - share)])
     # auto=None leaves autoscaling on, so that more can be drawn on the same axes
     ax.set_ylim(top=top, auto=None)
+
+
+def patch_style(defaults, options):
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.patches import Patch
+
+    return {**defaults, **normalize_kwargs(options, Patch)}
+
+
+def collection_style(defaults, options):
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.collections import PathCollection
+
+    return {**normalize_kwargs(defaults, PathCollection), **normalize_kwargs(options, PathCollection)}
+
+
+def distinct_colours(count):
+    """Colours that are told apart, the clearest first: the palette, then lighter and darker kinds of it."""
+    from matplotlib.colors import to_rgb
+
+    base = np.array(
+        [to_rgb(colour) for colour in (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, GREY)]
+    )
+    kinds = np.concatenate([base, 0.5 + 0.5 * base, 0.55 * base])
+    return [tuple(kinds[index % len(kinds)]) for index in range(count)]
+
+
+def legend_beside(ax, handles):
+    """Add a legend to the right of the axes, in as many columns as its height takes."""
+    columns = -(-len(handles) // 16)
+    return ax.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        fontsize="small",
+        frameon=False,
+        ncols=columns,
+    )
+
+
+def axes_grid(ax, count):
+    """A figure and ``count`` axes: new ones, those given, or those that one given axes is divided into."""
+    if isinstance(ax, (list, tuple, np.ndarray)):
+        axes = np.ravel(ax)
+        if len(axes) != count:
+            raise ValueError(f"{len(axes)} axes were given for {count} panels.")
+        return axes[0].figure, axes
+    columns = min(count, 3 if count < 7 else 4)
+    rows = -(-count // columns)
+    if ax is None:
+        pyplot = import_optional("matplotlib.pyplot", "plot", "Drawing a plot")
+        figure = pyplot.figure(figsize=(2.6 * columns + 0.9, 2.7 * rows), layout="constrained")
+        grid = figure.add_gridspec(rows, columns)
+    elif count == 1:
+        return ax.figure, np.array([ax])
+    else:
+        figure, grid = ax.figure, ax.get_subplotspec().subgridspec(rows, columns)
+        ax.set_axis_off()
+    return figure, np.array([figure.add_subplot(grid[index]) for index in range(count)])
