@@ -7,6 +7,7 @@ from importlib.metadata import files
 from sphinx_gallery.sorting import ExplicitOrder
 
 import skenigma
+from skenigma.cli import help_texts
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE))
@@ -88,5 +89,14 @@ def skip_foreign_members(app, what, name, obj, skip, options):
     return True if module.startswith("sklearn.") else None
 
 
+def write_help(app):
+    """What ``--help`` prints, for the page on the command line."""
+    folder = pathlib.Path(app.srcdir, "help")
+    folder.mkdir(exist_ok=True)
+    for command, text in help_texts().items():
+        (folder / f"{command}.txt").write_text(text, encoding="utf-8")
+
+
 def setup(app):
+    app.connect("builder-inited", write_help)
     app.connect("autodoc-skip-member", skip_foreign_members)

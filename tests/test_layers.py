@@ -41,7 +41,7 @@ RANKS = {
     "skenigma._version": 0,
 }
 # Modules in one folder may import each other.
-FOLDERS = {"skenigma.core", "skenigma.plotting", "skenigma.cli", "skenigma.report"}
+FOLDERS = {"skenigma.core", "skenigma.io", "skenigma.plotting", "skenigma.cli", "skenigma.report"}
 THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
 # What only an extra installs, and the only modules that may import it.
 OPTIONAL = {

@@ -1,0 +1,103 @@
+"""What the command line says: all on stderr, so that stdout holds the summary alone."""
+
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+
+from sklearn.exceptions import ConvergenceWarning
+
+SECONDS_BETWEEN_UPDATES = 0.1
+
+
+class Console:
+    """Lines on stderr.
+
+    Parameters
+    ----------
+    quiet : bool, default=False
+        Whether to show warnings and errors only.
+    """
+
+    def __init__(self, quiet=False):
+        self.quiet = quiet
+        self.warnings = []
+
+    def say(self, line=""):
+        """Show a line, unless quiet."""
+        if not self.quiet:
+            self._show(line)
+
+    def facts(self, facts):
+        """Show pairs of a name and a text in two columns."""
+        width = max(len(name) for name, _ in facts)
+        for name, text in facts:
+            self.say(f"  {name:<{width}}  {text}")
+
+    def warn(self, message):
+        """Show a warning in one line, once, and keep it for the record."""
+        message = one_line(message)
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self._show(f"skenigma: warning: {message}")
+
+    def error(self, message):
+        """Show an error in one line."""
+        self._show(f"skenigma: error: {one_line(message)}")
+
+    def progress(self, estimator):
+        """Let an estimator show its iterations: on a terminal, where scikit-learn has callbacks."""
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        if terminal and not self.quiet and hasattr(estimator, "set_callbacks"):
+            estimator.set_callbacks(IterationCounter(estimator.max_iter))
+
+    @contextmanager
+    def shown_warnings(self):
+        """Show Python's warnings as lines: those that speak of data and fits."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for category in (UserWarning, RuntimeWarning, ConvergenceWarning):
+                warnings.simplefilter("always", category)
+            warnings.showwarning = lambda message, *place, **more: self.warn(message)
+            yield
+
+    def _show(self, line):
+        print(line, file=sys.stderr, flush=True)
+
+
+class IterationCounter:
+    """Callback of scikit-learn that counts iterations in one line of the terminal.
+
+    scikit-learn's own bar writes to stdout, where the summary goes, and fills towards a number of iterations that a
+    fit which converges does not reach.
+    """
+
+    def __init__(self, max_iter):
+        self.max_iter = max_iter
+
+    def setup(self, estimator, context):
+        """Begin to count."""
+        self.count, self.start, self.shown = 0, time.monotonic(), 0.0
+
+    def on_fit_task_begin(self, estimator, context, **data):
+        """Nothing to do."""
+
+    def on_fit_task_end(self, estimator, context, **data):
+        """Count an iteration."""
+        if context.parent is None:
+            return
+        self.count += 1
+        now = time.monotonic()
+        if now - self.shown > SECONDS_BETWEEN_UPDATES:
+            self.shown = now
+            line = f"  iteration {self.count:,} (at most {self.max_iter:,} per run), {now - self.start:.1f} s"
+            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+
+    def teardown(self, estimator, context):
+        """Leave the line empty."""
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def one_line(message):
+    """A message without line breaks."""
+    return " ".join(str(message).split())

@@ -1,0 +1,236 @@
+"""One run: options and inputs in, a folder with results and ``run.json`` out, whole or not at all."""
+
+import datetime
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import scipy
+import sklearn
+
+from .._validation import limit_blas_threads
+from .._version import __version__
+from ..io import file_checksum, read_run, staged_folder, write_table
+from ._record import write_record
+
+RECORD_VERSION = 1
+# Options that say where and how loudly, not what: they may come with --from, and are not repeated.
+FREE = {"out", "force", "quiet", "json", "debug", "from_run"}
+REPEAT_DIFFERS = 3
+
+
+class UsageError(Exception):
+    """A combination of options that cannot be meant."""
+
+
+class Job:
+    """What a command works with.
+
+    Attributes
+    ----------
+    options : dict
+        All options with their values; a command may complete them, and they go into the record.
+    folder : Path
+        Where to write.
+    console : Console
+    understood, result, files, seeds : dict
+        For the record, filled by the command.
+    """
+
+    def __init__(self, options, folder, console):
+        self.options, self.folder, self.console = options, folder, console
+        self.understood, self.result, self.files, self.seeds = {}, {}, {}, {}
+
+    def write(self, frame, name):
+        """Write a table into the folder."""
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        write_table(frame, path)
+
+
+def execute(command, given, console):
+    """Run a command: check, compute, write, record.
+
+    Parameters
+    ----------
+    command : module
+        One of the commands that write a folder.
+    given : dict
+        Options on the command line.
+    console : Console
+
+    Returns
+    -------
+    code : int
+        Exit code.
+    summary : dict
+        For ``--json``.
+    """
+    repeated = read_run(given["from_run"]) if "from_run" in given else None
+    options = _resolve(command, given, repeated)
+    inputs = {name: Path(options[name]).absolute() for name in command.INPUTS if options.get(name)}
+    out = Path(options["out"]).absolute()
+    with staged_folder(out, force=options["force"], keep=inputs.values()) as folder:
+        _check_inputs(inputs)
+        recorded_inputs = _checksums(inputs)
+        if repeated:
+            _refuse_changed(recorded_inputs, repeated)
+        job = Job(options, folder, console)
+        limit_blas_threads(limits=options.get("threads", 1), user_api="blas")(command.run)(job)
+        record = _record(command, job, recorded_inputs)
+        write_record(record, folder)
+    code = _compare(record, repeated, console) if repeated else 0
+    console.say(f"{_sentence(record)} written to {options['out']}")
+    summary = {
+        key: record[key] for key in ("command", "understood", "result", "warnings", "files", "outputs")
+    }
+    return code, {"out": str(out), **summary}
+
+
+def _resolve(command, given, repeated):
+    """All options: those given, else those of the repeated run, else the defaults."""
+    if repeated is None:
+        options = {**command.DEFAULTS, **given}
+    else:
+        _check_repeat(command, given, repeated)
+        options = {**command.DEFAULTS, **repeated.record["options"], **given}
+    options = {"force": False, **options}
+    _need(options, command.REQUIRED)
+    options = command.check(options)
+    _need(options, ["out"])
+    return options
+
+
+def _need(options, names):
+    missing = ["--" + name.replace("_", "-") for name in names if not options.get(name)]
+    if missing:
+        raise UsageError(f"needed: {', '.join(missing)}")
+
+
+def _check_repeat(command, given, repeated):
+    recorded = repeated.record.get("command")
+    if recorded != command.NAME:
+        raise UsageError(
+            f"{repeated.path / 'run.json'} is of a run of '{recorded}': skenigma {recorded} --from"
+        )
+    changed = sorted(set(given) - FREE - set(command.INPUTS))
+    if changed:
+        names = ", ".join("--" + name.replace("_", "-") for name in changed)
+        raise UsageError(f"--from repeats a run as it was: leave out {names}")
+
+
+def _check_inputs(inputs):
+    for path in inputs.values():
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file {path}.")
+
+
+def _checksums(inputs):
+    return {
+        name: {"path": str(path), "size": path.stat().st_size, "sha256": file_checksum(path)}
+        for name, path in inputs.items()
+        if path.is_file()
+    }
+
+
+def _refuse_changed(inputs, repeated):
+    for name, recorded in repeated.record.get("inputs", {}).items():
+        if name not in inputs or inputs[name]["sha256"] != recorded["sha256"]:
+            path = inputs.get(name, recorded)["path"]
+            raise ValueError(
+                f"{path} is not the {name} of the recorded run, its SHA-256 differs: "
+                f"a repeat needs the same file. Where it lies can be said with --{name.replace('_', '-')}."
+            )
+
+
+def _record(command, job, inputs):
+    options = {name: value for name, value in job.options.items() if name not in FREE}
+    options.update((name, entry["path"]) for name, entry in inputs.items())
+    return {
+        "skenigma_run": RECORD_VERSION,
+        "command": command.NAME,
+        "date": _now(),
+        "argv": sys.argv,
+        "versions": _versions(),
+        "options": options,
+        "seeds": job.seeds,
+        "inputs": inputs,
+        "understood": job.understood,
+        "result": job.result,
+        "warnings": job.console.warnings,
+        "files": job.files,
+        "outputs": {
+            path.relative_to(job.folder).as_posix(): {
+                "size": path.stat().st_size,
+                "sha256": file_checksum(path),
+            }
+            for path in sorted(job.folder.rglob("*"))
+            if path.is_file()
+        },
+    }
+
+
+def _now():
+    """Date of the record; SOURCE_DATE_EPOCH, where set, makes it repeatable as well."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if epoch:
+        now = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+    return now.isoformat(timespec="seconds")
+
+
+def _versions():
+    packages = (np, scipy, pd, sklearn, joblib)
+    return {
+        "skenigma": __version__,
+        "python": platform.python_version(),
+        **{package.__name__: package.__version__ for package in packages},
+        "platform": platform.platform(),
+    }
+
+
+def _compare(record, repeated, console):
+    """Exit code of a repeat: whether its files have the bytes of the recorded ones."""
+    old, new = repeated.record["outputs"], record["outputs"]
+    different = sorted(
+        name
+        for name in old.keys() | new.keys()
+        if old.get(name, {}).get("sha256") != new.get(name, {}).get("sha256")
+    )
+    if not different:
+        console.say(f"all {len(new)} files have the same bytes as in the recorded run")
+        return 0
+    versions = [
+        f"{name} {repeated.record['versions'].get(name)} then, {version} now"
+        for name, version in record["versions"].items()
+        if repeated.record["versions"].get(name) != version
+    ]
+    console.warn(
+        f"{len(different)} of {len(new)} files differ from the recorded run: {', '.join(different[:5])}. "
+        + ("; ".join(versions) or "The versions are the same")
+        + "."
+    )
+    return REPEAT_DIFFERS
+
+
+def _sentence(record):
+    count = len(record["outputs"])
+    return f"{count} file{'' if count == 1 else 's'} and run.json"
+
+
+def file_names(names, end):
+    """A distinct file name for each name, also where upper and lower case are one."""
+    files, taken = {}, set()
+    for name in names:
+        base = re.sub(r"[^\w.+-]+", "_", str(name)).strip("._") or "unnamed"
+        file, number = base, 2
+        while file.lower() in taken:
+            file, number = f"{base}_{number}", number + 1
+        taken.add(file.lower())
+        files[name] = file + end
+    return files

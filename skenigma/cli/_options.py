@@ -1,0 +1,84 @@
+"""Options that several commands have."""
+
+import argparse
+
+FORMATS = "Tables: .tsv, .txt, .tab (tabs) or .csv (commas), each also .gz, or .parquet; AnnData: .h5ad."
+
+
+def add_data(parser):
+    """Bulk and reference."""
+    group = parser.add_argument_group("data", FORMATS)
+    group.add_argument(
+        "--bulk", metavar="FILE", help="bulk expression, genes × samples (.h5ad: samples × genes)"
+    )
+    group.add_argument(
+        "--reference",
+        metavar="FILE",
+        help="a profile per cell type, genes × cell types (.h5ad: the other way round)",
+    )
+    group.add_argument(
+        "--bulk-rows",
+        choices=("genes", "samples"),
+        help="what the rows of the bulk table are (default: genes)",
+    )
+    group.add_argument(
+        "--reference-rows",
+        choices=("genes", "cell-types"),
+        help="what the rows of the reference table are (default: genes)",
+    )
+    return group
+
+
+def add_output(parser, what="folder for the results, which must not exist"):
+    """Where the results go."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--out", metavar="PATH", help=what)
+    group.add_argument("--force", action="store_true", help="replace the results of an earlier run")
+    return group
+
+
+def add_repeat(parser):
+    """``--from``."""
+    parser.add_argument_group("repeat").add_argument(
+        "--from",
+        dest="from_run",
+        metavar="RUN.JSON",
+        help="repeat a recorded run: the same parameters and, as their checksums prove, the same inputs; "
+        "exit code 3 if an output differs in a byte",
+    )
+
+
+def add_threads(parser):
+    """``--threads``."""
+    parser.add_argument(
+        "--threads",
+        type=positive_integer,
+        metavar="N",
+        help="threads of the linear algebra (default: 1). The last digits of results may depend on it, so it is "
+        "recorded and repeated",
+    )
+
+
+def add_messages(parser):
+    """What every command has."""
+    group = parser.add_argument_group("messages")
+    group.add_argument("-h", "--help", action="help", help="show this help and exit")
+    group.add_argument("-q", "--quiet", action="store_true", help="show warnings and errors only")
+    group.add_argument("--json", action="store_true", help="print a summary in JSON on stdout")
+    group.add_argument("--debug", action="store_true", help="show where in the code an error arose")
+
+
+def positive_integer(text):
+    """A whole number of at least 1."""
+    return _whole_number(text, 1)
+
+
+def natural_number(text):
+    """A whole number of at least 0."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text, least):
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return int(text)

@@ -1,0 +1,30 @@
+"""Tables in and out: the file formats of the field, turned to samples × genes, and written whole or not at all.
+
+Files of bulk expression are genes × samples and references genes × cell types; in AnnData files it is the other way
+round. The readers know both, and return what the estimators take.
+"""
+
+from ._reading import (
+    check_orientation,
+    read_bulk,
+    read_phenotype,
+    read_proportions,
+    read_reference,
+)
+from ._runs import file_checksum, read_run
+from ._staging import staged_file, staged_folder
+from ._writing import write_anndata, write_table
+
+__all__ = [
+    "check_orientation",
+    "file_checksum",
+    "read_bulk",
+    "read_phenotype",
+    "read_proportions",
+    "read_reference",
+    "read_run",
+    "staged_file",
+    "staged_folder",
+    "write_anndata",
+    "write_table",
+]

@@ -1,0 +1,124 @@
+"""Writers: the same frame gives the same bytes."""
+
+import gzip
+import io
+from contextlib import contextmanager
+
+import numpy as np
+
+from .._optional import import_optional
+from ._formats import file_format, layer_name
+
+
+def write_table(frame, path):
+    """Write a DataFrame, in the format that the end of the name tells; equal frames give equal bytes.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The index becomes the first column.
+    path : str or path-like
+        Ends in ``.tsv``, ``.txt``, ``.tab`` or ``.csv``, each possibly with ``.gz``, or in ``.parquet``.
+
+    Raises
+    ------
+    ValueError
+        If the end of the name tells no format of tables.
+    OSError
+        If the file cannot be written.
+    ImportError
+        If the format needs a package that is not installed.
+
+    Notes
+    -----
+    Numbers are written with as many digits as it takes to read the same number back. This function writes in place;
+    :func:`staged_file` and :func:`staged_folder` see to it that a file is whole or not there.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import pandas as pd
+    >>> from skenigma.io import write_table
+    >>> frame = pd.DataFrame({"B cell": [0.1]}, index=pd.Index(["donor1"], name="sample"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "proportions.csv")
+    ...     write_table(frame, path)
+    ...     print(path.read_text(), end="")
+    sample,B cell
+    donor1,0.1
+    """
+    form = file_format(path)
+    if form.kind == "h5ad":
+        raise ValueError(f"{path}: a table cannot be written as .h5ad. Use .tsv, .csv or .parquet.")
+    if form.kind == "parquet":
+        import_optional("pyarrow.parquet", "cli", f"Writing {path}")
+        frame.to_parquet(path, engine="pyarrow", compression="zstd")
+        return
+    with _text(path, form) as file:
+        frame.to_csv(file, sep=form.delimiter, lineterminator="\n")
+
+
+@contextmanager
+def _text(path, form):
+    """A text file to write to; a compressed one holds neither its name nor the time."""
+    with open(path, "wb") as raw:
+        if form.compressed:
+            with (
+                gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
+                io.TextIOWrapper(packed, encoding="utf-8", newline="") as file,
+            ):
+                yield file
+        else:
+            with io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+                yield file
+
+
+def write_anndata(path, expression, bulk, proportions):
+    """Write expression of all cell types as one AnnData file: samples × genes, a layer per cell type.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ends in ``.h5ad``.
+    expression : dict of str to DataFrame of shape (n_samples, n_genes)
+        Expression by cell type: the layers. A slash in a name becomes a bar there; ``uns["cell_types"]`` has the
+        names as they are.
+    bulk : DataFrame of shape (n_samples, n_genes)
+        The bulk: X.
+    proportions : DataFrame of shape (n_samples, n_cell_types)
+        Proportions: ``obsm["proportions"]``.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    ImportError
+        If anndata is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import pandas as pd
+    >>> from skenigma.io import read_bulk, write_anndata
+    >>> bulk = pd.DataFrame([[3.5, 1.0]], index=["donor1"], columns=["CD19", "CD4"])
+    >>> proportions = pd.DataFrame({"B cell": [1.0]}, index=["donor1"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "expression.h5ad")
+    ...     write_anndata(path, {"B cell": bulk}, bulk, proportions)
+    ...     read_bulk(path)
+            CD19  CD4
+    donor1   3.5  1.0
+    """
+    anndata = import_optional("anndata", "anndata", f"Writing {path}")
+    layers = {layer_name(kind): np.asarray(values) for kind, values in expression.items()}
+    if len(layers) < len(expression):
+        raise ValueError(f"{path}: names of cell types that differ in '/' and '|' only cannot be layers.")
+    adata = anndata.AnnData(
+        X=bulk.to_numpy(),
+        obs=bulk[[]].copy(),
+        var=bulk.T[[]].copy(),
+        layers=layers,
+        obsm={"proportions": proportions.rename(columns=layer_name).rename_axis(None)},
+        uns={"cell_types": np.array(list(expression), dtype=object)},
+    )
+    adata.write_h5ad(path)

@@ -1,0 +1,243 @@
+"""What a report shows, gathered from a fitted model or from the folder of a run."""
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sklearn
+from sklearn.utils.validation import check_is_fitted
+
+from .._version import __version__
+from ..io import read_run
+from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, QUALITY
+from ..proportions import fit_quality
+
+LOSSES = ("reconstruction", "reference", "penalty")
+GRADIENTS = ("gradient reconstruction", "gradient reference")
+CHANGE = "change "
+FLAG = "flag"
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+
+
+@dataclass
+class Contents:
+    """What a report shows.
+
+    Attributes
+    ----------
+    proportions : DataFrame of shape (n_samples, n_cell_types)
+    history, quality, differential : DataFrame or None
+        None where there is none.
+    facts : dict of str to str
+        The run in a few words.
+    parameters, versions, inputs : dict of str to str
+    warnings : list of str
+    converged : bool or None
+        None where nothing was iterated.
+    """
+
+    proportions: pd.DataFrame
+    history: pd.DataFrame | None = None
+    quality: pd.DataFrame | None = None
+    differential: pd.DataFrame | None = None
+    facts: dict = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+    inputs: dict = field(default_factory=dict)
+    warnings: list = field(default_factory=list)
+    converged: bool | None = None
+
+
+def history_frame(model):
+    """Losses, gradient norms and changes of a fit: a row per iteration.
+
+    Parameters
+    ----------
+    model : L2MaxDeconvolver or TraceNormDeconvolver
+        Fitted.
+
+    Returns
+    -------
+    history : DataFrame
+        Columns ``reconstruction``, ``reference`` and ``penalty`` (``loss_history_``), ``gradient reconstruction`` and
+        ``gradient reference`` (``gradient_norm_``, where the solver has them; the last update is not applied, so its
+        row is NaN), and ``change`` of every cell type (``delta_history_``).
+
+    Examples
+    --------
+    >>> from skenigma import L2MaxDeconvolver
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.report import history_frame
+    >>> cohort = make_cohort(n_samples=40, n_genes=200, n_cell_types=2, random_state=0, as_frame=True)
+    >>> history_frame(L2MaxDeconvolver(cohort.reference, renorm_size="auto").fit(cohort.bulk)).columns[3:5].tolist()
+    ['gradient reconstruction', 'gradient reference']
+    """
+    check_is_fitted(model)
+    iterations = pd.RangeIndex(1, len(model.loss_history_) + 1, name="iteration")
+    parts = [pd.DataFrame(model.loss_history_, iterations, LOSSES)]
+    if hasattr(model, "gradient_norm_"):
+        norms = model.gradient_norm_
+        parts.append(pd.DataFrame(norms, iterations[: len(norms)], GRADIENTS).reindex(iterations))
+    changes = [CHANGE + str(kind) for kind in model.cell_types_]
+    parts.append(pd.DataFrame(model.delta_history_, iterations, changes))
+    return pd.concat(parts, axis=1)
+
+
+def flag_samples(quality):
+    """Quality of the proportions with a column that says which samples to distrust.
+
+    Parameters
+    ----------
+    quality : DataFrame
+        As :func:`skenigma.proportions.fit_quality` returns it.
+
+    Returns
+    -------
+    flagged : DataFrame
+        With a further column ``flag``: "constant" where a sample is the same in all genes, "worse than a constant"
+        where the mixture explains nothing (r2 at most 0), "poor fit" where the correlation lies far below those of
+        the other samples: by more than three robust standard deviations, after Fisher's transformation; else empty.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skenigma.report import flag_samples
+    >>> quality = pd.DataFrame({"r2": [0.8, 0.81, 0.79, 0.3], "correlation": [0.9, 0.905, 0.895, 0.6]})
+    >>> flag_samples(quality).flag.tolist()
+    ['', '', '', 'poor fit']
+    """
+    correlation = quality["correlation"].to_numpy(dtype=float)
+    # a perfect fit, on data without noise, must not become infinite
+    level = np.arctanh(np.clip(correlation, -1 + 1e-12, 1 - 1e-12))
+    middle = np.nanmedian(level) if np.isfinite(level).any() else np.nan
+    spread = MAD_TO_DEVIATION * np.nanmedian(np.abs(level - middle)) if np.isfinite(middle) else np.nan
+    rules = {
+        "constant": quality["r2"].isna(),
+        "worse than a constant": quality["r2"] <= 0,
+        "poor fit": level < middle - 3 * spread,
+    }
+    return quality.assign(**{FLAG: np.select(list(rules.values()), list(rules), default="")})
+
+
+def gather(source, differential, X=None):
+    """Contents from a run's folder, its path, or a fitted model."""
+    if isinstance(source, (str, Path)):
+        source = read_run(source)
+    if isinstance(differential, (str, Path)):
+        differential = _stored_differential(Path(differential))
+    if hasattr(source, "record"):
+        return _from_run(source, differential)
+    return _from_model(source, differential, X)
+
+
+def _from_run(run, differential):
+    record = run.record
+    result, understood = record["result"], record["understood"]
+    quality = run.table(QUALITY)
+    if quality is not None:
+        quality[FLAG] = quality[FLAG].fillna("")
+    stored = run.path / "differential" / DIFFERENTIAL
+    if differential is None and stored.is_file():
+        differential = _read_differential(stored)
+    options = {name: value for name, value in record["options"].items() if name not in record["inputs"]}
+    own = options.pop("parameters", {})
+    parameters = {**options, **own}
+    facts = {
+        "samples": f"{understood['n_samples']:,}",
+        "shared genes": f"{understood['n_genes_shared']:,}",
+        "cell types": f"{len(understood['cell_types']):,}",
+        "model": result.get("model", f"proportions by {result.get('method')}"),
+        "iterations": f"{result['n_iter']:,}",
+        "date": record["date"][:10],
+    }
+    return Contents(
+        proportions=run.table(PROPORTIONS),
+        history=run.table(HISTORY),
+        quality=quality,
+        differential=differential,
+        facts=facts,
+        parameters=_texts(parameters) | _texts(result.get("resolved", {})),
+        versions=_texts(record["versions"]),
+        inputs={
+            name: f"{entry['path']} (SHA-256 {entry['sha256']})" for name, entry in record["inputs"].items()
+        },
+        warnings=record["warnings"],
+        converged=result.get("converged"),
+    )
+
+
+def _from_model(model, differential, X):
+    check_is_fitted(model)
+    proportions = pd.DataFrame(model.proportions_, columns=[str(kind) for kind in model.cell_types_])
+    quality = getattr(model, "quality_", None) if X is None else _quality(model, X)
+    if quality is not None:
+        quality = flag_samples(quality)
+        proportions.index = quality.index
+    fitted = hasattr(model, "loss_history_")
+    parameters = {
+        name: value
+        for name, value in model.get_params(deep=False).items()
+        if not hasattr(value, "shape") and name != "reference"
+    }
+    return Contents(
+        proportions=proportions,
+        history=history_frame(model) if fitted else None,
+        quality=quality,
+        differential=differential,
+        facts={
+            "samples": f"{len(proportions):,}",
+            "shared genes": f"{len(model.gene_names_):,}",
+            "cell types": f"{len(model.cell_types_):,}",
+            "model": type(model).__name__,
+            "iterations": f"{model.n_iter_:,}",
+        },
+        parameters=_texts(parameters),
+        versions={
+            "skenigma": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "sklearn": sklearn.__version__,
+        },
+        converged=bool(model.converged_) if fitted else None,
+    )
+
+
+def _quality(model, X):
+    """Quality of the proportions that a model used."""
+    named = hasattr(model, "feature_names_in_")
+    reference = pd.DataFrame(
+        model.reference_, index=model.cell_types_, columns=model.gene_names_ if named else None
+    )
+    return fit_quality(X, reference, model.proportions_)
+
+
+def _stored_differential(path):
+    path = path / DIFFERENTIAL if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no file {path}: give the folder that 'skenigma differential' wrote."
+        )
+    return _read_differential(path)
+
+
+def _read_differential(path):
+    """The table of 'skenigma differential': a row per cell type and gene."""
+    frame = pd.read_csv(
+        path,
+        sep="\t",
+        dtype={"cell_type": str, "gene": str, "flag": str},
+        keep_default_na=False,
+        na_values={name: ["", "nan"] for name in ("effect", "statistic", "p_value", "q_value")},
+    )
+    missing = {"cell_type", "gene", "p_value", "q_value"} - set(frame.columns)
+    if missing:
+        raise ValueError(
+            f"{path} is no table of 'skenigma differential': it lacks {', '.join(sorted(missing))}."
+        )
+    return frame
+
+
+def _texts(values):
+    return {name: "none" if value is None else str(value) for name, value in values.items()}
