@@ -291,7 +291,7 @@ class L2MaxDeconvolver(_Deconvolver):
             warnings.warn(
                 f"renorm_size={size:g} is far below the gradient norms of these data (mean {natural:.3g}): the "
                 f"penalty outweighs the data, and the expression shrinks towards zero. Use renorm_size='auto'.",
-                stacklevel=3,
+                stacklevel=5,
             )
 
     def _n_runs(self):
