@@ -34,8 +34,8 @@ def gene_contribution(model):
     Returns
     -------
     share : DataFrame of shape (n_cell_types, n_genes)
-        θ̄_k r_kg / Σ_i θ̄_i r_ig with the mean proportions θ̄ and the profiles r; columns sum to 1. NaN for a gene that
-        no profile expresses.
+        With the mean proportions θ̄ and the profiles r, θ̄_k r_kg / Σ_i θ̄_i r_ig; columns sum to 1. NaN for a gene
+        that no profile expresses.
 
     Raises
     ------
@@ -66,10 +66,10 @@ def gene_contribution(model):
 
 
 def gene_significance(bulk, proportions, *, refine=False, level=0.05):
-    """Test which genes each cell type contributes to the bulk: the original's gene-significance test [1]_.
+    """Test which genes each cell type contributes to the bulk: the original's gene-significance test.
 
     Per gene, the bulk is regressed on the proportions without an intercept, and the coefficient of each cell type is
-    tested to be above 0. The bulk of a gene that a cell type contributes nothing to says nothing about its expression
+    tested to be above 0 [1]_. The bulk of a gene that a cell type contributes nothing to says nothing about its expression
     there, so that such a gene's cell-type-specific expression is only what the reference says.
 
     Parameters
@@ -199,7 +199,7 @@ def _refined_scores(q_values):
 class BootstrapReliability:
     """What :func:`bootstrap_reliability` found; tables are cell types × genes.
 
-    Attributes
+    Parameters
     ----------
     mean : DataFrame
         Mean expression over the samples of the cohort, by the fitted model.
@@ -219,7 +219,13 @@ class BootstrapReliability:
     n_converged: int
 
     def to_frame(self):
-        """One row per cell type and gene: ``cell_type``, ``gene``, ``mean``, ``standard_error``, ``stability``."""
+        """Put the three tables in one.
+
+        Returns
+        -------
+        table : DataFrame
+            One row per cell type and gene: ``cell_type``, ``gene``, ``mean``, ``standard_error``, ``stability``.
+        """
         tables = {name: getattr(self, name) for name in ("mean", "standard_error", "stability")}
         columns = {name: table.to_numpy().ravel() for name, table in tables.items()}
         n_cell_types, n_genes = self.mean.shape
