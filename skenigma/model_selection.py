@@ -269,8 +269,6 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     n_splits_ : int
         Number of splits.
 
-    And all attributes of a fitted :class:`~skenigma.L2MaxDeconvolver`: ``cse_``, ``proportions_`` and so on.
-
     Raises
     ------
     ValueError
@@ -283,6 +281,9 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
 
     Notes
     -----
+    A fitted estimator has also all attributes of a fitted :class:`~skenigma.L2MaxDeconvolver`, ``cse_``,
+    ``proportions_`` and so on, and is one.
+
     The basis and the proportions of either cohort are computed once for the whole grid, a plain run also serves to
     find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A setting
     that has not converged by then is chosen only if it scores better by more than 1 % than every one that has: it is

@@ -34,8 +34,8 @@ def gene_contribution(model):
     Returns
     -------
     share : DataFrame of shape (n_cell_types, n_genes)
-        With the mean proportions θ̄ and the profiles r, θ̄_k r_kg / Σ_i θ̄_i r_ig; columns sum to 1. NaN for a gene
-        that no profile expresses.
+        Shares θ̄_k r_kg / Σ_i θ̄_i r_ig with the mean proportions θ̄ and the profiles r; columns sum to 1. NaN for a
+        gene that no profile expresses.
 
     Raises
     ------
@@ -219,12 +219,12 @@ class BootstrapReliability:
     n_converged: int
 
     def to_frame(self):
-        """Put the three tables in one.
+        """All three tables as one, with a row per cell type and gene.
 
         Returns
         -------
-        table : DataFrame
-            One row per cell type and gene: ``cell_type``, ``gene``, ``mean``, ``standard_error``, ``stability``.
+        table : DataFrame of n_cell_types × n_genes rows
+            Columns ``cell_type``, ``gene``, ``mean``, ``standard_error``, ``stability``.
         """
         tables = {name: getattr(self, name) for name in ("mean", "standard_error", "stability")}
         columns = {name: table.to_numpy().ravel() for name, table in tables.items()}

@@ -47,7 +47,6 @@ THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
 OPTIONAL = {
     "matplotlib": {"skenigma.plotting"},
     "anndata": {"skenigma._cells", "skenigma.anndata", "skenigma.io"},
-    "rich": {"skenigma.cli"},
 }
 
 

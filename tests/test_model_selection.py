@@ -197,6 +197,22 @@ def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch)
     assert counts == {"basis": 2, "proportions": 2}
 
 
+def test_a_plain_run_is_a_setting_and_finds_the_size(cohort, monkeypatch):
+    runs = []
+    original = L2MaxDeconvolver._run
+    monkeypatch.setattr(
+        L2MaxDeconvolver,
+        "_run",
+        lambda self, *args: runs.append(args[2].renorm_size) or original(self, *args),
+    )
+    grid = {**GRID, "renorm_sizes": ["auto", None]}
+    model = L2MaxDeconvolverCV(cohort.reference, **grid, random_state=0).fit(cohort.bulk)
+    assert model.best_params_["renorm_size"] == "auto"
+    # two runs for each pair of alpha and beta, and two for the choice
+    assert len(runs) == 4 * 2 + 2
+    assert runs.count(None) == 4 + 1
+
+
 def test_sizes_are_only_for_the_solver_that_has_them(cohort):
     model = L2MaxDeconvolverCV(cohort.reference, betas=[20, 50], alphas=[0.1], solver="admm").fit(cohort.bulk)
     assert [row["renorm_size"] for row in model.cv_results_["params"]] == [None, None]

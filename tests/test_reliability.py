@@ -9,7 +9,13 @@ from scipy import stats
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
 from skenigma.metrics import per_gene_correlation
-from skenigma.reliability import bootstrap_reliability, gene_contribution, gene_significance
+from skenigma.reliability import (
+    FOUND,
+    _with_found_parameters,
+    bootstrap_reliability,
+    gene_contribution,
+    gene_significance,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -223,6 +229,9 @@ def test_reestimated_proportions_are_those_of_the_rows(cohort, model, monkeypatc
 )
 def test_what_a_model_found_is_kept(estimator, cohort):
     model = estimator.fit(cohort.bulk)
+    params = _with_found_parameters(model).get_params()
+    assert "auto" not in {params[name] for name in FOUND if name in params}
+    assert_array_equal(params["reference"], model.reference_)
     before = dict(vars(model))
     found = bootstrap_reliability(model, cohort.bulk, n_bootstraps=3, random_state=0)
     assert vars(model).keys() == before.keys()
