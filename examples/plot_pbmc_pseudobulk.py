@@ -21,6 +21,7 @@ from sklearn.metrics import average_precision_score
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.anndata import cse_to_anndata, deconvolve
+from skenigma.metrics import per_gene_correlation, per_sample_correlation
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
 
 # %%
@@ -158,14 +159,6 @@ def three_estimates(result):
 #   chance is their share, 0.1)
 
 
-def correlation(estimate, truth, axis):
-    """Pearson correlation along an axis; NaN where one of them does not vary."""
-    centred = [values - values.mean(axis=axis, keepdims=True) for values in (estimate, truth)]
-    size = np.prod([np.linalg.norm(values, axis=axis) for values in centred], axis=0)
-    product = np.sum(centred[0] * centred[1], axis=axis)
-    return np.divide(product, size, out=np.full_like(size, np.nan), where=size > 1e-9)
-
-
 def precision(estimate, cohort, cell_type):
     """Average precision of a t-test, cases against controls, for the genes changed in one cell type."""
     k = list(cohort.cell_types).index(cell_type)
@@ -181,8 +174,8 @@ def recovery(cohort, result):
     return pd.DataFrame(
         {
             name: {
-                "per sample": np.nanmean(correlation(estimate, truth, axis=2)),
-                "per changed gene": np.nanmean(correlation(estimate, truth, axis=0)[changed]),
+                "per sample": np.nanmean(per_sample_correlation(truth, estimate)),
+                "per changed gene": np.nanmean(per_gene_correlation(truth, estimate)[changed]),
                 "changed in monocytes": precision(estimate, cohort, "monocyte"),
                 "changed in T cells": precision(estimate, cohort, "T cell"),
             }

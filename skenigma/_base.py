@@ -99,6 +99,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         problem, settings = self._problem(cohort)
         solution = self._solve(X, problem, cohort.basis, settings)
         self._store(solution)
+        self._judge()
         self._keep_expression(solution, cohort.bulk)
         return self
 
@@ -139,11 +140,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             Columns are "cell type:gene", the cell type slowest.
         """
         self.fit(X, y, proportions=proportions)
-        if self.normalize is not None and self.materialize:
-            cse = self.cse_normalized_[:, self._output_types]
-        else:
-            cse = self._expression(cell_types=self._output_types)
-            cse = self._normalize(cse, self.proportions_, self._output_types)
+        cse = self._output(self._output_types)
         return cse.reshape(len(cse), -1)
 
     def transform(self, X, *, proportions=None):
@@ -223,6 +220,12 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             self._normalization = fit_normalization(self.normalize, by_type, self.proportions_)
             if self.materialize:
                 self.cse_normalized_ = self._normalize(np.array(self.cse_), self.proportions_)
+
+    def _output(self, cell_types=ALL):
+        """Expression of the cohort in these cell types as ``transform`` returns it, normalised if asked for."""
+        if self.normalize is not None and self._compact is None:
+            return self.cse_normalized_[:, cell_types]
+        return self._normalize(self._expression(cell_types=cell_types), self.proportions_, cell_types)
 
     def _expression(self, samples=ALL, cell_types=ALL, genes=ALL):
         """A part of the expression of the cohort."""
@@ -354,6 +357,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             raise ValueError(
                 f"{type(self).__name__} diverged: {error}. {self._divergence_remedy()}"
             ) from error
+
+    def _judge(self):
+        """Warn of a fit that went through but cannot be meant."""
 
     def _automatic_step(self, proportions):
         """Inverse Lipschitz constant of the gradient of the smooth terms."""

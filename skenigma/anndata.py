@@ -8,13 +8,14 @@ import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
 
 from ._cells import check_linear, choose_layer, is_anndata
 from ._optional import import_optional
 from ._validation import Real, check_finite, check_profiles, listing, match_genes, refuse_repeats
 from ._version import __version__
 from .deconvolution import L2MaxDeconvolver
-from .proportions import ProportionEstimator
+from .proportions import ProportionEstimator, fit_quality
 from .reference import make_reference, select_markers
 
 __all__ = ["cse_to_anndata", "deconvolve"]
@@ -85,6 +86,9 @@ def deconvolve(
 
         ``obsm["proportions"]``
             DataFrame, samples × cell types.
+        ``obsm["proportion_quality"]``
+            DataFrame of :func:`~skenigma.proportions.fit_quality`: how well the profiles, mixed by these proportions,
+            reproduce each sample.
         ``layers["cse_<cell type>"]``
             Expression of one cell type in every sample, on the scale of ``layers["normalized"]``.
         ``layers["normalized"]``
@@ -168,6 +172,7 @@ def deconvolve(
         adata.var["marker_of"] = markers.set_index("gene").cell_type.reindex(shared).fillna("").to_numpy()
     adata.varm["reference"] = reference.T.set_axis(columns, axis=1)
     adata.obsm["proportions"] = pd.DataFrame(fitted.proportions_, adata.obs_names, columns)
+    adata.obsm["proportion_quality"] = fit_quality(bulk, reference, fitted.proportions_)
     adata.uns[key] = {
         **_describe(fitted),
         "cell_types": fitted.cell_types_.astype(object),
@@ -283,17 +288,11 @@ def _fit(model, bulk, reference, markers, proportions):
 
 def _write_expression(adata, fitted, columns):
     """Write one layer per cell type, if there is expression; their names."""
-    cse = _expression(fitted)
-    layers = [] if cse is None else [f"cse_{name}" for name in columns]
+    layers = [] if isinstance(fitted, ProportionEstimator) else [f"cse_{name}" for name in columns]
     for k, name in enumerate(layers):
-        adata.layers[name] = np.ascontiguousarray(cse[:, k])
+        # one at a time: a model without the tensor does not build it here
+        adata.layers[name] = np.ascontiguousarray(fitted._output(slice(k, k + 1))[:, 0])
     return layers
-
-
-def _expression(fitted):
-    """What ``transform`` returns for the cohort that was fitted, as a tensor; None of proportions alone."""
-    normalized = getattr(fitted, "cse_normalized_", None)
-    return getattr(fitted, "cse_", None) if normalized is None else normalized
 
 
 def _describe(fitted):
@@ -330,8 +329,8 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
     key : str, default="skenigma"
         The key that :func:`deconvolve` was given.
     sample_names : array-like of str of shape (n_samples,), default=None
-        Names of the samples of a fitted estimator, which does not keep them; None numbers them. Not used for an
-        AnnData.
+        Names of the samples of a fitted estimator. None takes those of the frame it was fitted to, or numbers them.
+        Not used for an AnnData.
 
     Returns
     -------
@@ -356,7 +355,7 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
     >>> from skenigma.datasets import make_cohort
     >>> cohort = make_cohort(n_samples=10, n_genes=200, n_cell_types=3, as_frame=True, random_state=0)
     >>> model = L2MaxDeconvolver(cohort.reference).fit(cohort.bulk)
-    >>> adata = cse_to_anndata(model, sample_names=cohort.sample_names)
+    >>> adata = cse_to_anndata(model)
     >>> adata.shape
     (30, 200)
     >>> list(adata.obs_names[:3])
@@ -368,10 +367,13 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
         cse, cell_types = _written_expression(source, key)
         proportions = np.asarray(source.obsm["proportions"])
     else:
-        cse, cell_types, proportions = _expression(source), source.cell_types_, source.proportions_
-        if cse is None:
+        check_is_fitted(source)
+        if isinstance(source, ProportionEstimator):
             raise ValueError(f"{type(source).__name__} does not estimate cell-type-specific expression.")
-        names = [f"sample{j}" for j in range(1, len(cse) + 1)] if sample_names is None else sample_names
+        cse, cell_types, proportions = source._output(), source.cell_types_, source.proportions_
+        names = source._sample_names if sample_names is None else sample_names
+        if names is None:
+            names = [f"sample{j}" for j in range(1, len(cse) + 1)]
         samples = pd.DataFrame(index=pd.Index(names, dtype=object))
         var = pd.DataFrame(index=pd.Index(source.gene_names_, dtype=object))
     obs = _sample_and_type(samples, cell_types, proportions)

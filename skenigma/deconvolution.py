@@ -281,8 +281,7 @@ class L2MaxDeconvolver(_Deconvolver):
     def _searches_size(self):
         return self.solver == "proximal" and self.renorm_size == "auto"
 
-    def _store(self, solution):
-        super()._store(solution)
+    def _judge(self):
         size = getattr(self, "renorm_size_", None)
         if size is None or not self.gradient_norm_.size:
             return

@@ -394,9 +394,7 @@ def _tested_expression(model):
     if model.normalize in (None, "frac"):
         # gene by gene, so no normalised tensor is needed where the model keeps none
         return lambda genes: normalize("frac", model._expression(genes=genes), model.proportions_)
-    normalized = getattr(model, "cse_normalized_", None)
-    if normalized is None:
-        normalized = model._normalize(model._expression(), model.proportions_)
+    normalized = model._output()
     return lambda genes: normalized[:, :, genes]
 
 

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.anndata import cse_to_anndata, deconvolve
+from skenigma.proportions import fit_quality
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
 
 TYPES = ["B cell", "CD4+/T cell", "monocyte"]
@@ -351,3 +352,25 @@ class TestBadInput:
     def test_total_out_of_range(self, bulk, cells):
         with refused("normalize == 0"):
             deconvolve(bulk, cells, normalize=0)
+
+
+class TestQualityAndCompactModels:
+    def test_quality_of_every_sample_is_written(self, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        quality = adata.obsm["proportion_quality"]
+        assert list(quality.index) == list(adata.obs_names)
+        frame = pd.DataFrame(adata.layers["normalized"], adata.obs_names, adata.var_names)
+        reference = adata.varm["reference"].T
+        pd.testing.assert_frame_equal(quality, fit_quality(frame, reference, model.proportions_))
+
+    @pytest.mark.parametrize("normalize", [None, "frac"])
+    def test_a_model_without_the_tensor_writes_the_same(self, bulk, cells, normalize):
+        model = L2MaxDeconvolver(normalize=normalize, renorm_size=None)
+        whole = deconvolve(bulk, cells, model=model)
+        compact, fitted = deconvolve(bulk, cells, model=model.set_params(materialize=False), return_model=True)
+        assert not hasattr(fitted, "cse_")
+        for name in whole.uns["skenigma"]["layers"]:
+            # the same products in other blocks
+            assert_allclose(compact.layers[name], whole.layers[name], rtol=1e-9, atol=1e-9)
+        assert_allclose(cse_to_anndata(fitted).X, cse_to_anndata(whole).X, rtol=1e-9, atol=1e-9)
+        assert list(cse_to_anndata(fitted).obs["sample"].cat.categories) == list(bulk.obs_names)

@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
 
 N_SAMPLES, N_GENES = 40, 60
@@ -927,3 +927,20 @@ class TestSizeOfAnotherScale:
             L2MaxDeconvolver(cohort.reference, renorm_size=size).fit(
                 cohort.bulk, proportions=cohort.proportions
             )
+
+
+class TestWhereWarningsPoint:
+    """At the line that called ``fit``, not into a library."""
+
+    @pytest.mark.parametrize("estimator_class", [L2MaxDeconvolver, TraceNormDeconvolver])
+    def test_convergence(self, estimator_class):
+        cohort = make_cohort(30, 60, 3, random_state=0)
+        with pytest.warns(ConvergenceWarning) as caught:
+            estimator_class(cohort.reference, max_iter=2).fit(cohort.bulk)
+        assert {warning.filename for warning in caught} == {__file__}
+
+    def test_size(self):
+        cohort = make_cohort(30, 60, 3, random_state=0)
+        with pytest.warns(UserWarning, match="far below") as caught:
+            L2MaxDeconvolver(1000 * cohort.reference).fit(1000 * cohort.bulk)
+        assert {warning.filename for warning in caught} == {__file__}
