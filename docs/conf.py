@@ -44,9 +44,11 @@ html_theme_options = {
     "logo": {"text": "skenigma"},
     "show_prev_next": False,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
 }
-html_sidebars = {page: [] for page in ("changelog", "citing", "get_started", "auto_examples/*")}
+html_sidebars = {
+    page: [] for page in ("changelog", "citing", "command_line", "get_started", "auto_examples/*")
+}
 toc_object_entries_show_parents = "hide"
 
 intersphinx_mapping = write_inventories(HERE / "_build" / "inventories")

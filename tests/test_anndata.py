@@ -367,7 +367,9 @@ class TestQualityAndCompactModels:
     def test_a_model_without_the_tensor_writes_the_same(self, bulk, cells, normalize):
         model = L2MaxDeconvolver(normalize=normalize, renorm_size=None)
         whole = deconvolve(bulk, cells, model=model)
-        compact, fitted = deconvolve(bulk, cells, model=model.set_params(materialize=False), return_model=True)
+        compact, fitted = deconvolve(
+            bulk, cells, model=model.set_params(materialize=False), return_model=True
+        )
         assert not hasattr(fitted, "cse_")
         for name in whole.uns["skenigma"]["layers"]:
             # the same products in other blocks
