@@ -4,6 +4,9 @@ import pathlib
 import sys
 from importlib.metadata import files
 
+from docutils import nodes
+from PIL import Image
+from sphinx_gallery.directives import imgsgnode
 from sphinx_gallery.sorting import ExplicitOrder
 
 import skenigma
@@ -99,6 +102,18 @@ def write_help(app):
         (folder / f"{command}.txt").write_text(text, encoding="utf-8")
 
 
+def make_room(app, doctree):
+    """Let figures of several panels scroll on narrow screens, where they would shrink beyond reading."""
+    for picture in list(doctree.findall(imgsgnode)):
+        with Image.open(pathlib.Path(app.srcdir, picture["uri"].lstrip("/"))) as pixels:
+            is_wide = pixels.width > 1.8 * pixels.height
+        if is_wide:
+            room = nodes.container(classes=["wide-picture"])
+            picture.replace_self(room)
+            room += picture
+
+
 def setup(app):
+    app.connect("doctree-read", make_room)
     app.connect("builder-inited", write_help)
     app.connect("autodoc-skip-member", skip_foreign_members)
