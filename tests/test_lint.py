@@ -1,4 +1,4 @@
-"""The hooks before a commit are what ``tox -e lint`` runs; the citation names the version."""
+"""Files of the project that repeat each other agree: hooks and tox, examples and tox, citation and version."""
 
 import configparser
 import re
@@ -9,12 +9,20 @@ import skenigma
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_hooks_equal_tox():
+def tox_commands(environment):
     tox = configparser.ConfigParser()
     tox.read(ROOT / "tox.ini")
+    return tox[f"testenv:{environment}"]["commands"].strip().splitlines()
+
+
+def test_hooks_equal_tox():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    commands = tox["testenv:lint"]["commands"].strip().splitlines()
-    assert re.findall(r"entry: (.*)", hooks) == commands
+    assert re.findall(r"entry: (.*)", hooks) == tox_commands("lint")
+
+
+def test_tox_runs_every_example():
+    found = sorted(path.name for path in ROOT.glob("examples/*.py"))
+    assert [command.rpartition("/")[2] for command in tox_commands("examples")] == found
 
 
 def test_citation_names_the_version():
