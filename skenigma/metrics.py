@@ -460,7 +460,7 @@ def _correlate(first, second, axis, method):
 
 def _standardize(block, axis, method):
     """Centred values or ranks of norm 1; NaN where the values do not vary."""
-    varies = np.expand_dims(_spread(block, axis)[1], axis)
+    varies = np.expand_dims(_varies(block, axis), axis)
     if method == "spearman":
         block = rankdata(block, axis=axis)
     centred = block - block.mean(axis=axis, keepdims=True, dtype=np.float64)
@@ -468,17 +468,12 @@ def _standardize(block, axis, method):
     return np.divide(centred, norms, out=np.full_like(centred, np.nan), where=varies)
 
 
-def _spread(block, axis):
-    """Range along an axis, and whether it is more than rounding."""
+def _varies(block, axis):
+    """Whether values vary along an axis by more than rounding."""
     low, high = block.min(axis=axis), block.max(axis=axis)
     precision = np.finfo(block.dtype).eps if block.dtype.kind == "f" else 0
     spread = np.subtract(high, low, dtype=np.float64)
-    return spread, spread > ROUNDING_MARGIN * precision * np.maximum(np.abs(low), np.abs(high))
-
-
-def _varies(tensor, axis):
-    """Whether a tensor varies along an axis by more than rounding."""
-    return _spread(tensor, axis)[1]
+    return spread > ROUNDING_MARGIN * precision * np.maximum(np.abs(low), np.abs(high))
 
 
 def _area_under_calls(changed, p_values, effect, levels):
