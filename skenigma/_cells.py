@@ -156,7 +156,12 @@ def choose_layer(data, layer):
 
 def _other_layers(data):
     raw = [] if data.raw is None else ["raw"]
-    return listing([*map(str, data.layers.keys()), *raw]) or "no layer, and no raw"
+    return listing([*layer_names(data), *raw]) or "no layer, and no raw"
+
+
+def layer_names(data):
+    """Names of the layers of an AnnData; newer versions count X among them, without a name."""
+    return [str(name) for name in data.layers if name is not None]
 
 
 def _obs_column(data, column):

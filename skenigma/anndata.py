@@ -135,8 +135,8 @@ def deconvolve(
     >>> cells.obs["cell_type"] = np.repeat(["B", "T"], 40)
     >>> bulk = anndata.AnnData(make_pseudobulk(cells, "cell_type", 8, random_state=0).bulk)
     >>> adata = deconvolve(bulk, cells)
-    >>> list(adata.layers)
-    ['normalized', 'cse_B', 'cse_T']
+    >>> list(adata.uns["skenigma"]["layers"])
+    ['cse_B', 'cse_T']
     >>> adata.obsm["proportions"].shape
     (8, 2)
     """
@@ -236,7 +236,7 @@ def _to_total(frame, target, what):
         raise ValueError(
             f"{what} with a total of zero over the {frame.shape[1]} genes in use: {listing(empty)}. Drop them first."
         )
-    return frame.mul(target / totals, axis=0).astype(frame.dtypes.iloc[0], copy=False)
+    return frame.mul(target / totals, axis=0).astype(frame.dtypes.iloc[0])
 
 
 def _refuse_loss(unused):
