@@ -166,7 +166,9 @@ def layer_names(data):
 
 def _obs_column(data, column):
     if column not in data.obs:
-        raise ValueError(f"obs has no column '{column}'. It has {listing([str(name) for name in data.obs])}.")
+        turned = " The AnnData looks transposed: it must be cells × genes." if column in data.var else ""
+        others = listing([str(name) for name in data.obs]) or "none"
+        raise ValueError(f"obs has no column '{column}'. It has {others}.{turned}")
     return data.obs[column]
 
 

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
 
-from ._validation import check_proportions, column_names, listing, row_names, sample_order
+from ._validation import check_deconvolver, check_proportions, column_names, listing, row_names, sample_order
 from .core.generalized import (
     SharedDesign,
     gene_blocks,
@@ -126,7 +125,7 @@ def differential_expression(
     >>> bool(cohort.changed.loc[first.cell_type, first.gene])
     True
     """
-    check_is_fitted(model)
+    check_deconvolver(model)
     if method not in METHODS:
         raise ValueError(f"method must be one of {listing(METHODS)}, got {method!r}.")
     bulk = None if X is None else _bulk_of_fit(model, X)

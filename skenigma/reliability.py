@@ -11,7 +11,15 @@ from sklearn.base import clone
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import Integral, check_nonnegative, check_proportions, column_names, listing, row_names
+from ._validation import (
+    Integral,
+    check_deconvolver,
+    check_nonnegative,
+    check_proportions,
+    column_names,
+    listing,
+    row_names,
+)
 
 __all__ = ["BootstrapReliability", "bootstrap_reliability", "gene_contribution", "gene_significance"]
 
@@ -304,7 +312,7 @@ def bootstrap_reliability(
     >>> bool(found.stability.to_numpy().min() >= 0)
     True
     """
-    check_is_fitted(model)
+    check_deconvolver(model)
     check_scalar(n_bootstraps, "n_bootstraps", Integral, min_val=2)
     n_samples = len(model.proportions_)
     if np.shape(X)[0] != n_samples:

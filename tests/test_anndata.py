@@ -197,6 +197,16 @@ class TestDeconvolve:
 
 
 class TestFile:
+    @pytest.mark.parametrize("part", [slice(None), slice(0, 5)])
+    def test_open_as_a_file(self, bulk, cells, tmp_path, part):
+        bulk.write_h5ad(tmp_path / "bulk.h5ad")
+        opened = anndata.read_h5ad(tmp_path / "bulk.h5ad", backed="r")
+        found = deconvolve(opened[part], cells)
+        expected = deconvolve(bulk[part].copy(), cells)
+        assert_allclose(found.layers["normalized"], expected.layers["normalized"])
+        assert_allclose(found.obsm["proportions"], expected.obsm["proportions"])
+        opened.file.close()
+
     @pytest.mark.parametrize(
         "model",
         [
@@ -276,6 +286,19 @@ class TestRows:
 
 
 class TestBadInput:
+    def test_transposed_bulk(self, bulk, cells):
+        with refused("share 0 gene", "X looks transposed"):
+            deconvolve(bulk.T.copy(), cells)
+
+    def test_transposed_cells(self, bulk, cells):
+        with refused("obs has no column 'cell_type'", "It has none", "looks transposed"):
+            deconvolve(bulk, cells.T.copy())
+
+    def test_rows_of_samples_with_one_name(self, bulk, cells):
+        model = deconvolve(bulk, cells, return_model=True)[1]
+        with refused("Samples named more than once", "'a'", "sample_names that differ"):
+            cse_to_anndata(model, sample_names=["a"] * bulk.n_obs)
+
     def test_sample_with_zero_total(self, bulk, cells):
         bulk.X[3] = 0
         bulk.X[3, 0] = 10  # a gene that the reference lacks
