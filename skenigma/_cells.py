@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_array
 
 from ._validation import (
+    Noted,
     check_finite,
     check_nonnegative,
     column_names,
@@ -53,7 +54,7 @@ class Cells:
         """Which types have enough cells; warns of the others, and refuses to go on without any."""
         counts = self.counts()
         kept = counts >= min_cells
-        rare = [_Count(*pair) for pair in zip(self.cell_types[~kept], counts[~kept], strict=True)]
+        rare = [Noted(*pair) for pair in zip(self.cell_types[~kept], counts[~kept], strict=True)]
         if not kept.any():
             raise ValueError(
                 f"No cell type has min_cells={min_cells} cells: {listing(rare)}. Merge types, or lower min_cells."
@@ -65,17 +66,6 @@ class Cells:
                 stacklevel=3,
             )
         return kept
-
-
-@dataclass(frozen=True)
-class _Count:
-    """A cell type and its number of cells, for messages."""
-
-    cell_type: str
-    number: int
-
-    def __str__(self):
-        return f"'{self.cell_type}' ({self.number})"
 
 
 def read_cells(cells, labels, *, layer=None, gene_names=None):

@@ -17,6 +17,7 @@ __all__ = [
     "HasMethods",
     "Integral",
     "Interval",
+    "Noted",
     "Profiles",
     "Real",
     "StrOptions",
@@ -27,6 +28,7 @@ __all__ = [
     "check_profiles",
     "check_proportions",
     "check_selection",
+    "check_table",
     "fit_context",
     "limit_blas_threads",
     "listing",
@@ -253,6 +255,13 @@ def _homogeneous_values(frame):
     return frame.to_numpy() if numpy_type and np.all(frame.dtypes == first) else None
 
 
+def check_table(table, what, **checks):
+    """``check_array`` of a table, which names columns of text and takes sparse frames."""
+    values = _homogeneous_values(table)
+    with _text_named(table, what):
+        return check_array(table if values is None else values, input_name=what, **checks)
+
+
 @contextmanager
 def _text_named(frame, what):
     """Name the columns of text where a frame is no table of numbers."""
@@ -278,19 +287,19 @@ def _text_columns(frame):
         column = frame.iloc[:, position]
         text = column.notna() & pd.to_numeric(column, errors="coerce").isna()
         if text.any():
-            found.append(_Text(name, column[text.to_numpy()].iloc[0]))
+            found.append(Noted(name, repr(column[text.to_numpy()].iloc[0])))
     return found
 
 
 @dataclass(frozen=True)
-class _Text:
-    """A column and an entry of it, for messages."""
+class Noted:
+    """A name and what to say of it, for a listing."""
 
-    column: str
-    entry: object
+    name: str
+    note: object
 
     def __str__(self):
-        return f"'{self.column}' ({self.entry!r})"
+        return f"'{self.name}' ({self.note})"
 
 
 def check_profiles(reference, dtype):
@@ -312,15 +321,8 @@ def check_profiles(reference, dtype):
     refuse_repeats(
         cell_types, "Cell types of reference", "Give every row of the reference a name of its own."
     )
-    values = _homogeneous_values(reference)
     try:
-        with _text_named(reference, "It"):
-            values = check_array(
-                reference if values is None else values,
-                dtype=dtype,
-                ensure_all_finite=False,
-                input_name="reference",
-            )
+        values = check_table(reference, "reference", dtype=dtype, ensure_all_finite=False)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"The reference must be a table of numbers, cell types × genes, with names in the index: {error}"
@@ -472,14 +474,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     """
     columns, rows = column_names(proportions, "proportions"), row_names(proportions)
     refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
-    values = _homogeneous_values(proportions)
-    with _text_named(proportions, "proportions"):
-        values = check_array(
-            proportions if values is None else values,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite=False,
-            input_name="proportions",
-        )
+    values = check_table(proportions, "proportions", dtype=[np.float64, np.float32], ensure_all_finite=False)
     order = (
         None if columns is None else _positions(cell_types, columns, "cell type", "columns of proportions")
     )

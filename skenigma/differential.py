@@ -13,7 +13,15 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 from sklearn.utils import check_array
 
-from ._validation import check_deconvolver, check_proportions, column_names, listing, row_names, sample_order
+from ._validation import (
+    check_deconvolver,
+    check_proportions,
+    check_table,
+    column_names,
+    listing,
+    row_names,
+    sample_order,
+)
 from .core.generalized import (
     SharedDesign,
     gene_blocks,
@@ -213,7 +221,7 @@ def interaction_test(
     True
     """
     samples, genes = row_names(bulk), column_names(bulk, "bulk")
-    bulk = check_array(bulk, dtype=np.float64, ensure_all_finite=False, input_name="bulk")
+    bulk = check_table(bulk, "bulk", dtype=np.float64, ensure_all_finite=False)
     if cell_types is None:
         cell_types = column_names(proportions, "proportions")
     cell_types = _names(cell_types, np.shape(proportions)[-1], "celltype", "cell_types")

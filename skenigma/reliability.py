@@ -8,7 +8,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy import special, stats
 from sklearn.base import clone
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from ._validation import (
@@ -16,6 +16,7 @@ from ._validation import (
     check_deconvolver,
     check_nonnegative,
     check_proportions,
+    check_table,
     column_names,
     listing,
     row_names,
@@ -138,7 +139,7 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     genes = _labels(column_names(bulk, "bulk"), np.shape(bulk)[-1], "x")
     cell_types = _labels(column_names(proportions, "proportions"), np.shape(proportions)[-1], "celltype")
     samples = row_names(bulk)
-    bulk = check_array(bulk, dtype=np.float64, input_name="bulk")
+    bulk = check_table(bulk, "bulk", dtype=np.float64)
     theta = check_proportions(proportions, cell_types, len(bulk), samples).astype(np.float64, copy=False)
     _check_design(theta, cell_types)
     coefficients, statistic, p_values = _one_sided_test(theta, bulk)

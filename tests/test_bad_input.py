@@ -9,8 +9,8 @@ from scipy import sparse
 from sklearn.pipeline import Pipeline
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
-from skenigma.differential import differential_expression
-from skenigma.reliability import bootstrap_reliability
+from skenigma.differential import differential_expression, interaction_test
+from skenigma.reliability import bootstrap_reliability, gene_significance
 
 N_SAMPLES, N_GENES = 12, 30
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
@@ -174,6 +174,16 @@ def test_what_is_no_deconvolver_is_refused_by_what_needs_one(bulk, reference, ki
         differential_expression(model, np.arange(N_SAMPLES) % 2, X=bulk)
     with refused(type(model).__name__, "does not estimate cell-type-specific expression"):
         bootstrap_reliability(model, bulk)
+
+
+@pytest.mark.parametrize("test", [lambda b, p: interaction_test(b, p, np.arange(12) % 2), gene_significance])
+def test_tables_of_functions_are_as_those_of_estimators(test, bulk, proportions):
+    with refused("bulk has 1 column", "'index'", "index_col=0"):
+        test(bulk.reset_index(), proportions)
+    found = test(bulk.astype(pd.SparseDtype(float, 0.0)), proportions)
+    expected = test(bulk, proportions)
+    # another order in memory, another order of sums
+    np.testing.assert_allclose(found["statistic"], expected["statistic"], rtol=1e-9)
 
 
 def test_samples_of_one_name_are_not_selected_by_it(bulk, reference):
