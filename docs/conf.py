@@ -3,8 +3,10 @@
 import pathlib
 import sys
 from importlib.metadata import files
-from pathlib import Path
 
+from docutils import nodes
+from PIL import Image
+from sphinx_gallery.directives import imgsgnode
 from sphinx_gallery.sorting import ExplicitOrder
 
 import skenigma
@@ -45,9 +47,11 @@ html_theme_options = {
     "logo": {"text": "skenigma"},
     "show_prev_next": False,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
 }
-html_sidebars = {page: [] for page in ("changelog", "citing", "get_started", "auto_examples/*")}
+html_sidebars = {
+    page: [] for page in ("changelog", "citing", "command_line", "get_started", "auto_examples/*")
+}
 toc_object_entries_show_parents = "hide"
 
 intersphinx_mapping = write_inventories(HERE / "_build" / "inventories")
@@ -93,12 +97,24 @@ def skip_foreign_members(app, what, name, obj, skip, options):
 
 def write_help(app):
     """What ``--help`` prints, for the page on the command line."""
-    folder = Path(app.srcdir, "help")
+    folder = pathlib.Path(app.srcdir, "help")
     folder.mkdir(exist_ok=True)
     for command, text in help_texts().items():
         (folder / f"{command}.txt").write_text(text, encoding="utf-8")
 
 
+def make_room(app, doctree):
+    """Let figures of several panels scroll on narrow screens, where they would shrink beyond reading."""
+    for picture in list(doctree.findall(imgsgnode)):
+        with Image.open(pathlib.Path(app.srcdir, picture["uri"].lstrip("/"))) as pixels:
+            is_wide = pixels.width > 1.8 * pixels.height
+        if is_wide:
+            room = nodes.container(classes=["wide-picture"])
+            picture.replace_self(room)
+            room += picture
+
+
 def setup(app):
+    app.connect("doctree-read", make_room)
     app.connect("builder-inited", write_help)
     app.connect("autodoc-skip-member", skip_foreign_members)

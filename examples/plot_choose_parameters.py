@@ -100,4 +100,4 @@ print(
 # The score on the tuning cohort puts the settings in nearly the order that the truth would, and the chosen one is as
 # good as the best. The value of a score is not a promise: the simulation can be kinder than the bulk. So compare it
 # with the scores, on the same cohort, of two answers that need no model.
-pd.Series(model.baseline_scores_)
+pd.Series(model.baseline_scores_).to_frame("score")

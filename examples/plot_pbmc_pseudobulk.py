@@ -49,7 +49,7 @@ kinds = {"CD14+ Monocyte": "monocyte", "CD19+ B": "B cell", "CD56+ NK": "NK cell
 labels = pbmc.obs["bulk_labels"].astype(str)
 cells.obs["cell_type"] = labels.map(lambda label: kinds.get(label, "T cell")).to_numpy()
 cells = cells[(labels != "CD34+").to_numpy()].copy()
-cells.obs["cell_type"].value_counts()
+cells.obs["cell_type"].value_counts().to_frame("cells")
 
 # %%
 # The genes that tell the cell types apart are what an immunologist would expect: CD79A and MS4A1 in B cells,

@@ -145,7 +145,7 @@ class BulkBatchCorrector(ProportionsTransformer):
 
     In front of an estimator, as a step of a pipeline:
 
-    >>> steps = make_pipeline(BulkBatchCorrector(reference), L2MaxDeconvolver(reference))
+    >>> steps = make_pipeline(BulkBatchCorrector(reference), L2MaxDeconvolver(reference, renorm_size="auto"))
     >>> steps.set_output(transform="pandas").fit_transform(bulk * platform).shape
     (40, 600)
     """

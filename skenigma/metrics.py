@@ -226,10 +226,10 @@ def recovery_score(cse_true, cse_pred, *, per="gene", method="pearson", undefine
 
 
 def concordance(proportions_true, proportions_pred):
-    """Lin's concordance correlation coefficient of estimated with true proportions, per cell type [1]_.
+    """Lin's concordance correlation coefficient of estimated with true proportions, per cell type.
 
     2·s_xy / (s_x² + s_y² + (x̄ − ȳ)²) over samples, with moments over n: 1 only if the estimates lie on the line of
-    equality. Unlike a correlation it sees that a cell type is estimated too high or too narrow throughout.
+    equality [1]_. Unlike a correlation it sees that a cell type is estimated too high or too narrow throughout.
 
     Parameters
     ----------
@@ -268,11 +268,12 @@ def concordance(proportions_true, proportions_pred):
 
 
 def detection_auprc(changed, p_values, effect, *, levels=None, n_levels=10_000, random_state=None):
-    """Area under the precision-recall curve of detected changed genes, by the original's definition [1]_.
+    """Area under the precision-recall curve of detected changed genes, by the original's definition.
 
     Thresholds are quantiles of a cell type's p-values at random levels. At each, the genes with a smaller p-value
     are called changed in the direction of their effect; a call is right if the gene did change, that way. The
-    area lies under precision against recall, by the trapezoid rule, between the smallest and the largest threshold.
+    area lies under precision against recall, by the trapezoid rule, between the smallest and the largest
+    threshold [1]_.
 
     Parameters
     ----------

@@ -220,12 +220,32 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         Number of threads over pairs of alpha and beta.
     random_state : int, RandomState instance or None, default=None
         Of the tuning cohort. Pass an int for the same choice on every call.
-    epsilon, tao_k, max_iter, gamma, solver : default=1e-3, 1.0, 1000, 2.0 and "proximal"
-        As in :class:`~skenigma.L2MaxDeconvolver`.
-    n_components, proportion_estimator, preprocess, positive : default=2, None, None and "auto"
-        As in :class:`~skenigma.L2MaxDeconvolver`.
-    normalize, materialize, output_cell_types, verbose : default=None, True, None and 0
-        As in :class:`~skenigma.L2MaxDeconvolver`. What is scored is the expression before ``normalize``.
+    epsilon : float, default=1e-3
+        When to stop; this and what follows is as in :class:`~skenigma.L2MaxDeconvolver`.
+    tao_k : float or "auto", default=1.0
+        Step length of ``solver="proximal"``.
+    max_iter : int, default=1000
+        Largest number of iterations.
+    gamma : float, default=2.0
+        Penalty parameter of ``solver="admm"``.
+    solver : {"proximal", "admm", "accelerated"}, default="proximal"
+        How the objective is minimised.
+    n_components : int, default=2
+        Number of profiles to learn if there is neither ``reference`` nor ``cells``.
+    proportion_estimator : transformer, default=None
+        Estimates the proportions where none are given.
+    preprocess : {None, "sqrt", "log"}, default=None
+        Scale on which bulk and reference enter the model.
+    positive : bool or "auto", default="auto"
+        Whether to clip negative expression to 0 in the end.
+    normalize : {None, "frac", "pc", "quantile"}, default=None
+        What to take out of the expression of each cell type in the end. What is scored is the expression before that.
+    materialize : bool, default=True
+        Whether ``fit`` builds ``cse_``.
+    output_cell_types : array-like of str, default=None
+        Cell types that ``transform`` returns.
+    verbose : int, default=0
+        1 prints the trace of the iteration in the published form.
 
     Attributes
     ----------

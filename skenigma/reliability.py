@@ -75,11 +75,11 @@ def gene_contribution(model):
 
 
 def gene_significance(bulk, proportions, *, refine=False, level=0.05):
-    """Test which genes each cell type contributes to the bulk: the original's gene-significance test [1]_.
+    """Test which genes each cell type contributes to the bulk: the original's gene-significance test.
 
     Per gene, the bulk is regressed on the proportions without an intercept, and the coefficient of each cell type is
-    tested to be above 0. The bulk of a gene that a cell type contributes nothing to says nothing about its expression
-    there, so that such a gene's cell-type-specific expression is only what the reference says.
+    tested to be above 0 [1]_. The bulk of a gene that a cell type contributes nothing to says nothing about its
+    expression there, so that such a gene's cell-type-specific expression is only what the reference says.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The Python code that the README shows."""
+"""The code that the README shows, in Python and on the command line."""
 
 import pathlib
 import re
@@ -6,6 +6,7 @@ import re
 import pytest
 
 from benchmarks import reproduction
+from skenigma.cli import main
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.M | re.S)
@@ -23,6 +24,17 @@ def test_code_runs_and_shows_the_shapes_it_says(code):
     for attribute, axes in re.findall(r"^model\.(\w+) +# (.*)$", code, flags=re.MULTILINE):
         sizes = {"samples": samples, "cell types": cell_types, "genes": genes}
         assert getattr(names["model"], attribute).shape == tuple(sizes[axis] for axis in axes.split(" × "))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/command_line.md"])
+def test_commands_run_as_they_stand(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (README.parent / page).read_text(encoding="utf-8")
+    shell = "".join(re.findall(r"^```sh\n(.*?)^```", text, flags=re.M | re.S))
+    commands = re.findall(r"^skenigma (.*)$", shell, flags=re.MULTILINE)
+    assert [main(command.split()) for command in commands] == [0] * len(commands)
+    assert len(commands) >= 4
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def table_rows(text):

@@ -52,7 +52,8 @@ class Cohort:
         # a generator of its own: the same cohort has the same fit
         self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(N_PROBES)
         self._felt = self._outside @ self._probes
-        if bulk.shape[1] <= FIRST_REDUCTION:
+        self._is_whole = bulk.shape[1] <= FIRST_REDUCTION
+        if self._is_whole:
             inside = self._add_all()
         else:
             noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
@@ -80,7 +81,7 @@ class Cohort:
         return felt if felt <= negligible else np.linalg.norm(weights @ self._outside)
 
     def _felt_length(self, weights):
-        return np.linalg.norm(weights @ self._felt)
+        return 0.0 if self._is_whole else np.linalg.norm(weights @ self._felt)
 
     def hold(self, expression):
         """Make ``expression``, which needs no factors, the current one."""

@@ -206,11 +206,13 @@ def _direct_change(samples, new, old):
     """The same from the differences themselves."""
     (new, new_sizes, _), (old, old_sizes, _) = new, old
     change = samples.outside @ (new_sizes * new.scale - old_sizes * old.scale) ** 2
+    # diagonal matrices: for so short rows a matrix product is twice as fast as scaling them
+    identity = np.eye(new_sizes.shape[1])
+    by, was = (sizes[:, :, None] * identity for sizes in (new_sizes, old_sizes))
     for rows in row_blocks(new.rows):
-        # p·new − q·old = p (new − (q/p) old) would save a pass, but sizes may be 0
-        step = new_sizes[rows, :, None] * new.inside[rows]
-        step -= old_sizes[rows, :, None] * old.inside[rows]
-        change += np.einsum("jkd,jkd->k", step, step)
+        step = np.matmul(by[rows], new.inside[rows])
+        step -= np.matmul(was[rows], old.inside[rows])
+        change += row_products(step, step).sum(axis=0)
     return change
 
 
