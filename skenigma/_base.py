@@ -5,7 +5,6 @@ the fitted trajectory for each row on its own.
 """
 
 import time
-import warnings
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +22,7 @@ from ._validation import (
     limit_blas_threads,
     listing,
     row_names,
+    warn,
 )
 from .core.basis import SpanBasis
 from .core.mixture import lipschitz_constant, row_blocks
@@ -282,10 +282,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     def _find_absent(self, proportions):
         absent = ~np.any(proportions > 0, axis=0)
         if absent.any():
-            warnings.warn(
+            warn(
                 f"The proportion of {listing(self.cell_types_[absent])} is 0 in every sample: the bulk holds no "
                 f"information on it, and its expression is the reference profile.",
-                stacklevel=5,
             )
         return absent
 
@@ -375,11 +374,10 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         self.converged_ = solution.converged
         self._fitted_map = solution.fitted_map()
         if not self.converged_:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} did not converge in {self.n_iter_} iterations: the largest squared change "
                 f"of the last was {self.delta_history_[-1].max():.3g}. {self._convergence_remedy()}",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
 

@@ -1,6 +1,5 @@
 """Annotated cells, from AnnData or from a matrix and labels, as one validated object that is never densified."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from ._validation import (
     refuse_repeats,
     row_names,
     stored,
+    warn,
 )
 
 # Logarithms of expression stay below this, counts and counts per million do not.
@@ -60,10 +60,9 @@ class Cells:
                 f"No cell type has min_cells={min_cells} cells: {listing(rare)}. Merge types, or lower min_cells."
             )
         if rare:
-            warnings.warn(
+            warn(
                 f"Cell types with fewer than min_cells={min_cells} cells are left out: {listing(rare)}. Their share "
                 f"of a bulk sample will go to the others: merge them with a related type, or lower min_cells.",
-                stacklevel=3,
             )
         return kept
 
@@ -205,7 +204,7 @@ def _by_barcode(labels, barcodes):
     return labels.loc[list(barcodes)]
 
 
-def check_linear(source, values, layer, rows, genes, what, stacklevel=4):
+def check_linear(source, values, layer, rows, genes, what):
     """Refuse what is certainly not linear expression, and warn of what is probably not.
 
     Parameters
@@ -219,8 +218,6 @@ def check_linear(source, values, layer, rows, genes, what, stacklevel=4):
         Names, for messages.
     what : str
         Name of the values, for messages.
-    stacklevel : int, default=4
-        Of the warning.
     """
     others = f" The AnnData also has: {_other_layers(source)}." if is_anndata(source) else ""
     reason = (
@@ -236,9 +233,8 @@ def check_linear(source, values, layer, rows, genes, what, stacklevel=4):
         return
     if layer is None and "log1p" in getattr(source, "uns", ()):
         raise ValueError(f"uns['log1p'] says that X of {what} holds logarithms. {reason}")
-    warnings.warn(
+    warn(
         f"The largest value of {what} is {maximum:.3g}: is this the logarithm of expression? {reason}",
-        stacklevel=stacklevel,
     )
 
 

@@ -1,5 +1,6 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
+import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,11 +38,14 @@ __all__ = [
     "row_names",
     "sample_order",
     "stored",
+    "warn",
 ]
 
 # Published tables of proportions are rounded; rows further than this from 1 are a mistake.
 SUM_TOLERANCE = 0.05
 SHOWN = 5
+# Packages whose lines a warning does not point at: they wrap the methods of estimators.
+BETWEEN = {"skenigma", "sklearn"}
 
 # Panels of genes from two platforms share more than this part of the smaller one.
 LOW_SHARE = 0.25
@@ -153,6 +157,14 @@ class _Place:
 
 def _name(names, position):
     return position if names is None else f"'{names[position]}'"
+
+
+def warn(message, category=UserWarning):
+    """Warn at the line that called this package, whatever lies in between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def check_deconvolver(model):
@@ -426,10 +438,9 @@ def _warn_of_few_shared(names, genes, n_shared):
     """Warn if so few genes are shared that their identifiers can hardly be meant to match."""
     fewer = min(len(names), len(genes))
     if n_shared < LOW_SHARE * fewer:
-        warnings.warn(
+        warn(
             f"X and reference share only {n_shared} genes, of {len(names)} in X and {len(genes)} in reference. X has "
             f"{listing(names)}; reference has {listing(genes)}. {_cause(names, genes, n_shared)}{SAME_IDENTIFIERS}",
-            stacklevel=7,
         )
 
 

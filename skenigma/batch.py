@@ -28,6 +28,7 @@ from ._validation import (
     listing,
     refuse_repeats,
     row_names,
+    warn,
 )
 from .core.combat import combat
 from .core.regression import nonnegative_least_squares
@@ -197,9 +198,8 @@ class BulkBatchCorrector(ProportionsTransformer):
         effects = combat(self._batches(bulk, proportions), anchor=anchor, mean_only=self.mean_only)
         self.slope_, self.intercept_ = (effect[0] for effect in effects)
         if np.all(self.slope_ == 1) and not self.intercept_.any():
-            warnings.warn(
+            warn(
                 "No gene varies both in X and in the mixtures of reference: nothing was corrected.",
-                stacklevel=2,
             )
         return self
 
@@ -635,18 +635,16 @@ def _check_expression(values, what, rows, genes):
         raise ValueError(f"{what} has no expression at all on the {len(genes)} gene(s) in use.")
     if len(empty):
         names = listing(list(empty if rows is None else rows[empty]))
-        warnings.warn(
+        warn(
             f"{what} has no expression in {len(empty)} row(s): {names}. Drop them: they distort the correction.",
-            stacklevel=3,
         )
 
 
 def _warn_of_logarithms(bulk):
     maximum = bulk.max()
     if maximum < LOG_SCALE_MAXIMUM:
-        warnings.warn(
+        warn(
             f"The largest value of X is {maximum:.3g}: is this the logarithm of expression? {LINEAR}",
-            stacklevel=3,
         )
 
 
@@ -654,8 +652,7 @@ def _warn_of_units(bulk, reference):
     """Warn where units differ so much that it cannot be a matter of platforms."""
     totals = [values.sum(axis=1, dtype=np.float64).mean() for values in (bulk, reference)]
     if max(totals) > FAR_APART * min(totals):
-        warnings.warn(
+        warn(
             f"On the shared genes, the mean total of X is {totals[0]:.3g} and that of reference {totals[1]:.3g}: "
             f"scale both to the same total first, or the correction will mend the units and not the platform.",
-            stacklevel=3,
         )

@@ -1,13 +1,12 @@
 """Estimators of cell-type-specific expression: parameters, and which penalty and solver they stand for."""
 
-import warnings
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
 from ._base import BaseDeconvolver
-from ._validation import HasMethods, Integral, Interval, Real, StrOptions
+from ._validation import HasMethods, Integral, Interval, Real, StrOptions, warn
 from .core.penalties import MaxL2Norm, TraceNorm
 from .core.spectrum import automatic_epsilon, automatic_gamma, noise_edge, singular_values
 from .normalization import NORMALIZATIONS
@@ -287,10 +286,9 @@ class L2MaxDeconvolver(_Deconvolver):
             return
         natural = self.gradient_norm_.mean()
         if natural > SHRINKING * size:
-            warnings.warn(
+            warn(
                 f"renorm_size={size:g} is far below the gradient norms of these data (mean {natural:.3g}): the "
                 f"penalty outweighs the data, and the expression shrinks towards zero. Use renorm_size='auto'.",
-                stacklevel=5,
             )
 
     def _n_runs(self):

@@ -1,7 +1,5 @@
 """Cell type proportions of bulk samples."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
@@ -19,6 +17,7 @@ from ._validation import (
     fit_context,
     listing,
     row_names,
+    warn,
 )
 from .core.mixture import row_blocks
 from .core.regression import nonnegative_least_squares, robust_regression
@@ -281,9 +280,7 @@ class ProportionEstimator(ReferenceTransformer):
         where = np.flatnonzero(affected)
         if len(where):
             names = where if rows is None else rows[where]
-            warnings.warn(
-                f"{problem} {len(where)} sample(s): {listing(list(names))}. {remedy}", category, stacklevel=4
-            )
+            warn(f"{problem} {len(where)} sample(s): {listing(list(names))}. {remedy}", category)
 
 
 def fit_quality(X, reference, proportions):

@@ -1,6 +1,5 @@
 """From annotated cells: reference profiles, marker genes, and pseudo-bulk samples with a known answer."""
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -10,7 +9,7 @@ from scipy import sparse
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
 from ._cells import library_sizes, read_cells, weighted_sums
-from ._validation import check_proportions, listing, refuse_repeats, row_names
+from ._validation import check_proportions, listing, refuse_repeats, row_names, warn
 
 __all__ = ["ReferenceReport", "make_pseudobulk", "make_reference", "select_markers"]
 
@@ -353,9 +352,8 @@ def _check_marked(names, marked):
             f"cells?"
         )
     if not marked.all():
-        warnings.warn(
+        warn(
             f"No gene tells {listing(names[~marked])} from the other cell types: merge with a related type.",
-            stacklevel=4,
         )
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from functools import partial
 
 import joblib
 import numpy as np
@@ -572,7 +573,9 @@ class TestProportionEstimators:
 
     def test_other_number_of_cell_types(self, bulk, reference):
         few = ProportionEstimator(reference.iloc[:2])
-        with pytest.raises(ValueError, match=r"\(40, 2\).*\(40, 3\).*one column per cell type"):
+        with pytest.raises(
+            ValueError, match=r"do not name cell type 'T cell'; they are 'B cell', 'monocyte'"
+        ):
             model(reference, proportion_estimator=few).fit(bulk)
 
     def test_given_proportions_take_precedence(self, bulk, reference, theta):
@@ -937,6 +940,23 @@ class TestWhereWarningsPoint:
         cohort = make_cohort(30, 60, 3, random_state=0)
         with pytest.warns(ConvergenceWarning) as caught:
             estimator_class(cohort.reference, max_iter=2).fit(cohort.bulk)
+        assert {warning.filename for warning in caught} == {__file__}
+
+    @pytest.mark.parametrize("estimator_class", [ProportionEstimator, partial(L2MaxDeconvolver, epsilon=1e9)])
+    @pytest.mark.parametrize("method", ["fit", "fit_transform"])
+    def test_proportions(self, estimator_class, method):
+        cohort = make_cohort(30, 60, 3, random_state=0)
+        # a sample that resembles no profile
+        bulk = np.vstack([cohort.bulk, np.zeros(60)])
+        with pytest.warns(UserWarning, match="No cell type has a positive coefficient") as caught:
+            getattr(estimator_class(cohort.reference), method)(bulk)
+        assert {warning.filename for warning in caught} == {__file__}
+
+    def test_within_a_pipeline(self):
+        cohort = make_cohort(30, 60, 3, random_state=0)
+        model = L2MaxDeconvolver(cohort.reference, max_iter=2)
+        with pytest.warns(ConvergenceWarning) as caught:
+            make_pipeline(FunctionTransformer(), model).fit(cohort.bulk)
         assert {warning.filename for warning in caught} == {__file__}
 
     def test_size(self):
