@@ -52,7 +52,9 @@ class Report:
         if frame.empty:
             return frame
         first = [name for name in frame.columns if name not in LAST_COLUMNS]
-        return frame[first + LAST_COLUMNS].convert_dtypes(convert_string=False, convert_floating=False)
+        frame = frame[first + LAST_COLUMNS]
+        whole = [name for name in frame if _is_whole(frame[name])]
+        return frame.astype(dict.fromkeys(whole, "Int64"))
 
     def _say(self, *lines):
         for line in lines:
@@ -169,6 +171,11 @@ def draw_ratios(frame, figure):
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+
+
+def _is_whole(column):
+    """Whether a column holds whole numbers, as floats only because some are missing."""
+    return column.dtype == float and bool((column.dropna() % 1 == 0).all())
 
 
 def _quantity(unit):

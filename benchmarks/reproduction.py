@@ -16,6 +16,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma.io._reading import EXACT
 
 DEFAULT_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
 ALPHA = 0.1  # of every recorded run but those that name another
@@ -58,7 +59,7 @@ RUNS = [
 
 
 def table(folder, name):
-    return pd.read_csv(folder / name, index_col=0, float_precision="round_trip")
+    return pd.read_csv(folder / name, index_col=0, **EXACT)
 
 
 def repeat(run, bulk, reference, proportions):

@@ -10,6 +10,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_array
 
 from ._validation import (
+    Noted,
     check_finite,
     check_nonnegative,
     column_names,
@@ -55,7 +56,7 @@ class Cells:
         """Which types have enough cells; warns of the others, and refuses to go on without any."""
         counts = self.counts()
         kept = counts >= min_cells
-        rare = [_Count(*pair) for pair in zip(self.cell_types[~kept], counts[~kept], strict=True)]
+        rare = [Noted(*pair) for pair in zip(self.cell_types[~kept], counts[~kept], strict=True)]
         if not kept.any():
             raise ValueError(
                 f"No cell type has min_cells={min_cells} cells: {listing(rare)}. Merge types, or lower min_cells."
@@ -66,17 +67,6 @@ class Cells:
                 f"of a bulk sample will go to the others: merge them with a related type, or lower min_cells.",
             )
         return kept
-
-
-@dataclass(frozen=True)
-class _Count:
-    """A cell type and its number of cells, for messages."""
-
-    cell_type: str
-    number: int
-
-    def __str__(self):
-        return f"'{self.cell_type}' ({self.number})"
 
 
 def read_cells(cells, labels, *, layer=None, gene_names=None):
@@ -157,12 +147,19 @@ def choose_layer(data, layer):
 
 def _other_layers(data):
     raw = [] if data.raw is None else ["raw"]
-    return listing([*map(str, data.layers.keys()), *raw]) or "no layer, and no raw"
+    return listing([*layer_names(data), *raw]) or "no layer, and no raw"
+
+
+def layer_names(data):
+    """Names of the layers of an AnnData; newer versions count X among them, without a name."""
+    return [str(name) for name in data.layers if name is not None]
 
 
 def _obs_column(data, column):
     if column not in data.obs:
-        raise ValueError(f"obs has no column '{column}'. It has {listing([str(name) for name in data.obs])}.")
+        turned = " The AnnData looks transposed: it must be cells × genes." if column in data.var else ""
+        others = listing([str(name) for name in data.obs]) or "none"
+        raise ValueError(f"obs has no column '{column}'. It has {others}.{turned}")
     return data.obs[column]
 
 

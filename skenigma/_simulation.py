@@ -77,7 +77,7 @@ def simulate_like(bulk, reference, proportions, *, random_state=None):
     names, samples = column_names(bulk, "bulk"), row_names(bulk)
     bulk = check_array(bulk, dtype=np.float64, ensure_min_samples=2, input_name="bulk")
     profiles = check_profiles(reference, np.float64)
-    in_bulk, in_reference = match_genes(profiles, names, bulk.shape[1])
+    in_bulk, in_reference = match_genes(profiles, names, bulk.shape)
     bulk, reference = bulk[:, in_bulk], profiles.values[:, in_reference]
     proportions = check_proportions(proportions, profiles.cell_types, len(bulk), samples)
     model = Deviations(bulk, reference, proportions)

@@ -16,9 +16,10 @@ class GeneTransformer(TransformerMixin, BaseEstimator):
     Fitting sets ``cell_types_`` and ``gene_names_``.
     """
 
-    def _match_genes(self, profiles, names, n_features):
+    def _match_genes(self, profiles, names, X, shape):
         """Set the genes in use; returns where they stand in the profiles."""
-        in_bulk, in_reference = match_genes(profiles, names, n_features)
+        n_features = shape[1]
+        in_bulk, in_reference = match_genes(profiles, names, shape, row_names(X))
         if names is None:
             names = numbered("x", n_features)
         self.cell_types_ = profiles.cell_types
@@ -73,7 +74,7 @@ class ReferenceTransformer(GeneTransformer):
         names = getattr(self, "feature_names_in_", None)
         reference = self._learn_reference(bulk, names) if self.reference is None else self.reference
         profiles = check_profiles(reference, bulk.dtype)
-        in_reference = self._match_genes(profiles, names, bulk.shape[1])
+        in_reference = self._match_genes(profiles, names, X, bulk.shape)
         self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
         return self._align(bulk)
 

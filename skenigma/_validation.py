@@ -1,5 +1,6 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -9,7 +10,7 @@ from scipy.sparse import issparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ._warnings import warn
 
@@ -17,15 +18,18 @@ __all__ = [
     "HasMethods",
     "Integral",
     "Interval",
+    "Noted",
     "Profiles",
     "Real",
     "StrOptions",
     "check_bulk",
+    "check_deconvolver",
     "check_finite",
     "check_nonnegative",
     "check_profiles",
     "check_proportions",
     "check_selection",
+    "check_table",
     "fit_context",
     "limit_blas_threads",
     "listing",
@@ -45,6 +49,8 @@ SHOWN = 5
 # Panels of genes from two platforms share more than this part of the smaller one.
 LOW_SHARE = 0.25
 SAME_IDENTIFIERS = "Use the same kind of gene identifier in both, and genes as columns."
+TRANSPOSED_REFERENCE = " The reference looks transposed: it must be cell types × genes, so pass reference.T."
+TRANSPOSED_BULK = " X looks transposed: it must be samples × genes, so pass X.T."
 IDENTIFIERS = {
     "Ensembl gene identifiers": r"(?i)ENS[A-Z]*G\d{6,}(\.\d+)?",
     "Ensembl transcript identifiers": r"(?i)ENS[A-Z]*T\d{6,}(\.\d+)?",
@@ -163,6 +169,16 @@ def _name(names, position):
     return position if names is None else f"'{names[position]}'"
 
 
+def check_deconvolver(model):
+    """Refuse what is no fitted model of cell-type-specific expression."""
+    check_is_fitted(model)
+    if not hasattr(model, "cell_type_expression"):
+        raise ValueError(
+            f"{type(model).__name__} does not estimate cell-type-specific expression: pass a fitted deconvolver, "
+            f"which may be a step of a Pipeline or the best_estimator_ of a search."
+        )
+
+
 def check_finite(values, what, rows, columns, remedy="Impute or drop these samples or genes first."):
     """Refuse NaN and infinity in a dense or compressed sparse matrix, naming the first."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -222,11 +238,12 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
         "ensure_min_samples": min_samples,
     }
     values = _homogeneous_values(X)
-    if values is None:
-        values = validate_data(estimator, X, reset=reset, **checks)
-    else:
-        values = check_array(values, estimator=estimator, input_name="X", **checks)
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    with _text_named(X, "X"):
+        if values is None:
+            values = validate_data(estimator, X, reset=reset, **checks)
+        else:
+            values = check_array(values, estimator=estimator, input_name="X", **checks)
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
     check_finite(values, "X", rows, names)
     return values
 
@@ -239,7 +256,7 @@ def _as_pandas(frame):
 
 
 def _homogeneous_values(frame):
-    """Values of a pandas frame of one NumPy type, else None.
+    """Values of a pandas frame of one NumPy type, dense or sparse, else None.
 
     scikit-learn looks at the type of every column, which for a frame of genes takes longer than a fit.
     """
@@ -248,7 +265,55 @@ def _homogeneous_values(frame):
     if not frame.shape[1]:
         return np.empty(frame.shape)
     first = frame.dtypes.iloc[0]
-    return frame.to_numpy() if isinstance(first, np.dtype) and np.all(frame.dtypes == first) else None
+    numpy_type = isinstance(first, (np.dtype, pd.SparseDtype))
+    return frame.to_numpy() if numpy_type and np.all(frame.dtypes == first) else None
+
+
+def check_table(table, what, **checks):
+    """``check_array`` of a table, which names columns of text and takes sparse frames."""
+    values = _homogeneous_values(table)
+    with _text_named(table, what):
+        return check_array(table if values is None else values, input_name=what, **checks)
+
+
+@contextmanager
+def _text_named(frame, what):
+    """Name the columns of text where a frame is no table of numbers."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        text = _text_columns(frame)
+        if text:
+            raise ValueError(
+                f"{what} has {len(text)} column(s) that are not numbers: {listing(text)}. Names of rows must stand "
+                f"in the index: read the table with index_col=0. Drop or convert other columns."
+            ) from error
+        raise
+
+
+def _text_columns(frame):
+    """Columns of a frame with an entry that is no number."""
+    frame = _as_pandas(frame)
+    if not isinstance(frame, pd.DataFrame):
+        return []
+    found = []
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        text = column.notna() & pd.to_numeric(column, errors="coerce").isna()
+        if text.any():
+            found.append(Noted(name, repr(column[text.to_numpy()].iloc[0])))
+    return found
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A name and what to say of it, for a listing."""
+
+    name: str
+    note: object
+
+    def __str__(self):
+        return f"'{self.name}' ({self.note})"
 
 
 def check_profiles(reference, dtype):
@@ -270,15 +335,9 @@ def check_profiles(reference, dtype):
     refuse_repeats(
         cell_types, "Cell types of reference", "Give every row of the reference a name of its own."
     )
-    values = _homogeneous_values(reference)
     try:
-        values = check_array(
-            reference if values is None else values,
-            dtype=dtype,
-            ensure_all_finite=False,
-            input_name="reference",
-        )
-    except ValueError as error:
+        values = check_table(reference, "reference", dtype=dtype, ensure_all_finite=False)
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"The reference must be a table of numbers, cell types × genes, with names in the index: {error}"
         ) from error
@@ -296,7 +355,7 @@ def _cell_types(reference):
     return np.array([str(label) for label in index], dtype=object)
 
 
-def match_genes(profiles, names, n_features):
+def match_genes(profiles, names, shape, samples=None):
     """Positions of the genes that bulk and reference share, in the order of the bulk.
 
     Parameters
@@ -304,8 +363,10 @@ def match_genes(profiles, names, n_features):
     profiles : Profiles
     names : ndarray of str, or None
         Gene names of the bulk.
-    n_features : int
-        Number of genes of the bulk.
+    shape : tuple
+        Numbers of samples and genes of the bulk.
+    samples : ndarray of str, default=None
+        Names of its samples, to tell if it was turned the wrong way round.
 
     Returns
     -------
@@ -322,23 +383,25 @@ def match_genes(profiles, names, n_features):
         If less than a quarter of the smaller side is shared.
     """
     n_cell_types, width = profiles.values.shape
+    n_features = shape[1]
     if names is None or profiles.genes is None:
         if width != n_features:
-            raise ValueError(_unnamed_mismatch(profiles, names, n_features))
+            raise ValueError(_unnamed_mismatch(profiles, names, shape))
         in_bulk = in_reference = np.arange(n_features)
     else:
         position = pd.Index(profiles.genes).get_indexer(pd.Index(names))
         in_bulk = np.flatnonzero(position >= 0)
         in_reference = position[in_bulk]
     if len(in_bulk) < n_cell_types:
-        raise ValueError(_too_few(profiles, names, len(in_bulk)))
+        raise ValueError(_too_few(profiles, names, len(in_bulk), samples))
     if names is not None and profiles.genes is not None:
         _warn_of_few_shared(names, profiles.genes, len(in_bulk))
     return in_bulk, in_reference
 
 
-def _unnamed_mismatch(profiles, names, n_features):
+def _unnamed_mismatch(profiles, names, shape):
     n_cell_types, width = profiles.values.shape
+    n_samples, n_features = shape
     nameless = " and ".join(
         side for side, missing in (("X", names is None), ("reference", profiles.genes is None)) if missing
     )
@@ -347,11 +410,13 @@ def _unnamed_mismatch(profiles, names, n_features):
         f"only be matched by position. Give both string column names, or the same genes in the same order."
     )
     if n_cell_types == n_features:
-        message += " The reference looks transposed: it must be cell types × genes, so pass reference.T."
+        message += TRANSPOSED_REFERENCE
+    elif width == n_samples:
+        message += TRANSPOSED_BULK
     return message
 
 
-def _too_few(profiles, names, n_shared):
+def _too_few(profiles, names, n_shared, samples):
     n_cell_types, width = profiles.values.shape
     if names is None or profiles.genes is None:
         return (
@@ -363,9 +428,11 @@ def _too_few(profiles, names, n_shared):
         f"{listing(names)}; reference has {listing(profiles.genes)}."
     )
     if np.isin(profiles.cell_types, names).sum() > n_shared:
-        return (
-            message + " The reference looks transposed: it must be cell types × genes, so pass reference.T."
-        )
+        return message + TRANSPOSED_REFERENCE
+    if samples is not None and np.isin(profiles.genes, samples).sum() > n_shared:
+        return message + TRANSPOSED_BULK
+    if samples is not None and np.isin(profiles.cell_types, samples).sum() > n_shared:
+        return message + TRANSPOSED_BULK + TRANSPOSED_REFERENCE
     return f"{message} {_cause(names, profiles.genes, n_shared)}{SAME_IDENTIFIERS}"
 
 
@@ -420,8 +487,9 @@ def check_proportions(proportions, cell_types, n_samples, samples):
     """
     columns, rows = column_names(proportions, "proportions"), row_names(proportions)
     refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
-    values = check_array(
-        proportions, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="proportions"
+    values = check_table(proportions, "proportions", dtype=[np.float64, np.float32], ensure_all_finite=False)
+    order = (
+        None if columns is None else _positions(cell_types, columns, "cell type", "columns of proportions")
     )
     if values.shape != (n_samples, len(cell_types)):
         raise ValueError(
@@ -429,8 +497,7 @@ def check_proportions(proportions, cell_types, n_samples, samples):
             f"one row per sample of X and one column per cell type ({listing(cell_types)})."
         )
     if columns is not None:
-        values = values[:, _positions(cell_types, columns, "cell type", "columns of proportions")]
-        columns = cell_types
+        values, columns = values[:, order], cell_types
     if rows is not None and samples is not None:
         values = values[_positions(samples, rows, "sample", "rows of proportions")]
         rows = samples
@@ -482,6 +549,7 @@ def check_selection(selection, names, count, kind):
         raise ValueError(
             f"{kind}s have no names here: select them by position, slice or mask of length {count}."
         )
+    refuse_repeats(names, f"{kind.capitalize()}s", "Select them by position, slice or mask.")
     position = pd.Index(names).get_indexer(pd.Index(chosen.astype(object)))
     unknown = chosen[position < 0]
     if len(unknown):

@@ -8,11 +8,20 @@ import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
 
 from ._cells import check_linear, choose_layer, is_anndata
 from ._optional import import_optional
-from ._validation import Real, check_finite, check_profiles, listing, match_genes, numbered, refuse_repeats
+from ._validation import (
+    Real,
+    check_deconvolver,
+    check_finite,
+    check_profiles,
+    listing,
+    match_genes,
+    numbered,
+    refuse_repeats,
+    row_names,
+)
 from ._version import __version__
 from .deconvolution import L2MaxDeconvolver
 from .io._formats import layer_name
@@ -136,8 +145,8 @@ def deconvolve(
     >>> cells.obs["cell_type"] = np.repeat(["B", "T"], 40)
     >>> bulk = anndata.AnnData(make_pseudobulk(cells, "cell_type", 8, random_state=0).bulk)
     >>> adata = deconvolve(bulk, cells)
-    >>> list(adata.layers)
-    ['normalized', 'cse_B', 'cse_T']
+    >>> list(adata.uns["skenigma"]["layers"])
+    ['cse_B', 'cse_T']
     >>> adata.obsm["proportions"].shape
     (8, 2)
     """
@@ -166,7 +175,7 @@ def deconvolve(
         )
     fitted = _fit(model, bulk, reference, markers, _known_proportions(bulk_adata, proportions))
 
-    adata = bulk_adata[:, shared].copy() if copy else bulk_adata
+    adata = _in_memory(bulk_adata)[:, shared].copy() if copy else bulk_adata
     if normalize is not None:
         adata.layers["normalized"] = bulk.to_numpy()
     if markers is not None:
@@ -225,7 +234,7 @@ def _shared_genes(bulk, reference):
     profiles = check_profiles(reference, np.float64)
     if profiles.genes is None:
         raise ValueError("The columns of the reference must be named by genes.")
-    in_bulk, _ = match_genes(profiles, bulk.columns.to_numpy(), bulk.shape[1])
+    in_bulk, _ = match_genes(profiles, bulk.columns.to_numpy(), bulk.shape, row_names(bulk))
     return bulk.columns[in_bulk]
 
 
@@ -237,7 +246,7 @@ def _to_total(frame, target, what):
         raise ValueError(
             f"{what} with a total of zero over the {frame.shape[1]} genes in use: {listing(empty)}. Drop them first."
         )
-    return frame.mul(target / totals, axis=0).astype(frame.dtypes.iloc[0], copy=False)
+    return frame.mul(target / totals, axis=0).astype(frame.dtypes.iloc[0])
 
 
 def _refuse_loss(unused):
@@ -247,6 +256,11 @@ def _refuse_loss(unused):
             f"The reference lacks {len(unused)} gene(s) of the bulk: {listing(unused)}. With copy=False they would "
             f"be lost from bulk_adata: use copy=True, or leave them out of bulk_adata first."
         )
+
+
+def _in_memory(data):
+    """An AnnData, read if it is open as a file."""
+    return data.to_memory() if data.isbacked else data
 
 
 def _find_markers(data, groupby, n_markers, **settings):
@@ -368,13 +382,12 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
         cse, cell_types = _written_expression(source, key)
         proportions = np.asarray(source.obsm["proportions"])
     else:
-        check_is_fitted(source)
-        if isinstance(source, ProportionEstimator):
-            raise ValueError(f"{type(source).__name__} does not estimate cell-type-specific expression.")
+        check_deconvolver(source)
         cse, cell_types, proportions = source._output(), source.cell_types_, source.proportions_
         names = source._sample_names if sample_names is None else sample_names
         if names is None:
             names = numbered("sample", len(cse), start=1)
+        refuse_repeats(names, "Samples", "Give sample_names that differ.")
         samples = pd.DataFrame(index=pd.Index(names, dtype=object))
         var = pd.DataFrame(index=pd.Index(source.gene_names_, dtype=object))
     obs = _sample_and_type(samples, cell_types, proportions)

@@ -447,7 +447,7 @@ class ReferenceBatchCorrector(GeneTransformer):
         """
         bulk = check_bulk(self, X, reset=True, min_samples=2)
         mixed, shares, profiles = self._read_pseudobulk()
-        chosen = self._match_genes(profiles, getattr(self, "feature_names_in_", None), bulk.shape[1])
+        chosen = self._match_genes(profiles, getattr(self, "feature_names_in_", None), X, bulk.shape)
         bulk, mixed = self._align(bulk), mixed[:, chosen]
         _check_expression(bulk, "X", row_names(X), self.gene_names_)
         _warn_of_logarithms(bulk)

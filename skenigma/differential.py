@@ -12,9 +12,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
 
-from ._validation import check_proportions, column_names, listing, numbered, row_names, sample_order
+from ._validation import (
+    check_deconvolver,
+    check_proportions,
+    check_table,
+    column_names,
+    listing,
+    numbered,
+    row_names,
+    sample_order,
+)
 from .core.generalized import (
     SharedDesign,
     gene_blocks,
@@ -126,7 +134,7 @@ def differential_expression(
     >>> bool(cohort.changed.loc[first.cell_type, first.gene])
     True
     """
-    check_is_fitted(model)
+    check_deconvolver(model)
     if method not in METHODS:
         raise ValueError(f"method must be one of {listing(METHODS)}, got {method!r}.")
     bulk = None if X is None else _bulk_of_fit(model, X)
@@ -214,7 +222,7 @@ def interaction_test(
     True
     """
     samples, genes = row_names(bulk), column_names(bulk, "bulk")
-    bulk = check_array(bulk, dtype=np.float64, ensure_all_finite=False, input_name="bulk")
+    bulk = check_table(bulk, "bulk", dtype=np.float64, ensure_all_finite=False)
     if cell_types is None:
         cell_types = column_names(proportions, "proportions")
     cell_types = _names(cell_types, np.shape(proportions)[-1], "celltype", "cell_types")

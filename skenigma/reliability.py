@@ -8,10 +8,19 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy import special, stats
 from sklearn.base import clone
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import Integral, check_nonnegative, check_proportions, listing, names_of, row_names
+from ._validation import (
+    Integral,
+    check_deconvolver,
+    check_nonnegative,
+    check_proportions,
+    check_table,
+    listing,
+    names_of,
+    row_names,
+)
 
 __all__ = ["BootstrapReliability", "bootstrap_reliability", "gene_contribution", "gene_significance"]
 
@@ -129,7 +138,7 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     """
     genes, cell_types = names_of(bulk, "bulk", "x"), names_of(proportions, "proportions", "celltype")
     samples = row_names(bulk)
-    bulk = check_array(bulk, dtype=np.float64, input_name="bulk")
+    bulk = check_table(bulk, "bulk", dtype=np.float64)
     theta = check_proportions(proportions, cell_types, len(bulk), samples).astype(np.float64, copy=False)
     _check_design(theta, cell_types)
     coefficients, statistic, p_values = _one_sided_test(theta, bulk)
@@ -299,7 +308,7 @@ def bootstrap_reliability(
     >>> bool(found.stability.to_numpy().min() >= 0)
     True
     """
-    check_is_fitted(model)
+    check_deconvolver(model)
     check_scalar(n_bootstraps, "n_bootstraps", Integral, min_val=2)
     n_samples = len(model.proportions_)
     if np.shape(X)[0] != n_samples:

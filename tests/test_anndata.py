@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma._cells import layer_names
 from skenigma.anndata import cse_to_anndata, deconvolve
 from skenigma.proportions import fit_quality
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
@@ -102,7 +103,7 @@ class TestDeconvolve:
         deconvolve(bulk, cells, n_markers=5)
         for now, then in zip((bulk, cells), before, strict=True):
             assert (now.X != then.X).sum() == 0
-            same(dict(now.layers), dict(then.layers))
+            assert layer_names(now) == layer_names(then)
             pd.testing.assert_frame_equal(now.var, then.var)
             assert not now.uns
             assert not now.obsm
@@ -134,7 +135,7 @@ class TestDeconvolve:
 
     def test_proportions_alone(self, bulk, cells):
         adata = deconvolve(bulk, cells, model=ProportionEstimator(method="nnls"))
-        assert list(adata.layers) == ["normalized"]
+        assert layer_names(adata) == ["normalized"]
         assert not len(adata.uns["skenigma"]["layers"])
         with refused("names no layers"):
             cse_to_anndata(adata)
@@ -185,7 +186,7 @@ class TestDeconvolve:
         cells.raw = cells
         cells = cells[:, :10].copy()
         adata = deconvolve(bulk, cells, layer="counts", reference_layer="raw")
-        for name in expected.layers:
+        for name in layer_names(expected):
             assert_allclose(adata.layers[name], expected.layers[name], rtol=1e-12)
         assert adata.uns["skenigma"]["reference_layer"] == "raw"
 
@@ -196,6 +197,16 @@ class TestDeconvolve:
 
 
 class TestFile:
+    @pytest.mark.parametrize("part", [slice(None), slice(0, 5)])
+    def test_open_as_a_file(self, bulk, cells, tmp_path, part):
+        bulk.write_h5ad(tmp_path / "bulk.h5ad")
+        opened = anndata.read_h5ad(tmp_path / "bulk.h5ad", backed="r")
+        found = deconvolve(opened[part], cells)
+        expected = deconvolve(bulk[part].copy(), cells)
+        assert_allclose(found.layers["normalized"], expected.layers["normalized"])
+        assert_allclose(found.obsm["proportions"], expected.obsm["proportions"])
+        opened.file.close()
+
     @pytest.mark.parametrize(
         "model",
         [
@@ -275,6 +286,19 @@ class TestRows:
 
 
 class TestBadInput:
+    def test_transposed_bulk(self, bulk, cells):
+        with refused("share 0 gene", "X looks transposed"):
+            deconvolve(bulk.T.copy(), cells)
+
+    def test_transposed_cells(self, bulk, cells):
+        with refused("obs has no column 'cell_type'", "It has none", "looks transposed"):
+            deconvolve(bulk, cells.T.copy())
+
+    def test_rows_of_samples_with_one_name(self, bulk, cells):
+        model = deconvolve(bulk, cells, return_model=True)[1]
+        with refused("Samples named more than once", "'a'", "sample_names that differ"):
+            cse_to_anndata(model, sample_names=["a"] * bulk.n_obs)
+
     def test_sample_with_zero_total(self, bulk, cells):
         bulk.X[3] = 0
         bulk.X[3, 0] = 10  # a gene that the reference lacks
@@ -347,7 +371,7 @@ class TestBadInput:
         bulk = bulk[:, GENES].copy()
         with refused("Cell types", r"'a\|b'", "Rename"):
             deconvolve(bulk, cells, copy=False)
-        assert not bulk.layers
+        assert not layer_names(bulk)
 
     def test_total_out_of_range(self, bulk, cells):
         with refused("normalize == 0"):

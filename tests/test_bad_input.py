@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.pipeline import Pipeline
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma.differential import differential_expression, interaction_test
+from skenigma.reliability import bootstrap_reliability, gene_significance
 
 N_SAMPLES, N_GENES = 12, 30
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
@@ -157,6 +160,39 @@ class TestColumnNames:
             fitted.transform(bulk.to_numpy()[:, 1:])
 
 
+@pytest.mark.parametrize("kind", ["pipeline", "proportions"])
+def test_what_is_no_deconvolver_is_refused_by_what_needs_one(bulk, reference, kind):
+    model = (
+        ProportionEstimator(reference)
+        if kind == "proportions"
+        else Pipeline([("m", L2MaxDeconvolver(reference))])
+    )
+    model.fit(bulk)
+    with refused(
+        type(model).__name__, "does not estimate cell-type-specific expression", "fitted deconvolver"
+    ):
+        differential_expression(model, np.arange(N_SAMPLES) % 2, X=bulk)
+    with refused(type(model).__name__, "does not estimate cell-type-specific expression"):
+        bootstrap_reliability(model, bulk)
+
+
+@pytest.mark.parametrize("test", [lambda b, p: interaction_test(b, p, np.arange(12) % 2), gene_significance])
+def test_tables_of_functions_are_as_those_of_estimators(test, bulk, proportions):
+    with refused("bulk has 1 column", "'index'", "index_col=0"):
+        test(bulk.reset_index(), proportions)
+    found = test(bulk.astype(pd.SparseDtype(float, 0.0)), proportions)
+    expected = test(bulk, proportions)
+    # another order in memory, another order of sums
+    np.testing.assert_allclose(found["statistic"], expected["statistic"], rtol=1e-9)
+
+
+def test_samples_of_one_name_are_not_selected_by_it(bulk, reference):
+    model = L2MaxDeconvolver(reference).fit(bulk.set_axis(["donor1"] * 2 + SAMPLES[2:]))
+    with refused("Samples named more than once: 'donor1'", "by position"):
+        model.cell_type_expression("B cell", samples=["donor2"])
+    assert len(model.cell_type_expression("B cell", samples=[0, 1])) == 2
+
+
 @both
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "inf"), (-np.inf, "inf")])
 class TestNotFinite:
@@ -233,6 +269,17 @@ class TestProportions:
             r"\(12, 2\)", r"\(12, 3\)", "one column per cell type", "'B cell', 'monocyte', 'T cell'"
         ):
             take(proportions.to_numpy()[:, 1:])
+
+    def test_a_cell_type_is_missing(self, take, proportions):
+        with refused("columns of proportions do not name cell type 'monocyte'", "'B cell', 'T cell'"):
+            take(proportions.drop(columns="monocyte"))
+
+    def test_names_of_the_samples_in_a_column(self, take, proportions):
+        with refused("proportions has 1 column", "'index'", "index_col=0"):
+            take(proportions.reset_index())
+
+    def test_sparse_frame(self, take, proportions):
+        take(proportions.astype(pd.SparseDtype(float, 0.0)))
 
     def test_negative(self, take, proportions):
         proportions.loc["donor4"] = [-0.1, 0.6, 0.5]
@@ -320,8 +367,28 @@ class TestKindsOfInput:
     def test_strings_in_bulk(self, estimator_class, bulk, reference):
         spoilt = bulk.astype(object)
         spoilt.loc["donor2", "gene1"] = "n/a"
-        with refused("could not convert string to float|must be numeric", "n/a"):
+        with refused(r"X has 1 column\(s\) that are not numbers", r"'gene1' \('n/a'\)"):
             estimator_class(reference).fit(spoilt)
+
+    def test_names_of_the_samples_in_a_column(self, estimator_class, bulk, reference):
+        with refused(r"X has 1 column\(s\) that are not numbers", "'index'", "donor0", "index_col=0"):
+            estimator_class(reference).fit(bulk.reset_index())
+
+    def test_names_of_the_samples_in_a_column_of_polars(self, estimator_class, bulk, reference):
+        polars = pytest.importorskip("polars")
+        with refused("not numbers", "'sample'", "donor0"):
+            estimator_class(reference).fit(polars.DataFrame({"sample": SAMPLES, **bulk.to_dict("list")}))
+
+    def test_reference_that_is_no_table(self, estimator_class, bulk, reference):
+        with refused("reference must be a table of numbers, cell types × genes"):
+            estimator_class(reference.T.to_dict("list")).fit(bulk)
+
+    def test_sparse_frames(self, estimator_class, bulk, reference):
+        kind = pd.SparseDtype(float, 0.0)
+        found = estimator_class(reference.astype(kind)).fit_transform(bulk.astype(kind))
+        expected = estimator_class(reference).fit_transform(bulk)
+        # the same numbers in another order of memory
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
     def test_strings_in_reference(self, estimator_class, bulk, reference):
         """A table read without ``index_col=0`` has its names in the first column."""
@@ -422,12 +489,17 @@ class TestTransposedBulk:
 
     @both
     def test_with_names(self, estimator_class, bulk, reference):
-        with refused("share 0 gene", "'donor0'", "'gene0'", "genes as columns"):
+        with refused("share 0 gene", "'donor0'", "'gene0'", "X looks transposed", r"pass X\.T"):
             estimator_class(reference).fit(bulk.T)
 
     @both
+    def test_reference_as_well(self, estimator_class, bulk, reference):
+        with refused(r"pass X\.T", r"pass reference\.T"):
+            estimator_class(reference.T).fit(bulk.T)
+
+    @both
     def test_without_names(self, estimator_class, bulk, reference):
-        with refused(f"X has {N_SAMPLES} genes", f"reference has {N_GENES}"):
+        with refused(f"X has {N_SAMPLES} genes", f"reference has {N_GENES}", r"pass X\.T"):
             estimator_class(reference.to_numpy()).fit(bulk.to_numpy().T)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import skenigma
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver, io
+from skenigma._cells import layer_names
 from skenigma.cli import _job, _main, _parameters, help_texts, main
 from skenigma.cli._console import Console, IterationCounter
 from skenigma.cli._understood import find_scale, understand
@@ -163,11 +165,15 @@ class TestDeconvolve:
             assert list(frame.index) == list(cohort.bulk.index)
             assert list(frame.columns) == list(cohort.bulk.columns)
         history = io.read_run(tmp_path / "run").table("history.tsv")
-        np.testing.assert_array_equal(history.iloc[:, :3], model.loss_history_)
-        np.testing.assert_array_equal(history.iloc[:-1, 3:5], model.gradient_norm_)
+        # what is read lies in memory in another order, and so are sums taken
+        equal = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
+        equal(history.iloc[:, :3], model.loss_history_)
+        equal(history.iloc[:-1, 3:5], model.gradient_norm_)
         assert history.iloc[-1, 3:5].isna().all()
-        np.testing.assert_array_equal(history.iloc[:, 5:], model.delta_history_)
-        assert record(tmp_path / "run")["result"]["resolved"]["renorm_size_"] == model.renorm_size_
+        equal(history.iloc[:, 5:], model.delta_history_)
+        assert record(tmp_path / "run")["result"]["resolved"]["renorm_size_"] == pytest.approx(
+            model.renorm_size_, rel=1e-12
+        )
 
     def test_tables_are_genes_by_samples(self, deconvolve, tmp_path, cohort):
         main([*deconvolve, "--quiet"])
@@ -200,7 +206,7 @@ class TestDeconvolve:
         assert main([*deconvolve, "--format", "h5ad", "-q"]) == 0
         adata = anndata.read_h5ad(tmp_path / "run" / "expression.h5ad")
         np.testing.assert_array_equal(adata.X, cohort.bulk)
-        assert list(adata.layers) == list(cohort.cell_types)
+        assert layer_names(adata) == list(cohort.cell_types)
         assert list(io.read_run(tmp_path / "run").expression()) == list(cohort.cell_types)
 
     def test_trace_norm_normalised_in_single_precision(self, arguments, tmp_path, cohort):

@@ -572,7 +572,9 @@ class TestProportionEstimators:
 
     def test_other_number_of_cell_types(self, bulk, reference):
         few = ProportionEstimator(reference.iloc[:2])
-        with pytest.raises(ValueError, match=r"\(40, 2\).*\(40, 3\).*one column per cell type"):
+        with pytest.raises(
+            ValueError, match=r"do not name cell type 'T cell'; they are 'B cell', 'monocyte'"
+        ):
             model(reference, proportion_estimator=few).fit(bulk)
 
     def test_given_proportions_take_precedence(self, bulk, reference, theta):
