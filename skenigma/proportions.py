@@ -22,6 +22,9 @@ from ._warnings import warn
 from .core.mixture import row_blocks
 from .core.regression import nonnegative_least_squares, robust_regression
 
+# Values beyond this overflow when their squares are summed.
+LARGEST = 1e140
+
 
 class ProportionEstimator(ReferenceTransformer):
     """Proportions of cell types by regressing every bulk sample on the reference profiles.
@@ -229,6 +232,12 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _estimate(self, bulk, rows):
         """Proportions, and the largest number of iterations a sample took."""
+        largest = max(float(np.abs(bulk).max()), float(np.abs(self.reference_).max()))
+        if largest > LARGEST:
+            raise ValueError(
+                f"X or reference has values up to {largest:.3g}, whose squares cannot be summed. Divide both by one "
+                f"number: proportions do not change."
+            )
         solve = {"rlm": self._rlm, "nnls": self._nnls, "nusvr": self._nusvr}[self.method]
         coefficients, n_iter = solve(bulk, rows)
         coefficients = np.maximum(coefficients, 0)

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import NuSVR
 
 from skenigma import ProportionEstimator
+from skenigma.datasets import make_cohort
 from skenigma.proportions import standardize
 
 METHODS = ["rlm", "nnls", "nusvr"]
@@ -408,3 +409,10 @@ def test_best_nu_is_the_one_that_reconstructs_best(bulk, reference):
     expected = np.array(single)[np.argmin(errors, axis=0), np.arange(len(bulk))]
     assert_array_equal(ProportionEstimator(reference, method="nusvr", nu=nus).fit_transform(bulk), expected)
     assert len(set(np.argmin(errors, axis=0))) > 1  # or the choice would not have been tested
+
+
+@pytest.mark.parametrize("method", ["rlm", "nnls", "nusvr"])
+def test_values_too_large_to_square_are_refused(method):
+    cohort = make_cohort(6, 30, 3, random_state=0)
+    with pytest.raises(ValueError, match=r"values up to .*e\+200, whose squares cannot be summed"):
+        ProportionEstimator(1e200 * cohort.reference, method=method).fit(1e200 * cohort.bulk)
