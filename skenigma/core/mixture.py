@@ -157,6 +157,7 @@ def gradient_step(samples, expression, sizes, factor, shift, out):
     np.matmul(step, expression.scales[:, :, None], out=out.scales[:, :-1, None])
     squares, products = np.empty((2, n_samples, n_cell_types))
     # flat, so that it is subtracted in long runs; the samples themselves are not shifted
+    assert out.rows.flags.c_contiguous, "the shift would be subtracted from a copy"
     flat_shift = np.append(shift, np.zeros(shift.shape[1]))
     for rows in row_blocks(expression.rows):
         block, start = out.rows[rows, :-1], expression.rows[rows]
@@ -291,7 +292,7 @@ def expand(expression, bulk, vectors):
 
 
 def expand_inside(expression, vectors, dtype):
-    """The same for expression that lies wholly along the directions."""
+    """Expression over genes, like :func:`expand`, where the samples hold nothing outside the directions."""
     inside = expression.inside
     n_samples, n_cell_types, n_directions = inside.shape
     flat = inside.reshape(n_samples * n_cell_types, n_directions).astype(dtype, copy=False)
