@@ -81,7 +81,7 @@ def simulate_like(bulk, reference, proportions, *, random_state=None):
     bulk, reference = bulk[:, in_bulk], profiles.values[:, in_reference]
     proportions = check_proportions(proportions, profiles.cell_types, len(bulk), samples)
     model = Deviations(bulk, reference, proportions)
-    mixture, cse = model.draw(check_random_state(random_state), slice(None))
+    mixture, cse = model.draw(check_random_state(random_state), np.arange(len(bulk)), slice(None))
     return Bunch(bulk=mixture, reference=reference, proportions=proportions, cse=cse, own_share=model.share)
 
 
@@ -117,21 +117,25 @@ class Deviations:
         self.weight = weights.mean(axis=0)
         self.share = _own_share(self.centred**2, weights, self.weight)
 
-    def draw(self, rng, genes):
-        """A bulk, and the expression of every cell type in it on ``genes``."""
-        mixture = np.zeros_like(self.centred)
-        cse = np.empty((*self.proportions.shape, len(self.mean[genes])))
+    def draw(self, rng, samples, genes):
+        """A bulk of samples like ``samples``, positions, and the expression of every cell type on ``genes``."""
+        proportions = self.proportions[samples]
+        mixture = np.zeros((len(samples), len(self.mean)))
+        cse = np.empty((*proportions.shape, len(self.mean[genes])))
         for k, profile in enumerate(self.reference):
-            deviation = self.mean + np.sqrt(self.share / self.weight) * rng.permutation(self.centred)
+            deviation = self.mean + np.sqrt(self.share / self.weight) * self._deal(rng, samples)
             if self.folds:
                 limit = np.log(LARGEST_FOLD)
                 expression = profile * np.exp(np.clip(deviation, -limit, limit))
             else:
                 expression = profile + deviation
             cse[:, k] = expression[:, genes]
-            mixture += self.proportions[:, [k]] * expression
-        noise = np.sqrt(1 - self.share) * rng.permutation(self.centred)
+            mixture += proportions[:, [k]] * expression
+        noise = np.sqrt(1 - self.share) * self._deal(rng, samples)
         return (mixture * np.exp(noise) if self.folds else mixture + noise), cse
+
+    def _deal(self, rng, samples):
+        return self.centred[rng.permutation(len(self.centred))[samples]]
 
 
 def _own_share(squares, weights, weight):

@@ -1,18 +1,13 @@
 """Choice of hyper-parameters by recovery on a cohort whose truth is known and which resembles the bulk."""
 
-import copy
-import warnings
-from functools import cache
 from itertools import product
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
-from scipy.stats import rankdata
-from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch, check_random_state
 
 from ._simulation import Deviations, simulate_like
+from ._tuning import SEARCHED, Tuning, prepare, search
 from ._validation import Integral, StrOptions, fit_context
 from .deconvolution import L2MaxDeconvolver
 from .metrics import recovery_scorer
@@ -20,12 +15,11 @@ from .reference import make_pseudobulk, make_reference
 
 __all__ = ["L2MaxDeconvolverCV", "simulate_like"]
 
-SEARCHED = ("alpha", "beta", "renorm_size")
-OUTCOME = ("best_params_", "best_index_", "best_score_", "cv_results_", "baseline_scores_", "n_splits_")
+OUTCOME = ("best_params_", "best_index_", "best_score_", "cv_results_", "n_splits_", "baseline_scores_")
 # Settings are scored on this many genes: the mean over them hardly differs from that over all.
 SCORED_GENES = 500
-# A setting that does not converge is chosen only if it scores better by more than this share.
-UNCONVERGED_MARGIN = 0.01
+# Samples of a tuning cohort that is made, if the bulk has more: each stands for several of them.
+TUNING_SAMPLES = 50
 # Iterations after which a setting shows what it is good for, converged or not.
 TUNING_ITERATIONS = 75
 # Cells per pseudo-bulk sample: few, so that the expression of one cell type differs between samples.
@@ -61,15 +55,14 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         Cell types of the cells: the names in ``reference``.
     tuning_cohort : dict or Bunch, default=None
         A tuning cohort of your own: ``bulk`` and the truth ``cse`` (n_samples, n_cell_types, n_genes), and if it has
-        its own ``reference`` or ``proportions``, these. It should have about as many samples as X, and must have its
-        scale. Takes the place of ``cells``.
+        its own ``reference`` or ``proportions``, these. It must have the scale of X, but not its size: 50 samples are
+        enough. Takes the place of ``cells``.
     scoring : {"per_gene", "per_sample", "neg_rmse"}, scorer or callable, default="per_gene"
         What to choose by: see :func:`~skenigma.metrics.recovery_scorer`, or what that returns, or a function
         ``score(cse_true, cse_pred)``, larger is better. Up to 500 evenly spaced genes are scored.
     cv : int, cross-validation generator or iterable, default=None
         None fits and scores the whole tuning cohort, which is what will be done to X: no fit ever sees the truth.
-        Otherwise settings are scored on samples that they were not fitted to; mind that the fits then have fewer
-        samples than X.
+        Otherwise settings are scored on samples that they were not fitted to.
     n_jobs : int, default=None
         Number of threads over pairs of alpha and beta.
     random_state : int, RandomState instance or None, default=None
@@ -139,7 +132,9 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     ``proportions_`` and so on, and is one.
 
     The basis and the proportions of either cohort are computed once for the whole grid, a plain run also serves to
-    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A setting
+    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A tuning cohort
+    that is made for a larger bulk has 50 samples like 50 of its own, drawn at random (all, with ``cv``), and every fit
+    counts each sample as often as it takes to make up the number in X: settings mean the same in both. A setting
     that has not converged by then is chosen only if it scores better by more than 1 % than every one that has: it is
     slow, or does not settle at all, so that its result depends on when it is stopped.
 
@@ -261,12 +256,13 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         self : object
             Fitted estimator.
         """
-        pairs, sizes = self._grid()
+        grid = self._grid()
         bulk = self._fit_genes(X, min_samples=2)
         cohort = self._prepare_cohort(X, bulk, proportions)
         known = proportions is not None or self.proportion_estimator is not None
         tuning = self._tuning(bulk, known, check_random_state(self.random_state))
-        outcome = _search(tuning, pairs, sizes, self._score_function(), self.cv, self.n_jobs)
+        score = self._score_function()
+        outcome = *search(tuning, *grid, score, self.cv, self.n_jobs), tuning.baselines(score)
         for name, value in zip(OUTCOME, outcome, strict=True):
             setattr(self, name, value)
         return self._fit_prepared(X, cohort)
@@ -277,7 +273,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         return {name: getattr(self, name) for name in shared}
 
     def _grid(self):
-        """Pairs of alpha and beta, and sizes; each setting checked."""
+        """Values of alpha, beta and size to try; each setting checked."""
         sizes = list(self.renorm_sizes) if self.solver == "proximal" else [None]
         lists = {"alphas": list(self.alphas), "betas": list(self.betas), "renorm_sizes": sizes}
         for name, values in lists.items():
@@ -285,7 +281,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
                 raise ValueError(f"{name} is empty: give at least one value to try.")
         for alpha, beta, size in product(*lists.values()):
             L2MaxDeconvolver(alpha=alpha, beta=beta, renorm_size=size)._validate_params()
-        return list(product(lists["alphas"], lists["betas"])), sizes
+        return lists.values()
 
     def _score_function(self):
         scoring = recovery_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
@@ -312,22 +308,32 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         truth = source.cse
         if "scored" not in source:
             truth = np.asarray(truth)[:, :, tuner._align(np.arange(truth.shape[2])[None])[0][genes]]
-        prepared = _prepare(tuner, source.bulk, aligned, source.get("proportions") if known else None)
-        return _Tuning(tuner, prepared, aligned, truth, genes)
+        prepared = prepare(tuner, source.bulk, aligned, source.get("proportions") if known else None)
+        return Tuning(tuner, prepared, aligned, truth, genes, len(bulk))
+
+    def _tuning_samples(self, rng):
+        """Samples of the bulk like which those of the tuning cohort are made."""
+        n_samples = len(self.proportions_)
+        if n_samples <= TUNING_SAMPLES or self.cv is not None:
+            return np.arange(n_samples)
+        return rng.choice(n_samples, TUNING_SAMPLES, replace=False)
 
     def _simulated_cohort(self, bulk, rng):
         """A cohort like the bulk; its truth on the genes to be scored only."""
         exact = (table.astype(np.float64, copy=False) for table in (bulk, self.reference_, self.proportions_))
-        mixed, truth = Deviations(*exact).draw(rng, _spaced(bulk.shape[1]))
+        samples = self._tuning_samples(rng)
+        mixed, truth = Deviations(*exact).draw(rng, samples, _spaced(bulk.shape[1]))
         reference = pd.DataFrame(self.reference_, index=self.cell_types_)
         mixed = mixed.astype(bulk.dtype, copy=False)
-        return Bunch(bulk=mixed, reference=reference, proportions=self.proportions_, cse=truth, scored=True)
+        return Bunch(
+            bulk=mixed, reference=reference, proportions=self.proportions_[samples], cse=truth, scored=True
+        )
 
     def _mixed_cohort(self, rng, size):
         """Pseudo-bulk of the cells in the proportions found, scaled to the size of the bulk."""
         if self.labels is None:
             raise ValueError("cells need labels: the cell type of each, by the names in the reference.")
-        proportions = pd.DataFrame(self.proportions_, columns=self.cell_types_)
+        proportions = pd.DataFrame(self.proportions_[self._tuning_samples(rng)], columns=self.cell_types_)
         cohort = make_pseudobulk(
             self.cells,
             self.labels,
@@ -367,130 +373,3 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
 def _spaced(n_genes):
     """Positions of the genes to score."""
     return np.unique(np.linspace(0, n_genes - 1, min(n_genes, SCORED_GENES)).astype(int))
-
-
-class _Tuning:
-    """A tuning cohort, prepared for many settings.
-
-    Parameters
-    ----------
-    tuner : L2MaxDeconvolver
-        Knows genes, reference and proportions, but no setting.
-    prepared : PreparedCohort
-    bulk : ndarray of shape (n_samples, n_genes)
-    truth : ndarray of shape (n_samples, n_cell_types, n_scored)
-        Expression on ``genes``.
-    genes : ndarray of int, shape (n_scored,)
-    """
-
-    def __init__(self, tuner, prepared, bulk, truth, genes):
-        self.tuner, self.prepared, self.bulk, self.truth, self.genes = tuner, prepared, bulk, truth, genes
-
-    def splits(self, cv):
-        """What to fit, prepared, and which samples to score it on; None: those that were fitted."""
-        if cv is None:
-            return [(self.tuner, self.prepared, None)]
-        return [self._fold(train, test) for train, test in check_cv(cv).split(self.bulk)]
-
-    def _fold(self, train, test):
-        fold, bulk = copy.copy(self.tuner), self.bulk[train]
-        return fold, _prepare(fold, bulk, bulk, self.prepared.proportions[train]), test
-
-    def score(self, fold, prepared, test, solution, score):
-        """Score of what a solver found in one split."""
-        if test is None:
-            found = fold._expand(solution.state(prepared.bulk), genes=self.genes)
-            return score(self.truth, found)
-        fold = copy.copy(fold)
-        fold._fitted_map = solution.fitted_map()
-        state = fold._replay(self.prepared.bulk[test], self.prepared.proportions[test])
-        return score(self.truth[test], fold._expand(state, genes=self.genes))
-
-    def baselines(self, score):
-        """Scores of the answers that need no model."""
-        answers = {
-            "bulk itself": self.bulk[:, None, self.genes],
-            "reference itself": self.tuner.reference_[None, :, self.genes],
-        }
-        return {
-            name: score(self.truth, np.broadcast_to(answer, self.truth.shape))
-            for name, answer in answers.items()
-        }
-
-
-def _prepare(tuner, X, bulk, proportions):
-    """A prepared cohort; what there is to warn of was said, or will be, of the bulk itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return tuner._prepare_cohort(X, bulk, proportions)
-
-
-def _search(tuning, pairs, sizes, score, cv, n_jobs):
-    """Solve and score every setting on every split; the values of ``OUTCOME``."""
-    splits = tuning.splits(cv)
-    found = Parallel(n_jobs=n_jobs, prefer="threads")(
-        delayed(_solve_pair)(tuning, split, pair, sizes, score) for pair in pairs for split in splits
-    )
-    # pairs × splits × sizes × 3 to settings × splits × 3
-    table = np.reshape(np.array(found, dtype=float), (len(pairs), len(splits), len(sizes), 3))
-    table = table.swapaxes(1, 2).reshape(-1, len(splits), 3)
-    settings = [dict(zip(SEARCHED, (*pair, size), strict=True)) for pair in pairs for size in sizes]
-    results = _results(settings, *np.moveaxis(table, 2, 0))
-    best = _choose(results["mean_test_score"], results["converged"])
-    best_score = float(results["mean_test_score"][best])
-    return settings[best], best, best_score, results, tuning.baselines(score), len(splits)
-
-
-def _solve_pair(tuning, split, pair, sizes, score):
-    """Score, whether converged, and number of iterations of every size with one pair of alpha and beta."""
-    fold, prepared, _ = split
-    estimator = copy.copy(fold)
-    estimator.alpha, estimator.beta = pair
-    problem, settings = estimator._problem(prepared)
-
-    @cache  # a plain run is a setting, and finds the size for "auto"
-    def run(settings):
-        return estimator._run(problem, prepared.basis, settings, lambda loss, delta: False)
-
-    rows = []
-    for size in sizes:
-        estimator.renorm_size = size
-        try:
-            solution = run(estimator._prepare(settings, run))
-        except ValueError:  # diverged
-            rows.append((np.nan, False, 0))
-            continue
-        found = tuning.score(*split, solution, score)
-        rows.append((found, solution.converged, len(solution.loss)))
-    return rows
-
-
-def _results(settings, scores, converged, n_iter):
-    """Table of a search as scikit-learn's, from arrays settings × splits."""
-    mean = scores.mean(axis=1)
-    return {
-        "params": np.array(settings, dtype=object),
-        **{f"param_{name}": np.array([row[name] for row in settings], dtype=object) for name in SEARCHED},
-        **{f"split{split}_test_score": column for split, column in enumerate(scores.T)},
-        "mean_test_score": mean,
-        "std_test_score": scores.std(axis=1),
-        "rank_test_score": rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min").astype(int),
-        "converged": converged.all(axis=1),
-        "n_iter": n_iter.max(axis=1).astype(int),
-    }
-
-
-def _choose(scores, converged):
-    """Position of the best setting; of the best that converges, unless another is clearly better."""
-    if np.isnan(scores).all():
-        raise ValueError(
-            "No setting has a score on the tuning cohort: each diverges, or its true expression does not vary. Try "
-            "smaller renorm_sizes or a smaller tao_k ('auto' is safe without renormalisation)."
-        )
-    best = int(np.nanargmax(scores))
-    settled = np.where(converged, scores, np.nan)
-    if np.isnan(settled).all():
-        return best
-    best_settled = int(np.nanargmax(settled))
-    behind = scores[best] - scores[best_settled]
-    return best_settled if behind <= UNCONVERGED_MARGIN * abs(scores[best]) else best

@@ -20,6 +20,7 @@ RANKS = {
     "skenigma.plotting": 7,
     "skenigma.model_selection": 6,
     "skenigma.reliability": 6,
+    "skenigma._tuning": 5,
     "skenigma.differential": 5,
     "skenigma.presets": 5,
     "skenigma.deconvolution": 4,

@@ -1,5 +1,7 @@
 """Choice of hyper-parameters on a tuning cohort, against plain fits of every setting."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,10 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, _base, model_selection
+from skenigma._tuning import Split, choose, standing_for
 from skenigma.datasets import make_cohort
 from skenigma.metrics import recovery_score, recovery_scorer, root_mean_squared_error
-from skenigma.model_selection import _choose, simulate_like
+from skenigma.model_selection import simulate_like
 from skenigma.reference import make_pseudobulk, make_reference
 
 GRID = {"alphas": [0.1, 0.5], "betas": [20, 50], "renorm_sizes": [None, "auto", 60.0]}
@@ -49,6 +52,15 @@ def plain(tuning, params, **others):
     return L2MaxDeconvolver(tuning.reference, max_iter=model_selection.TUNING_ITERATIONS, **params, **others)
 
 
+def scaled(params, factor):
+    """Parameters of :class:`L2MaxDeconvolver` for a cohort whose every sample stands for ``factor`` of them."""
+    full = {**L2MaxDeconvolver(renorm_size=None).get_params(), **params}
+    full["alpha"], factors = standing_for(factor, full["alpha"], full["renorm_size"] is not None)
+    for name in factors.keys() & {name for name in full if isinstance(full[name], float)}:
+        full[name] *= factors[name]
+    return {name: full[name] for name in {*params, *factors, "alpha"}}
+
+
 # What is chosen
 
 
@@ -75,10 +87,10 @@ def test_every_score_is_that_of_a_plain_fit_to_the_tuning_cohort(cohort, model):
 
 
 def test_folds_score_samples_that_were_not_fitted(cohort):
-    folds = KFold(3)
-    model = L2MaxDeconvolverCV(
-        cohort.reference, alphas=[0.1], betas=[50], cv=folds, scoring="neg_rmse", random_state=0
-    ).fit(cohort.bulk)
+    folds, grid = KFold(3), {"alphas": [0.1], "betas": [50.0], "renorm_sizes": [None, 60.0]}
+    model = L2MaxDeconvolverCV(cohort.reference, **grid, cv=folds, scoring="neg_rmse", random_state=0).fit(
+        cohort.bulk
+    )
     tuning = tuning_cohort(cohort, model.proportions_)
     for params, *scores in zip(
         model.cv_results_["params"],
@@ -87,7 +99,8 @@ def test_folds_score_samples_that_were_not_fitted(cohort):
     ):
         expected = []
         for train, test in folds.split(tuning.bulk):
-            fit = plain(tuning, params).fit(tuning.bulk[train], proportions=tuning.estimated[train])
+            fold = scaled(params, len(tuning.bulk) / len(train))
+            fit = plain(tuning, fold).fit(tuning.bulk[train], proportions=tuning.estimated[train])
             found = fit.transform(tuning.bulk[test], proportions=tuning.estimated[test])
             expected.append(-root_mean_squared_error(tuning.cse[test], found.reshape(tuning.cse[test].shape)))
         assert_allclose(scores, expected, **SAME)
@@ -95,6 +108,73 @@ def test_folds_score_samples_that_were_not_fitted(cohort):
     assert_allclose(
         model.cv_results_["std_test_score"][0], np.std([*model.cv_results_.values()][4:7], axis=0)[0]
     )
+
+
+@pytest.mark.parametrize("cohort_like", ["a simulated cohort", "cells"])
+def test_a_large_bulk_is_tuned_on_few_samples(cells, cohort_like, monkeypatch):
+    table, labels, profiles = cells
+    theta = np.random.default_rng(0).dirichlet([2, 1, 1], 2 * model_selection.TUNING_SAMPLES)
+    bulk = pd.DataFrame(theta @ profiles.to_numpy(), columns=profiles.columns)
+    fitted = []
+    original = Split.solve
+    monkeypatch.setattr(
+        Split,
+        "solve",
+        lambda self, *args: fitted.append((self.factor, len(self.cohort.bulk))) or original(self, *args),
+    )
+    options = {} if cohort_like != "cells" else {"cells": table, "labels": labels}
+    model = L2MaxDeconvolverCV(
+        profiles, alphas=[0.1], betas=[50], renorm_sizes=[None], random_state=0, **options
+    )
+    model.fit(bulk)
+    assert fitted == [(2.0, model_selection.TUNING_SAMPLES)]
+    assert len(model.cse_) == len(bulk)
+    fitted.clear()
+    model.set_params(cv=2).fit(bulk)  # folds of a cohort as large as the bulk
+    assert fitted == [(2.0, model_selection.TUNING_SAMPLES)] * 2
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"renorm_size": None, "alpha": 0.3},
+        {"renorm_size": None, "tao_k": "auto", "beta": 5.0},
+        {"renorm_size": 40.0, "alpha": 0.3, "beta": 20.0},
+        {"renorm_size": "auto"},
+        {"renorm_size": None, "solver": "accelerated", "beta": 2.0},
+    ],
+)
+def test_a_sample_stands_for_several_like_it(params):
+    """Fitted once with other parameters, or three times with these: the same iterations."""
+    data = make_cohort(n_samples=12, n_genes=60, n_cell_types=3, random_state=0)
+    thrice = [np.tile(table, (3, 1)) for table in (data.bulk, data.proportions)]
+    many = L2MaxDeconvolver(data.reference, **params).fit(thrice[0], proportions=thrice[1])
+    alone = L2MaxDeconvolver(data.reference, solver=params.get("solver", "proximal"))
+    alone.set_params(tao_k=params.get("tao_k", 1.0), epsilon=params.get("epsilon", 1e-3))
+    cohort = alone._prepare_cohort(data.bulk, alone._fit_genes(data.bulk, min_samples=2), data.proportions)
+    tuning = SimpleNamespace(n_samples=36)
+    split = Split(tuning, alone, cohort, None)
+    alpha, beta, size = params.get("alpha", 0.1), params.get("beta", 50.0), params["renorm_size"]
+    if size == "auto":
+        size = split.usual_size(split.solve(alpha, beta, None).gradient_norm)
+        assert_allclose(size * np.sqrt(3), many.renorm_size_, **SAME)
+    else:
+        size = split.given_size(size)
+    solution = split.solve(alpha, beta, size)
+    assert len(solution.loss) == many.n_iter_ > 2
+    assert_allclose(alone._expand(solution.state(cohort.bulk)), many.cse_[:12], **SAME)
+
+
+def test_admm_of_few_samples_has_the_same_minimum():
+    """Its dual starts at the bulk, on another scale: other iterations, one minimum."""
+    data = make_cohort(n_samples=12, n_genes=60, n_cell_types=3, random_state=0)
+    thrice = [np.tile(table, (3, 1)) for table in (data.bulk, data.proportions)]
+    options = {"solver": "admm", "epsilon": 1e-16, "max_iter": 3000, "renorm_size": None}
+    many = L2MaxDeconvolver(data.reference, **options).fit(thrice[0], proportions=thrice[1])
+    alone = L2MaxDeconvolver(data.reference, **{**options, **scaled({"gamma": 2.0, "beta": 50.0}, 3.0)})
+    alone.set_params(epsilon=1e-16).fit(data.bulk, proportions=data.proportions)
+    # what is left of a squared change of 1e-16
+    assert_allclose(alone.cse_, many.cse_[:12], atol=1e-6)
 
 
 @pytest.mark.parametrize("per", ["gene", "sample"])
@@ -123,7 +203,7 @@ def test_choice_is_near_the_best_of_the_grid(per):
     ],
 )
 def test_what_converges_is_preferred_unless_clearly_worse(scores, converged, best):
-    assert _choose(np.array(scores), np.array(converged, dtype=bool)) == best
+    assert choose(np.array(scores), np.array(converged, dtype=bool)) == best
 
 
 def test_settings_that_diverge_have_no_score(cohort):
