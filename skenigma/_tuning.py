@@ -36,9 +36,9 @@ def standing_for(factor, alpha, renormalised):
     Notes
     -----
     With every sample c times in the cohort, the objective is, summed over each once, c α Σ_j ‖e_j‖² +
-    (1−α) Σ_k ‖m_k‖² + β/2 Σ_k max_j ‖p_jk‖². Divided by w = c α + 1 − α it is the objective of the small cohort with c α/w for
-    α and β/w for β. A step τ moves every sample by as much as one of τ w/c there, and the squared change, a sum
-    over samples, is c times that of the small cohort. The quadratic term of ADMM is a sum over samples as well: γ
+    (1−α) Σ_k ‖m_k‖² + β/2 Σ_k max_j ‖p_jk‖². Divided by w = c α + 1 − α it is the objective of the small cohort with
+    c α/w for α and β/w for β. A step τ moves every sample by as much as one of τ w/c there, and the squared change, a
+    sum over samples, is c times that of the small cohort. The quadratic term of ADMM is a sum over samples as well: γ
     becomes γ c/w.
 
     Rescaled gradients are steps of length s α and s (1−α), spread over √c times the norm: s becomes s/√c, and α and

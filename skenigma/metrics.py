@@ -454,18 +454,26 @@ def _batches(count, size):
 
 def _correlate(first, second, axis, method):
     """Correlation along an axis; NaN where either does not vary."""
-    first, second = _standardize(first, axis, method), _standardize(second, axis, method)
-    return np.clip(np.sum(first * second, axis=axis), -1, 1)
+    varies = _varies(first, axis) & _varies(second, axis)
+    first, second = _centre(first, axis, method), _centre(second, axis, method)
+    lengths = np.sqrt(_sum_products(first, first, axis)) * np.sqrt(_sum_products(second, second, axis))
+    found = np.divide(
+        _sum_products(first, second, axis), lengths, out=np.full(varies.shape, np.nan), where=varies
+    )
+    return np.clip(found, -1, 1, out=found)
 
 
-def _standardize(block, axis, method):
-    """Centred values or ranks of norm 1; NaN where the values do not vary."""
-    varies = np.expand_dims(_varies(block, axis), axis)
+def _centre(block, axis, method):
+    """Values or ranks minus their mean."""
     if method == "spearman":
         block = rankdata(block, axis=axis)
-    centred = block - block.mean(axis=axis, keepdims=True, dtype=np.float64)
-    norms = np.linalg.norm(centred, axis=axis, keepdims=True)
-    return np.divide(centred, norms, out=np.full_like(centred, np.nan), where=varies)
+    return block - block.mean(axis=axis, keepdims=True, dtype=np.float64)
+
+
+def _sum_products(first, second, axis):
+    """Inner products along an axis, without a temporary of their size."""
+    axes = "jkg"[: first.ndim]
+    return np.einsum(f"{axes},{axes}->{axes.replace(axes[axis], '')}", first, second)
 
 
 def _varies(block, axis):

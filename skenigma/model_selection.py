@@ -19,7 +19,7 @@ OUTCOME = ("best_params_", "best_index_", "best_score_", "cv_results_", "n_split
 # Settings are scored on this many genes: the mean over them hardly differs from that over all.
 SCORED_GENES = 500
 # Samples of a tuning cohort that is made, if the bulk has more: each stands for several of them.
-TUNING_SAMPLES = 50
+TUNING_SAMPLES = 32
 # Iterations after which a setting shows what it is good for, converged or not.
 TUNING_ITERATIONS = 75
 # Cells per pseudo-bulk sample: few, so that the expression of one cell type differs between samples.
@@ -55,7 +55,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         Cell types of the cells: the names in ``reference``.
     tuning_cohort : dict or Bunch, default=None
         A tuning cohort of your own: ``bulk`` and the truth ``cse`` (n_samples, n_cell_types, n_genes), and if it has
-        its own ``reference`` or ``proportions``, these. It must have the scale of X, but not its size: 50 samples are
+        its own ``reference`` or ``proportions``, these. It must have the scale of X, but not its size: 32 samples are
         enough. Takes the place of ``cells``.
     scoring : {"per_gene", "per_sample", "neg_rmse"}, scorer or callable, default="per_gene"
         What to choose by: see :func:`~skenigma.metrics.recovery_scorer`, or what that returns, or a function
@@ -132,11 +132,14 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     ``proportions_`` and so on, and is one.
 
     The basis and the proportions of either cohort are computed once for the whole grid, a plain run also serves to
-    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A tuning cohort
-    that is made for a larger bulk has 50 samples like 50 of its own, drawn at random (all, with ``cv``), and every fit
-    counts each sample as often as it takes to make up the number in X: settings mean the same in both. A setting
+    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A setting
     that has not converged by then is chosen only if it scores better by more than 1 % than every one that has: it is
     slow, or does not settle at all, so that its result depends on when it is stopped.
+
+    What a setting means depends on the number of samples. A tuning cohort that is made for a larger bulk has 32
+    samples, like 32 of its own drawn at random (all, with ``cv``), and every fit counts each of them as often as it
+    takes to make up the number in X: settings mean the same in both, and the search costs little more for a large
+    bulk than for a small one.
 
     The tuning cohort's proportions are estimated from it, as those of X were. If proportions are given to ``fit``, or
     there is a ``proportion_estimator`` of your own, its true ones are used.

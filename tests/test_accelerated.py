@@ -326,13 +326,12 @@ def test_a_step_and_its_change_follow_the_formulas_beyond_the_frame():
     samples = observe(X, vectors, theta)
     pair = Pair(samples)
     pair.swap()
-    pair.expression.rows[:, :-1] = rng.standard_normal((9, 6, 4))
-    pair.expression.scales[:, :-1] = rng.standard_normal((9, 6))
+    pair.expression.rows[:, :-1] = rng.standard_normal((9, 6, 5))
     outside = X - X @ vectors.T @ vectors
 
     def dense(half):
-        rows, scales = pair.expression.rows[:, half], pair.expression.scales[:, half]
-        return rows @ vectors + scales[:, :, None] * outside[:, None]
+        rows = pair.expression.rows[:, half]
+        return rows[:, :, 1:] @ vectors + (rows[:, :, :1] / samples.lengths[:, None, None]) * outside[:, None]
 
     P, before = dense(pair.current), dense(pair.other)
     metric, shift = Metric(0.3, 0.1), rng.standard_normal((3, 4))

@@ -83,8 +83,9 @@ def pair(form, rng, bulk, theta, vectors):
         state = SpanState(bulk @ vectors.T, outside, theta, inside, scale, span, bulk.dtype)
         return state, bulk, tensor
     samples = observe(bulk, vectors, theta)
-    rows = np.concatenate([inside, samples.inside[:, None]], axis=1)
-    expression = Expression(rows, np.column_stack([scale, np.ones(N_SAMPLES)]))
+    beyond = (scale * samples.lengths[:, None])[:, :, None]
+    rows = np.concatenate([np.concatenate([beyond, inside], axis=2), samples.rows[:, None]], axis=1)
+    expression = Expression(rows)
     return FramedState(bulk, samples, expression, vectors), bulk, tensor
 
 

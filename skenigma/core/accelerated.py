@@ -48,6 +48,7 @@ from .mixture import (
     reconstruction_gradient_norm,
     reference_gradient_norm,
     row_blocks,
+    row_products,
 )
 from .solvers import FramedMap, Solution
 from .states import FramedState
@@ -175,10 +176,9 @@ class Pair:
 
     def __init__(self, samples):
         n_samples, n_cell_types = samples.proportions.shape
-        rows = np.zeros((n_samples, 2 * n_cell_types + 1, samples.inside.shape[1]))
-        scales = np.zeros(rows.shape[:2])
-        rows[:, -1], scales[:, -1] = samples.inside, 1.0
-        self.expression = Expression(rows, scales)
+        rows = np.zeros((n_samples, 2 * n_cell_types + 1, samples.rows.shape[1]))
+        rows[:, -1] = samples.rows
+        self.expression = Expression(rows)
         self._n_cell_types, self._first_is_current = n_cell_types, True
 
     @property
@@ -199,14 +199,13 @@ class Pair:
         self._first_is_current = not self._first_is_current
 
     def extrapolate(self, values, axis, momentum):
-        """Current plus ``momentum`` times its change, of anything with one entry per row along ``axis``."""
+        """Current plus ``momentum`` times its change, of anything with an entry per row along ``axis``."""
         current, other = (values[(slice(None),) * axis + (half,)] for half in (self.current, self.other))
         return current + momentum * (current - other)
 
     def release(self):
         """The current expression by itself."""
-        kept = np.r_[self.current, -1]
-        return Expression(self.expression.rows[:, kept], self.expression.scales[:, kept])
+        return Expression(self.expression.rows[:, np.r_[self.current, -1]])
 
 
 @dataclass
@@ -219,16 +218,13 @@ class Step:
         Norms of the rows where it ended.
     gradients : ndarray of shape (n_samples, n_cell_types)
         Norms of the rows of the gradient where it started.
-    residual : ndarray of shape (n_samples, n_directions)
-        Residual e_j where it started, along the directions.
-    residual_scale : ndarray of shape (n_samples,)
-        Its factor of the sample's part outside them.
+    residual : ndarray of shape (n_samples, 1 + n_directions)
+        Residual e_j where it started.
     """
 
     norms: np.ndarray
     gradients: np.ndarray
     residual: np.ndarray
-    residual_scale: np.ndarray
 
 
 def take_step(samples, pair, momentum, metric, shift):
@@ -249,46 +245,36 @@ def take_step(samples, pair, momentum, metric, shift):
     -------
     Step
     """
-    theta = samples.proportions
+    theta, rows = samples.proportions, pair.expression.rows
     pull, weights = metric.pull(theta), metric.weights(theta)
-    rows, scales = pair.expression.rows, pair.expression.scales
-
-    scale = pair.extrapolate(scales, 1, momentum)
-    residual_scale = np.einsum("jk,jk->j", theta, scale) - 1.0
-    gradient_scale = pull * residual_scale[:, None]
-    scale -= gradient_scale / weights
-    norms = scale**2 * samples.outside[:, None]
-    gradients = gradient_scale**2 * samples.outside[:, None]
-    scales[:, pair.other] = scale
-
+    shift = np.pad(shift, ((0, 0), (1, 0)))  # what is a sample's own is not shifted
+    norms, gradients = np.empty((2, *theta.shape))
     residual = np.empty((len(rows), rows.shape[2]))
     for some in row_blocks(rows):
         point = pair.extrapolate(rows[some], 1, momentum)
         residual[some] = np.matmul(theta[some, None], point)[:, 0] - rows[some, -1]
         gradient = pull[some, :, None] * residual[some, None]
         gradient += shift
-        gradients[some] += np.einsum("jkd,jkd->jk", gradient, gradient)
+        gradients[some] = row_products(gradient, gradient)
         gradient /= weights[some, :, None]
         point -= gradient
-        norms[some] += np.einsum("jkd,jkd->jk", point, point)
+        norms[some] = row_products(point, point)
         rows[some, pair.other] = point
-    return Step(np.sqrt(norms), np.sqrt(gradients), residual, residual_scale)
+    return Step(np.sqrt(norms), np.sqrt(gradients), residual)
 
 
 def squared_residuals(samples, pair):
     """Squared norm of reconstruction minus sample of the current expression, shape (n_samples,)."""
     theta, rows = samples.proportions, pair.expression.rows
-    scale = np.einsum("jk,jk->j", theta, pair.expression.scales[:, pair.current]) - 1.0
-    squares = scale**2 * samples.outside
+    squares = np.empty(len(rows))
     for some in row_blocks(rows):
         residual = np.matmul(theta[some, None], rows[some, pair.current])[:, 0] - rows[some, -1]
-        squares[some] += np.einsum("jd,jd->j", residual, residual)
+        squares[some] = row_products(residual, residual)
     return squares
 
 
 def cut_other(pair, factors):
     """Scale the rows of the other expression of ``pair``."""
-    pair.expression.scales[:, pair.other] *= factors
     for some in row_blocks(pair.expression.rows):
         pair.expression.rows[some, pair.other] *= factors[some, :, None]
 
@@ -317,21 +303,17 @@ class Change:
 
 def compare(samples, pair, step):
     """The :class:`Change` that ``step``, cut, has made."""
-    theta, outside = samples.proportions, samples.outside[:, None]
-    rows, scales = pair.expression.rows, pair.expression.scales
-    scale = scales[:, pair.other] - scales[:, pair.current]
-    squared = scale**2 * outside
-    radial = scale * scales[:, pair.other] * outside
-    mixed = np.einsum("jk,jk,j,jo->", theta, scale, step.residual_scale, outside)
-    shared = np.zeros((theta.shape[1], rows.shape[2]))
+    theta, rows = samples.proportions, pair.expression.rows
+    squared, radial = np.empty((2, *theta.shape))
+    mixed, shared = 0.0, np.zeros((theta.shape[1], rows.shape[2]))
     for some in row_blocks(rows):
         after = rows[some, pair.other]
         change = after - rows[some, pair.current]
-        squared[some] += np.einsum("jkd,jkd->jk", change, change)
-        radial[some] += np.einsum("jkd,jkd->jk", change, after)
+        squared[some] = row_products(change, change)
+        radial[some] = row_products(change, after)
         mixed += np.vdot(np.matmul(theta[some, None], change)[:, 0], step.residual[some])
         shared += change.sum(axis=0)
-    return Change(squared, radial, float(mixed), shared)
+    return Change(squared, radial, float(mixed), shared[:, 1:])
 
 
 @dataclass
@@ -439,8 +421,7 @@ class Descent:
         samples = self.cohort.samples
         shift = 2.0 * (1.0 - self.problem.alpha) / self.cohort.n_samples * target
         step = take_step(samples, self.pair, self.momentum.value, self.metric, shift)
-        squares = np.einsum("jd,jd->j", step.residual, step.residual)
-        squares += step.residual_scale**2 * samples.outside
+        squares = row_products(step.residual, step.residual)
         self.lower_bound = max(self.lower_bound, self._bound(step, target, squares.sum()))
 
         caps = weighted_caps(step.norms, self.weights, self.problem.penalty.beta)
@@ -451,7 +432,7 @@ class Descent:
             loss=loss,
             delta=change.squared.sum(axis=0),
             gradient_norm=(
-                reconstruction_gradient_norm(samples.proportions, squares),
+                reconstruction_gradient_norm(samples.mixing, squares),
                 reference_gradient_norm(np.linalg.norm(target), self.cohort.n_samples),
             ),
             shift=shift,
@@ -469,8 +450,9 @@ class Descent:
         mean, outside = self.cohort.mean()
         n_directions = len(self.cohort.vectors)
         reach = 2.0 * (1.0 - self.problem.alpha) / (self.cohort.n_samples * self.metric.reference_weight)
-        start = self.pair.extrapolate(outside, 0, self.momentum.value)
-        self.cohort.follow(start, reach, typical_norm)
+        if outside is not None:
+            outside = self.pair.extrapolate(outside, 0, self.momentum.value)
+        self.cohort.follow(outside, reach, typical_norm)
         if len(self.cohort.vectors) > n_directions:
             mean = self.cohort.mean()[0]
         self.pair.expression = self.cohort.expression
@@ -494,7 +476,7 @@ class Descent:
         samples, alpha, beta = self.cohort.samples, self.problem.alpha, self.problem.penalty.beta
         if beta == 0:  # no bound but 0, unless the gradient vanishes
             return 0.0
-        along = np.vdot(step.residual, samples.inside) + step.residual_scale @ samples.outside
+        along = np.vdot(step.residual, samples.rows)
         bound = -alpha * (squared_residual + 2.0 * along)
         bound -= (1.0 - alpha) * np.vdot(offset, offset + 2.0 * self.cohort.reference)
         return bound - np.sum(step.gradients.sum(axis=0) ** 2) / (2.0 * beta)
@@ -534,7 +516,6 @@ class Descent:
         """
         half = self.cohort.expression  # the update not applied must not claim directions
         half.rows[:, self.pair.other] = half.rows[:, self.pair.current]
-        half.scales[:, self.pair.other] = half.scales[:, self.pair.current]
         self.cohort.reduce(np.sqrt(np.mean(self.norms**2)), always=True)
         self.pair.expression = self.cohort.expression
         shape = (-1, self.norms.shape[1])

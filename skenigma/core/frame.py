@@ -5,6 +5,8 @@ ever scaled. The directions are those of the means that the iteration meets, so 
 and numerically they are few.
 """
 
+from math import sqrt
+
 import numpy as np
 from scipy import linalg
 
@@ -15,6 +17,8 @@ from .mixture import Expression, Samples, row_products
 TOLERANCE = 1e-13
 # Directions join together, when what is outstanding is this many times the tolerance.
 PATIENCE = 10
+# Up to this many dimensions, the frame has all of them from the start.
+WHOLE = 128
 # The frame is reduced when it has this many directions, or this many times what the last reduction left.
 FIRST_REDUCTION = 128
 GROWTH = 1.7
@@ -22,6 +26,8 @@ GROWTH = 1.7
 # (χ with 32 degrees of freedom) has a standard deviation of an eighth, and is less than half with probability 5e-6:
 # then a direction joins at twice the length at which it should.
 N_PROBES = 32
+# Where less than this share of a sample's square is left outside, it is not what is left of a subtraction of squares.
+CANCELLED = 1e-3
 
 
 class Cohort:
@@ -48,45 +54,54 @@ class Cohort:
 
     def __init__(self, bulk, reference, proportions):
         self.n_samples = len(bulk)
-        self.vectors = np.empty((0, bulk.shape[1]))
-        self._outside = np.array(bulk, order="C")
-        # a generator of its own: the same cohort has the same fit
-        self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(N_PROBES)
-        self._felt = self._outside @ self._probes
-        self._is_whole = bulk.shape[1] <= FIRST_REDUCTION
+        self._bulk = bulk = np.ascontiguousarray(bulk)
+        self._squares = row_products(bulk, bulk)
+        self._is_whole = bulk.shape[1] <= WHOLE
         if self._is_whole:
-            inside = self._add_all()
+            self.vectors = np.eye(bulk.shape[1])
+            rows = np.hstack([np.zeros((len(bulk), 1)), bulk])
         else:
+            # a generator of its own: the same cohort has the same fit
+            self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(
+                N_PROBES
+            )
+            self._felt = bulk @ self._probes
+            self.vectors = np.empty((0, bulk.shape[1]))
             noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
-            inside = self._add(reference, noise)
+            rows = self._extended(np.sqrt(self._squares)[:, None], self._add(reference, noise))
         self._n_kept = len(self.vectors)
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
         self._shifts = []
         self._spare = None
         self.reference = reference @ self.vectors.T
-        self.samples = Samples(proportions, inside, _squares(self._outside))
+        self.samples = Samples(proportions, rows)
         self.hold(self.samples.start())
 
     def mean(self):
         """Mean expression per cell type: its coordinates, and weights of what the samples hold outside the frame.
 
-        The latter is Σ_j w_kj (part of sample j outside); to form it takes longer than all else in an iteration.
+        The latter is Σ_j w_kj (part of sample j outside), or None if there is none; to form it takes longer than
+        all else in an iteration.
         """
         weights = self.sizes.T / self.n_samples
         mean = np.matmul(weights[:, None], self.expression.inside.swapaxes(0, 1))[:, 0]
-        return mean, weights * self.expression.scale.T
+        return mean, None if self._is_whole else weights * self.expression.scale.T
 
     def length_outside(self, weights, negligible):
         """Length of what ``weights``, from :meth:`mean`, make of the parts outside; an estimate where negligible."""
         felt = self._felt_length(weights)
-        return felt if felt <= negligible else np.linalg.norm(weights @ self._outside)
+        return felt if felt <= negligible else length(self._outside(weights))
 
     def _felt_length(self, weights):
-        return 0.0 if self._is_whole else np.linalg.norm(weights @ self._felt)
+        return 0.0 if weights is None else length(weights @ self._felt)
+
+    def _outside(self, weights):
+        """What ``weights`` make of the parts of the samples outside the frame."""
+        return weights @ self._bulk - (weights @ self.samples.inside) @ self.vectors
 
     def hold(self, expression):
         """Make ``expression``, which needs no factors, the current one."""
-        self.expression, self.sizes = expression, np.ones(expression.scale.shape)
+        self.expression, self.sizes = expression, np.ones(expression.own.shape[:2])
 
     def settle(self):
         """Apply the factors that are still to be applied."""
@@ -98,7 +113,7 @@ class Cohort:
 
         Parameters
         ----------
-        weights : ndarray of shape (n_cell_types, n_samples)
+        weights : ndarray of shape (n_cell_types, n_samples), or None
             What the mean holds outside, from :meth:`mean`.
         reach : float
             Factor with which the samples will be moved along it.
@@ -112,12 +127,14 @@ class Cohort:
         """
         cutoff = TOLERANCE * typical_norm
         if reach * self._felt_length(weights) <= PATIENCE * cutoff:
-            return np.empty((len(weights), 0))
-        inside = self._add(weights @ self._outside, cutoff / reach)
-        added = self.expression.scales[:, :, None] * inside[:, None, :]
-        self.expression.rows = np.concatenate([self.expression.rows, added], axis=2)
+            return np.empty((0 if weights is None else len(weights), 0))
+        inside = self._add(self._outside(weights), cutoff / reach)
+        scales = np.append(self.expression.scale, np.ones((self.n_samples, 1)), axis=1)
+        added = scales[:, :, None] * inside[:, None]
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
-        self._observe()
+        self._observe(
+            self._extended(self.samples.rows, inside), scales, self.expression.rows[:, :, 1:], added
+        )
         return np.einsum("jk,jkd->kd", self.sizes / self.n_samples, added[:, :-1])
 
     def spare(self):
@@ -158,14 +175,15 @@ class Cohort:
         kept = self._n_kept
         turned = rotation @ self.vectors[kept:]
         dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
-        _add_product(self._outside, dropped, turned[n_held:])
         self._felt += dropped @ (turned[n_held:] @ self._probes)
         self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
         self.reference = self.reference @ matrix.T
-        self.expression = Expression(self.expression.rows @ matrix.T, self.expression.scales)
-        self._observe()
+        lengths = np.hypot(self.samples.lengths, np.sqrt(row_products(dropped, dropped)))
+        scales = np.append(self.expression.scale, np.ones((self.n_samples, 1)), axis=1)
+        rows = np.hstack([lengths[:, None], self.samples.inside @ matrix.T])
+        self._observe(rows, scales, self.expression.rows[:, :, 1:] @ matrix.T)
 
     def _padded_shifts(self, n_directions):
         padded = np.zeros((len(self._shifts), len(self.reference), n_directions))
@@ -181,34 +199,46 @@ class Cohort:
         added = _orthonormal(self._project_out(directions), cutoff)
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
-        inside = self._outside @ added.T
-        _add_product(self._outside, -inside, added)
+        inside = self._bulk @ added.T
         self._felt -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
         return inside
 
-    def _add_all(self):
-        """Take every direction there is into the frame: nothing will have to join or leave it."""
-        inside, self._outside = self._outside, np.zeros_like(self._outside)
-        self._felt[...] = 0.0
-        self.vectors = np.eye(inside.shape[1])
-        return inside
+    def _extended(self, rows, inside):
+        """Rows of the samples with ``inside`` along further directions, which are less to be outside of."""
+        rows = np.hstack([rows, inside])
+        squares = rows[:, 0] ** 2 - row_products(inside, inside)
+        few = squares <= CANCELLED * self._squares
+        if few.any():
+            rest = self._bulk[few] - rows[few, 1:] @ self.vectors
+            squares[few] = row_products(rest, rest)
+        rows[:, 0] = np.sqrt(squares)
+        return rows
 
     def _project_out(self, directions):
         return directions - (directions @ self.vectors.T) @ self.vectors
 
-    def _observe(self):
-        """Look at the samples from the frame as it is now."""
+    def _observe(self, rows, scales, *inside):
+        """Look at the samples, and at the expression, from the frame as it is now.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_samples, 1 + n_directions)
+            The samples.
+        scales : ndarray of shape (n_samples, n_rows)
+            Factors of what they hold outside, of each row of the expression.
+        inside : ndarrays of shape (n_samples, n_rows, any)
+            Coordinates of the expression, some after the other.
+        """
         self._spare = None
-        inside = np.ascontiguousarray(self.expression.rows[:, -1])
-        self.samples = Samples(self.samples.proportions, inside, _squares(self._outside))
+        self.samples = self.samples.seen(rows)
+        beyond = (scales * rows[:, :1])[:, :, None]
+        self.expression = Expression(np.concatenate([beyond, *inside], axis=2))
 
 
-def _add_product(target, left, right):
-    """Add ``left @ right`` to ``target``, C-contiguous, in place: no temporary of its size."""
-    assert target.flags.c_contiguous, "BLAS would add to a copy"
-    if left.size:
-        linalg.blas.dgemm(1.0, right.T, left.T, 1.0, target.T, overwrite_c=True)
+def length(values):
+    """Frobenius norm; for so few numbers, numpy.linalg.norm takes longer to call it than it takes."""
+    return sqrt(np.vdot(values, values))
 
 
 def _orthonormal(rows, cutoff):
@@ -227,7 +257,3 @@ def _by_size(rows):
     """Orthonormal vectors of the whole space, and how far ``rows`` reach along the first of these, largest first."""
     vectors, triangle, _ = linalg.qr(rows.T, pivoting=True, check_finite=False)
     return vectors.T, np.abs(np.diag(triangle))
-
-
-def _squares(rows):
-    return row_products(rows, rows)

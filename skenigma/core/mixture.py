@@ -9,7 +9,8 @@ and a state of coordinates and scales is all that an iteration touches. The func
 on its own; fitting and replaying call the same ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
@@ -18,88 +19,126 @@ BLOCK_SIZE = 2**15
 # Samples expanded by one matrix product: few, because each costs a row of multiplications with zeros.
 EXPANDED_TOGETHER = 8
 # A squared change below this share of the squared norm is computed from the difference, to keep its digits.
-SMALL_CHANGE = 1e-5
+SMALL_CHANGE = 1e-6
+# A cap of 0 belongs to norms of 0.
+SMALLEST = np.finfo(np.float64).tiny
 
 
-@dataclass
+@dataclass(frozen=True)
 class Samples:
     """Bulk samples seen from a frame of shared directions.
 
     Attributes
     ----------
     proportions : ndarray of shape (n_samples, n_cell_types)
-    inside : ndarray of shape (n_samples, n_directions)
-        Coordinates of the samples along the directions.
-    outside : ndarray of shape (n_samples,)
-        Squared norm of what the samples hold beyond the directions.
+    rows : ndarray of shape (n_samples, 1 + n_directions)
+        Length of what a sample holds beyond the directions, then its coordinates along them.
+    mixing : Mixing
+        Of the proportions; made from these if not given.
     """
 
     proportions: np.ndarray
-    inside: np.ndarray
-    outside: np.ndarray
+    rows: np.ndarray
+    mixing: "Mixing | None" = None
 
-    def start(self):
-        """Expression with which every iteration starts: the sample itself, in every cell type."""
-        n_rows = self.proportions.shape[1] + 1
-        inside = np.repeat(self.inside[:, None], n_rows, axis=1)
-        return Expression(inside, np.ones((len(inside), n_rows)))
+    def __post_init__(self):
+        if self.mixing is None:
+            object.__setattr__(self, "mixing", Mixing(self.proportions))
 
+    def seen(self, rows):
+        """The same samples from another frame."""
+        return replace(self, rows=rows)
 
-class Expression:
-    """Cell-type-specific expression as coordinates along shared directions and a scale of the rest.
-
-    The sample itself is carried along as one more row after the cell types. So residual and gradient step are
-    both small matrices times the rows of a sample, and every pass runs over contiguous memory.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_cell_types + 1, n_directions)
-        Coordinates along the directions.
-    scales : ndarray of shape (n_samples, n_cell_types + 1)
-        Factors of the sample's part outside the directions; the last column is 1.
-    """
-
-    def __init__(self, rows, scales):
-        self.rows, self.scales = rows, scales
+    @property
+    def lengths(self):
+        """Length of what a sample holds beyond the directions, shape (n_samples,)."""
+        return self.rows[:, 0]
 
     @property
     def inside(self):
-        """Coordinates of the cell types' expression, shape (n_samples, n_cell_types, n_directions)."""
+        """Coordinates along the directions, shape (n_samples, n_directions)."""
+        return self.rows[:, 1:]
+
+    def start(self):
+        """Expression with which every iteration starts: the sample itself, in every cell type."""
+        return Expression(np.repeat(self.rows[:, None], self.proportions.shape[1] + 1, axis=1))
+
+
+class Mixing:
+    """What every iteration needs of the proportions.
+
+    Attributes
+    ----------
+    products : ndarray of shape (n_samples, n_cell_types, n_cell_types)
+        Products of the proportions of a sample.
+    squares : ndarray of shape (n_samples,)
+        Sum of their squares.
+    """
+
+    def __init__(self, proportions):
+        self.products = proportions[:, :, None] * proportions[:, None, :]
+        self.squares = np.einsum("jk,jk->j", proportions, proportions)
+
+
+class Expression:
+    """Cell-type-specific expression as coordinates along shared directions and along the rest of each sample.
+
+    What sample j holds beyond the directions is one more direction, its own: the first column is a_jk times the
+    length of that part. The sample itself is carried along as one more row after the cell types. So residual and
+    gradient step are both small matrices times the rows of a sample, every norm is that of a row, and every pass runs
+    over contiguous memory.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_cell_types + 1, 1 + n_directions)
+    """
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    @property
+    def own(self):
+        """Rows of the cell types, shape (n_samples, n_cell_types, 1 + n_directions)."""
         return self.rows[:, :-1]
 
     @property
+    def inside(self):
+        """Coordinates of the cell types along the directions, shape (n_samples, n_cell_types, n_directions)."""
+        return self.rows[:, :-1, 1:]
+
+    @property
     def scale(self):
-        """Scales of the cell types' expression, shape (n_samples, n_cell_types)."""
-        return self.scales[:, :-1]
+        """Factors a_jk, shape (n_samples, n_cell_types); 0 where there is nothing to scale."""
+        lengths = self.rows[:, -1:, 0]
+        scaled = self.rows[:, :-1, 0]
+        return np.divide(scaled, lengths, out=np.zeros_like(scaled), where=lengths > 0)
 
     def select(self, samples, cell_types):
         """Expression of some samples and cell types, each given as a slice or an array of positions."""
         n_cell_types = self.rows.shape[1] - 1
         kept = np.arange(n_cell_types)[cell_types]
         if len(kept) == n_cell_types and np.all(np.diff(kept) == 1):
-            return Expression(self.rows[samples], self.scales[samples])
+            return Expression(self.rows[samples])
         kept = np.append(kept, n_cell_types)  # the sample itself comes along
-        return Expression(self.rows[samples][:, kept], self.scales[samples][:, kept])
+        return Expression(self.rows[samples][:, kept])
 
     def beyond_scaled_sample(self):
         """What the expression holds along the directions besides the scaled sample."""
-        return self.inside - self.scale[:, :, None] * self.rows[:, -1:]
+        return self.inside - self.scale[:, :, None] * self.rows[:, -1:, 1:]
 
     def empty_like(self):
         """An expression of the same samples, its cell types not set."""
-        rows, scales = np.empty_like(self.rows), np.empty_like(self.scales)
-        rows[:, -1], scales[:, -1] = self.rows[:, -1], 1.0
-        return Expression(rows, scales)
+        rows = np.empty_like(self.rows)
+        rows[:, -1] = self.rows[:, -1]
+        return Expression(rows)
 
     def scale_by(self, sizes):
         """Multiply every cell type's expression by ``sizes`` (n_samples, n_cell_types), in place."""
-        self.inside[...] *= sizes[:, :, None]
-        self.scale[...] *= sizes
+        self.own[...] *= sizes[:, :, None]
 
-    def norms(self, samples):
+    def norms(self):
         """Norm of every cell type's expression, shape (n_samples, n_cell_types)."""
-        inside = np.einsum("jkd,jkd->jk", self.inside, self.inside)
-        return np.sqrt(inside + self.scale**2 * samples.outside[:, None])
+        return np.sqrt(row_products(self.own, self.own))
 
 
 def row_products(left, right):
@@ -110,16 +149,16 @@ def row_products(left, right):
 _vecdot = getattr(np, "vecdot", None)  # NumPy 2; a third faster than einsum
 
 
-def squared_residuals(samples, expression, sizes=None):
-    """Squared norm of the reconstruction Σ_k θ_jk p_jk minus the sample, per sample.
+def residuals(samples, expression, sizes=1.0):
+    """Reconstruction Σ_k θ_jk p_jk minus the sample, in the rows of the frame: shape (n_samples, 1 + n_directions).
 
     ``sizes`` are factors of the expression, as in :func:`gradient_step`.
     """
-    mix = np.full(expression.scales.shape, -1.0)
-    np.multiply(samples.proportions, 1.0 if sizes is None else sizes, out=mix[:, :-1])
-    inside = np.matmul(mix[:, None], expression.rows)[:, 0]
-    scale = row_products(mix, expression.scales)
-    return row_products(inside, inside) + scale**2 * samples.outside
+    n_samples, n_cell_types = samples.proportions.shape
+    mix = np.empty((n_samples, 1, n_cell_types + 1))
+    np.multiply(samples.proportions, sizes, out=mix[:, 0, :-1])
+    mix[:, 0, -1] = -1.0
+    return np.matmul(mix, expression.rows)[:, 0]
 
 
 def gradient_step(samples, expression, sizes, factor, shift, out):
@@ -146,43 +185,71 @@ def gradient_step(samples, expression, sizes, factor, shift, out):
     products : ndarray of shape (n_samples, n_cell_types)
         Inner products of ``out`` with ``expression``, without ``sizes``.
     """
-    theta = samples.proportions
-    n_samples, n_cell_types = theta.shape
-    # row k of a sample's matrix: unit row k minus factor θ_k (θ, −1), the weights of the residual
-    step = np.empty((n_samples, n_cell_types, n_cell_types + 1))
-    along = factor * theta
-    np.multiply(-along[:, :, None], (theta * sizes)[:, None], out=step[:, :, :-1])
-    step[:, :, -1] = along
-    step.reshape(n_samples, -1)[:, :: n_cell_types + 2] += sizes
-    np.matmul(step, expression.scales[:, :, None], out=out.scales[:, :-1, None])
-    squares, products = np.empty((2, n_samples, n_cell_types))
-    # flat, so that it is subtracted in long runs; the samples themselves are not shifted
+    step = _step_matrices(samples, sizes, factor)
+    # flat, so that it is subtracted in long runs; the samples themselves are not shifted, nor what is their own
     assert out.rows.flags.c_contiguous, "the shift would be subtracted from a copy"
-    flat_shift = np.append(shift, np.zeros(shift.shape[1]))
-    for rows in row_blocks(expression.rows):
-        block, start = out.rows[rows, :-1], expression.rows[rows]
+    flat_shift = np.zeros(out.rows.shape[1:])
+    flat_shift[:-1, 1:] = shift
+    flat_shift = flat_shift.ravel()
+    flat = out.rows.reshape(len(out.rows), -1)
+    squares, products = np.empty((2, *samples.proportions.shape))
+    for rows in row_blocks(out.rows):
+        block, start = out.own[rows], expression.rows[rows]
         np.matmul(step[rows], start, out=block)
-        out.rows[rows].reshape(len(start), -1)[...] -= flat_shift
+        flat[rows] -= flat_shift
         squares[rows] = row_products(block, block)
         products[rows] = row_products(block, start[:, :-1])
-    outside = samples.outside[:, None]
-    norms = np.sqrt(squares + out.scale**2 * outside)
-    return norms, products + out.scale * expression.scale * outside
+    return np.sqrt(squares, out=squares), products
+
+
+def _step_matrices(samples, sizes, factor):
+    """Row k of a sample's matrix: unit row k minus factor θ_k (θ, −1), the weights of the residual."""
+    n_samples, n_cell_types = samples.proportions.shape
+    step = np.empty((n_samples, n_cell_types, n_cell_types + 1))
+    np.multiply(samples.mixing.products, (-factor * sizes)[:, None], out=step[:, :, :-1])
+    np.multiply(samples.proportions, factor, out=step[:, :, -1])
+    step.reshape(n_samples, -1)[:, :: n_cell_types + 2] += sizes
+    return step
 
 
 def cut_factors(norms, caps):
     """Factors that cut ``norms`` to ``caps``; 1 where nothing is cut, so that a norm of 0 does no harm."""
-    return np.divide(caps, norms, out=np.ones_like(norms), where=norms > caps)
+    caps = np.maximum(caps, SMALLEST)
+    return caps / np.maximum(norms, caps)
 
 
-def squared_change(samples, new, old, products):
-    """Squared distance between two expressions, per cell type.
+class Point:
+    """Where an iteration stands.
 
     Parameters
     ----------
-    samples : Samples
-    new, old : tuple of (Expression, sizes, norms)
-        An expression, factors of it, and its norms with these factors.
+    expression : Expression
+        But for ``sizes``.
+    sizes : ndarray of shape (n_samples, n_cell_types)
+        Factors of it that are still to be applied.
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Norms with these factors.
+
+    Attributes
+    ----------
+    squares : ndarray of shape (n_cell_types,)
+        Squared norm of each cell type's expression.
+    total : float
+        Their sum.
+    """
+
+    def __init__(self, expression, sizes, norms):
+        self.expression, self.sizes, self.norms = expression, sizes, norms
+        self.squares = row_products(norms.T, norms.T)
+        self.total = self.squares.sum()
+
+
+def squared_change(new, old, products):
+    """Squared distance between two points, per cell type.
+
+    Parameters
+    ----------
+    new, old : Point
     products : ndarray of shape (n_samples, n_cell_types)
         Inner products of the two expressions, without the factors.
 
@@ -195,36 +262,33 @@ def squared_change(samples, new, old, products):
     ‖p − q‖² = ‖p‖² + ‖q‖² − 2⟨p, q⟩ needs no pass over the rows, but loses the digits by which p and q agree. Where
     that is too many, the difference itself is formed.
     """
-    (_, new_sizes, new_norms), (_, old_sizes, old_norms) = new, old
-    kept = np.einsum("jk,jk->k", old_norms, old_norms)
-    change = np.einsum("jk,jk->k", new_norms, new_norms) + kept
-    change -= 2.0 * np.einsum("jk,jk,jk->k", new_sizes, old_sizes, products)
-    close = change < SMALL_CHANGE * kept
-    return np.where(close, _direct_change(samples, new, old), change) if close.any() else change
+    common = new.sizes * old.sizes
+    common *= products
+    change = new.squares + old.squares - 2.0 * common.sum(axis=0)
+    return change if (change > SMALL_CHANGE * old.squares).all() else _direct_change(new, old)
 
 
-def _direct_change(samples, new, old):
+def _direct_change(new, old):
     """The same from the differences themselves."""
-    (new, new_sizes, _), (old, old_sizes, _) = new, old
-    change = samples.outside @ (new_sizes * new.scale - old_sizes * old.scale) ** 2
+    change = np.zeros(new.sizes.shape[1])
     # diagonal matrices: for so short rows a matrix product is twice as fast as scaling them
-    identity = np.eye(new_sizes.shape[1])
-    by, was = (sizes[:, :, None] * identity for sizes in (new_sizes, old_sizes))
-    for rows in row_blocks(new.rows):
-        step = np.matmul(by[rows], new.inside[rows])
-        step -= np.matmul(was[rows], old.inside[rows])
+    identity = np.eye(len(change))
+    by, was = (point.sizes[:, :, None] * identity for point in (new, old))
+    for rows in row_blocks(new.expression.rows):
+        step = np.matmul(by[rows], new.expression.own[rows])
+        step -= np.matmul(was[rows], old.expression.own[rows])
         change += row_products(step, step).sum(axis=0)
     return change
 
 
-def reconstruction_gradient_norm(proportions, squared_residuals):
+def reconstruction_gradient_norm(mixing, squared_residuals):
     """Frobenius norm of the gradient of the reconstruction term: ‖G1‖² = 4 Σ_j (Σ_k θ_jk²) ‖e_j‖²."""
-    return 2.0 * np.sqrt(np.einsum("jk,jk,j->", proportions, proportions, squared_residuals))
+    return 2.0 * sqrt(mixing.squares @ squared_residuals)
 
 
 def reference_gradient_norm(offset_size, n_samples):
     """Frobenius norm of the gradient of the reference term: ‖G2‖² = (4/n) Σ_k ‖m_k‖²."""
-    return 2.0 * offset_size / np.sqrt(n_samples)
+    return 2.0 * offset_size / sqrt(n_samples)
 
 
 def lipschitz_constant(proportions, alpha):
@@ -247,15 +311,15 @@ def observe(bulk, vectors, proportions):
     -------
     Samples
     """
-    inside = np.empty((len(bulk), len(vectors)))
-    outside = np.empty(len(bulk))
+    seen = np.empty((len(bulk), 1 + len(vectors)))
     for rows in row_blocks(bulk, 16 * BLOCK_SIZE):
         block = bulk[rows].astype(np.float64, copy=False)
-        inside[rows] = block @ vectors.T
+        inside = block @ vectors.T
         # the rest itself, not a difference of squared norms: that would lose half of the digits
-        rest = block - inside[rows] @ vectors
-        outside[rows] = np.einsum("jg,jg->j", rest, rest)
-    return Samples(np.asarray(proportions, dtype=np.float64), inside, outside)
+        rest = block - inside @ vectors
+        seen[rows, 1:] = inside
+        seen[rows, 0] = np.sqrt(row_products(rest, rest))
+    return Samples(np.asarray(proportions, dtype=np.float64), seen)
 
 
 def expand(expression, bulk, vectors):
@@ -272,8 +336,8 @@ def expand(expression, bulk, vectors):
     cse : ndarray of shape (n_samples, n_cell_types, n_genes)
         In the type of ``bulk``.
     """
-    (n_samples, n_cell_types), n_genes = expression.scale.shape, bulk.shape[1]
-    along = expression.beyond_scaled_sample()
+    along, scale = expression.beyond_scaled_sample(), expression.scale
+    (n_samples, n_cell_types), n_genes = scale.shape, bulk.shape[1]
     cse = np.empty((n_samples, n_cell_types, n_genes), dtype=bulk.dtype)
     # one product per few samples, [coordinates, scales on a diagonal] times [directions; samples], writes the
     # result once; adding the scaled samples afterwards would read and write the whole tensor again
@@ -284,7 +348,7 @@ def expand(expression, bulk, vectors):
         count = rows.stop - start
         left = np.zeros((count, n_cell_types, len(vectors) + count), dtype=bulk.dtype)
         left[:, :, : len(vectors)] = along[rows]
-        left[range(count), :, range(len(vectors), left.shape[2])] = expression.scale[rows]
+        left[range(count), :, range(len(vectors), left.shape[2])] = scale[rows]
         right[len(vectors) : left.shape[2]] = bulk[rows]
         target = cse[rows].reshape(-1, n_genes)
         np.matmul(left.reshape(-1, left.shape[2]), right[: left.shape[2]], out=target)
@@ -302,5 +366,7 @@ def expand_inside(expression, vectors, dtype):
 
 def row_blocks(rows, size=BLOCK_SIZE):
     """Slices over the first axis, each of about ``size`` numbers and at least one row."""
+    if 0 < rows.size <= size:
+        return (slice(0, len(rows)),)
     step = max(1, size // max(1, rows[0].size)) if len(rows) else 1
     return [slice(start, start + step) for start in range(0, len(rows), step)]

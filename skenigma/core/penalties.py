@@ -72,13 +72,10 @@ class MaxL2Norm:
         -------
         caps : ndarray of shape (n_cell_types,)
         """
-        n_samples, n_cell_types = norms.shape
-        longest_first = np.sort(norms.T)[:, ::-1]
-        candidates = longest_first.cumsum(axis=1)
-        candidates /= np.arange(1, n_samples + 1) + step * self.beta
-        cut = longest_first >= candidates
-        last = n_samples - 1 - cut[:, ::-1].argmax(axis=1)
-        return candidates[range(n_cell_types), last]
+        totals = np.sort(norms.T)[:, ::-1].cumsum(axis=1)
+        totals /= np.arange(1, len(norms) + 1) + step * self.beta
+        # whichever rows are cut, their balance gives no more than the right ones do
+        return totals.max(axis=1)
 
     def prox(self, step, expression, out):
         """Proximal operator of ``step`` times the penalty, written into ``out``.

@@ -2,19 +2,22 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
+from math import hypot, sqrt
 
 import numpy as np
 
 from . import splitting
-from .frame import Cohort
+from .frame import Cohort, length
 from .mixture import (
+    Point,
     cut_factors,
     gradient_step,
     observe,
     reconstruction_gradient_norm,
     reference_gradient_norm,
+    residuals,
+    row_products,
     squared_change,
-    squared_residuals,
 )
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
@@ -142,67 +145,69 @@ def proximal_gradient(problem, settings, monitor):
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
     cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
-    scales = _gradient_scales(problem)
-    norms = cohort.expression.norms(cohort.samples)
-    progress = Progress(settings.epsilon, settings.max_iter, np.sum(norms**2), monitor)
+    scales = _gradient_scales(problem, cohort.samples.mixing)
+    point = Point(cohort.expression, cohort.sizes, cohort.expression.norms())
+    progress = Progress(settings.epsilon, settings.max_iter, point.total, monitor)
     factors, caps, gradients = [], [], []
     while True:
-        typical_norm = np.linalg.norm(norms) / np.sqrt(norms.size)
+        typical_norm = sqrt(point.total / point.norms.size)
         cohort.reduce(typical_norm)
         factor, shift, loss, gradient = _evaluate(
-            cohort, problem.alpha, settings, norms, typical_norm, scales
+            cohort, problem.alpha, settings, point, typical_norm, scales
         )
-        proposal = cohort.spare()
-        current = cohort.expression, cohort.sizes, norms
-        uncut, products = gradient_step(cohort.samples, *current[:2], factor, shift, proposal)
-        new_caps = problem.penalty.caps(uncut, settings.parameter)
-        sizes = cut_factors(uncut, new_caps)
-        norms = sizes * uncut
-        change = squared_change(cohort.samples, (proposal, sizes, norms), current, products)
-        if progress.ends(loss, change):
+        point.expression, proposal = cohort.expression, cohort.spare()  # the frame may have changed
+        norms, products = gradient_step(
+            cohort.samples, point.expression, point.sizes, factor, shift, proposal
+        )
+        new_caps = problem.penalty.caps(norms, settings.parameter)
+        sizes = cut_factors(norms, new_caps)
+        norms *= sizes
+        new = Point(proposal, sizes, norms)
+        if progress.ends(loss, squared_change(new, point, products)):
             break
         factors.append(factor)
         caps.append(new_caps)
         gradients.append(gradient)
         cohort.record(shift)
         cohort.advance(proposal, sizes)
+        point = new
     cohort.settle()
     cohort.reduce(typical_norm, always=True)
     trajectory = Trajectory(cohort.vectors, np.array(factors), cohort.shifts(), np.array(caps))
     return cohort, trajectory, progress, np.reshape(gradients, (-1, 2))
 
 
-def _gradient_scales(problem):
+def _gradient_scales(problem, mixing):
     """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
     bulk, reference = problem.bulk, problem.reference
     squares = np.einsum("jd,jd->j", bulk, bulk)
-    means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
-    return (
-        reconstruction_gradient_norm(problem.proportions, squares),
-        reference_gradient_norm(means, len(bulk)),
-    )
+    means = np.sqrt(len(reference) * np.mean(squares)) + length(reference)
+    return reconstruction_gradient_norm(mixing, squares), reference_gradient_norm(means, len(bulk))
 
 
-def _evaluate(cohort, alpha, settings, norms, typical_norm, scales):
+def _evaluate(cohort, alpha, settings, point, typical_norm, scales):
     """Step factor, shared shift, loss row and gradient norms at the cohort's expression."""
-    n_samples = cohort.n_samples
+    n_samples, reference = cohort.n_samples, cohort.reference
     mean, outside = cohort.mean()
-    offset = mean - cohort.reference
-    inside_size = np.linalg.norm(offset)
-    offset_size = np.hypot(inside_size, cohort.length_outside(outside, NEGLIGIBLE * inside_size))
-    # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖m_k‖² − ‖mean_k‖²), and beyond the frame the last two are equal
-    reference_loss = np.vdot(norms, norms) + n_samples * np.sum((offset - mean) * (offset + mean))
+    offset = mean - reference
+    # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
+    reference_loss = point.total - n_samples * np.vdot(reference, mean + offset)
+    offset_size = length(offset)
+    if outside is not None:
+        offset_size = hypot(offset_size, cohort.length_outside(outside, NEGLIGIBLE * offset_size))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
     reach = settings.rescale(reference_gradient, scales[1])
     reach *= settings.parameter * (1.0 - alpha) * 2.0 / n_samples
     joined = cohort.follow(outside, reach, typical_norm)
     shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
 
-    residuals = squared_residuals(cohort.samples, cohort.expression, cohort.sizes)
-    gradient = reconstruction_gradient_norm(cohort.samples.proportions, residuals)
+    rows = residuals(cohort.samples, cohort.expression, cohort.sizes)
+    squares = row_products(rows, rows)
+    gradient = reconstruction_gradient_norm(cohort.samples.mixing, squares)
     factor = settings.rescale(gradient, scales[0]) * 2.0 * settings.parameter * alpha
 
-    loss = np.array([residuals.sum(), reference_loss, np.sum(norms.max(axis=0) ** 2)])
+    longest = point.norms.max(axis=0)
+    loss = np.array([squares.sum(), reference_loss, np.vdot(longest, longest)])
     return factor, shift, loss, (gradient, reference_gradient)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .mixture import Expression, Samples, expand, expand_inside, row_blocks, squared_residuals
+from .mixture import Expression, Samples, expand, expand_inside, residuals, row_blocks, row_products
 
 ALL = slice(None)
 
@@ -50,17 +50,18 @@ class FramedState:
     def expand(self, samples=ALL, cell_types=ALL, genes=ALL):
         """Expression over genes, shape (n_samples, n_cell_types, n_genes), of what is asked for."""
         chosen = self.expression.select(samples, cell_types)
-        if not self.samples.outside[samples].any():
+        if not self.samples.lengths[samples].any():
             return expand_inside(chosen, self.vectors[:, genes], self.bulk.dtype)
         return expand(chosen, self.bulk[samples][:, genes], self.vectors[:, genes])
 
     def norms(self):
         """Norm of every sample in every cell type, shape (n_samples, n_cell_types)."""
-        return self.expression.norms(self.samples)
+        return self.expression.norms()
 
     def squared_residuals(self):
         """Squared norm of reconstruction minus sample, shape (n_samples,)."""
-        return squared_residuals(self.samples, self.expression)
+        rows = residuals(self.samples, self.expression)
+        return row_products(rows, rows)
 
     def mean(self):
         """Mean over samples, shape (n_cell_types, n_genes)."""
