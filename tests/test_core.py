@@ -184,18 +184,19 @@ def test_probes_follow_what_lies_outside_the_frame():
     X, R, theta = draw(150, 400, 4)
     cohort = frame.Cohort(X, R, theta)
     for length in (1.0, 1e-3, 1e-6):
-        cohort.follow(length * np.random.default_rng(1).standard_normal((4, 150)), 1.0, 1.0)
+        weights = length * np.random.default_rng(1).standard_normal((4, 150))
+        cohort.follow(cohort.outside(weights), 1.0, 1.0)
         outside = X - X @ cohort.vectors.T @ cohort.vectors
-        np.testing.assert_allclose(cohort._felt, outside @ cohort._probes, atol=1e-11)
+        np.testing.assert_allclose(cohort.felt, outside @ cohort._probes, atol=1e-11)
         np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
         _, weights = cohort.mean()
         exact = np.linalg.norm(weights @ outside)
-        assert cohort.length_outside(weights, 0.0) == pytest.approx(exact)
-        assert 0.5 * exact < cohort.length_outside(weights, np.inf) < 2 * exact
+        assert cohort.outside(weights).length(0.0) == pytest.approx(exact)
+        assert 0.5 * exact < cohort.outside(weights).length(np.inf) < 2 * exact
     cohort.reduce(1.0, always=True)
     assert len(cohort.vectors) < 16
     outside = X - X @ cohort.vectors.T @ cohort.vectors
-    np.testing.assert_allclose(cohort._felt, outside @ cohort._probes, atol=1e-11)
+    np.testing.assert_allclose(cohort.felt, outside @ cohort._probes, atol=1e-11)
     np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
 
 

@@ -452,7 +452,7 @@ class Descent:
         reach = 2.0 * (1.0 - self.problem.alpha) / (self.cohort.n_samples * self.metric.reference_weight)
         if outside is not None:
             outside = self.pair.extrapolate(outside, 0, self.momentum.value)
-        self.cohort.follow(outside, reach, typical_norm)
+        self.cohort.follow(self.cohort.outside(outside), reach, typical_norm)
         if len(self.cohort.vectors) > n_directions:
             mean = self.cohort.mean()[0]
         self.pair.expression = self.cohort.expression

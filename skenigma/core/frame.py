@@ -5,6 +5,7 @@ ever scaled. The directions are those of the means that the iteration meets, so 
 and numerically they are few.
 """
 
+from functools import cached_property
 from math import sqrt
 
 import numpy as np
@@ -54,7 +55,7 @@ class Cohort:
 
     def __init__(self, bulk, reference, proportions):
         self.n_samples = len(bulk)
-        self._bulk = bulk = np.ascontiguousarray(bulk)
+        self.bulk = bulk = np.ascontiguousarray(bulk)
         self._squares = row_products(bulk, bulk)
         self._is_whole = bulk.shape[1] <= WHOLE
         if self._is_whole:
@@ -65,7 +66,7 @@ class Cohort:
             self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(
                 N_PROBES
             )
-            self._felt = bulk @ self._probes
+            self.felt = bulk @ self._probes
             self.vectors = np.empty((0, bulk.shape[1]))
             noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
             rows = self._extended(np.sqrt(self._squares)[:, None], self._add(reference, noise))
@@ -80,24 +81,18 @@ class Cohort:
     def mean(self):
         """Mean expression per cell type: its coordinates, and weights of what the samples hold outside the frame.
 
-        The latter is Σ_j w_kj (part of sample j outside), or None if there is none; to form it takes longer than
-        all else in an iteration.
+        The latter are those of :meth:`outside`, or None if the samples hold nothing there.
         """
         weights = self.sizes.T / self.n_samples
         mean = np.matmul(weights[:, None], self.expression.inside.swapaxes(0, 1))[:, 0]
         return mean, None if self._is_whole else weights * self.expression.scale.T
 
-    def length_outside(self, weights, negligible):
-        """Length of what ``weights``, from :meth:`mean`, make of the parts outside; an estimate where negligible."""
-        felt = self._felt_length(weights)
-        return felt if felt <= negligible else length(self._outside(weights))
+    def outside(self, weights):
+        """What ``weights`` (n_cell_types, n_samples) make of the samples' parts outside the frame.
 
-    def _felt_length(self, weights):
-        return 0.0 if weights is None else length(weights @ self._felt)
-
-    def _outside(self, weights):
-        """What ``weights`` make of the parts of the samples outside the frame."""
-        return weights @ self._bulk - (weights @ self.samples.inside) @ self.vectors
+        An :class:`Outside`, or None for None.
+        """
+        return None if weights is None else Outside(self, weights)
 
     def hold(self, expression):
         """Make ``expression``, which needs no factors, the current one."""
@@ -108,13 +103,13 @@ class Cohort:
         self.expression.scale_by(self.sizes)
         self.hold(self.expression)
 
-    def follow(self, weights, reach, typical_norm):
+    def follow(self, outside, reach, typical_norm):
         """Let directions outside the frame join it if a step of length ``reach`` along them matters.
 
         Parameters
         ----------
-        weights : ndarray of shape (n_cell_types, n_samples), or None
-            What the mean holds outside, from :meth:`mean`.
+        outside : Outside or None
+            What the mean holds there.
         reach : float
             Factor with which the samples will be moved along it.
         typical_norm : float
@@ -126,9 +121,9 @@ class Cohort:
             Coordinates of that along the added directions.
         """
         cutoff = TOLERANCE * typical_norm
-        if reach * self._felt_length(weights) <= PATIENCE * cutoff:
-            return np.empty((0 if weights is None else len(weights), 0))
-        inside = self._add(self._outside(weights), cutoff / reach)
+        if outside is None or reach * outside.felt <= PATIENCE * cutoff:
+            return np.empty((len(self.reference), 0))
+        inside = self._add(outside.vectors, cutoff / reach)
         scales = np.append(self.expression.scale, np.ones((self.n_samples, 1)), axis=1)
         added = scales[:, :, None] * inside[:, None]
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
@@ -175,7 +170,7 @@ class Cohort:
         kept = self._n_kept
         turned = rotation @ self.vectors[kept:]
         dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
-        self._felt += dropped @ (turned[n_held:] @ self._probes)
+        self.felt += dropped @ (turned[n_held:] @ self._probes)
         self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
@@ -199,8 +194,8 @@ class Cohort:
         added = _orthonormal(self._project_out(directions), cutoff)
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
-        inside = self._bulk @ added.T
-        self._felt -= inside @ (added @ self._probes)
+        inside = self.bulk @ added.T
+        self.felt -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
         return inside
 
@@ -210,7 +205,7 @@ class Cohort:
         squares = rows[:, 0] ** 2 - row_products(inside, inside)
         few = squares <= CANCELLED * self._squares
         if few.any():
-            rest = self._bulk[few] - rows[few, 1:] @ self.vectors
+            rest = self.bulk[few] - rows[few, 1:] @ self.vectors
             squares[few] = row_products(rest, rest)
         rows[:, 0] = np.sqrt(squares)
         return rows
@@ -234,6 +229,32 @@ class Cohort:
         self.samples = self.samples.seen(rows)
         beyond = (scales * rows[:, :1])[:, :, None]
         self.expression = Expression(np.concatenate([beyond, *inside], axis=2))
+
+
+class Outside:
+    """A combination of what the samples hold outside the frame.
+
+    To form it takes longer than all else in an iteration, so that it is felt before.
+
+    Attributes
+    ----------
+    felt : float
+        Estimate of its length.
+    """
+
+    def __init__(self, cohort, weights):
+        self._cohort, self._weights = cohort, weights
+        self.felt = length(weights @ cohort.felt)
+
+    @cached_property
+    def vectors(self):
+        """The combination itself, shape (n_combinations, n_dimensions)."""
+        cohort, weights = self._cohort, self._weights
+        return weights @ cohort.bulk - (weights @ cohort.samples.inside) @ cohort.vectors
+
+    def length(self, negligible):
+        """Length; an estimate where it is ``negligible``."""
+        return self.felt if self.felt <= negligible else length(self.vectors)
 
 
 def length(values):

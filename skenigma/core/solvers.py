@@ -22,8 +22,8 @@ from .mixture import (
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
 
-# Share of a length to which something at right angles adds less than rounding does.
-NEGLIGIBLE = 1e-9
+# Share of a length to which something at right angles adds 5e-13: an estimate of it that is off by an eighth will do.
+NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -188,13 +188,14 @@ def _gradient_scales(problem, mixing):
 def _evaluate(cohort, alpha, settings, point, typical_norm, scales):
     """Step factor, shared shift, loss row and gradient norms at the cohort's expression."""
     n_samples, reference = cohort.n_samples, cohort.reference
-    mean, outside = cohort.mean()
+    mean, weights = cohort.mean()
+    outside = cohort.outside(weights)
     offset = mean - reference
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
     reference_loss = point.total - n_samples * np.vdot(reference, mean + offset)
     offset_size = length(offset)
     if outside is not None:
-        offset_size = hypot(offset_size, cohort.length_outside(outside, NEGLIGIBLE * offset_size))
+        offset_size = hypot(offset_size, outside.length(NEGLIGIBLE * offset_size))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
     reach = settings.rescale(reference_gradient, scales[1])
     reach *= settings.parameter * (1.0 - alpha) * 2.0 / n_samples
