@@ -9,14 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
 
 from benchmarks import __main__ as command
+from benchmarks import choices
 from benchmarks.cases.models import iterations_to, objective_history, simulate
 from benchmarks.fresh import peak_growth
 from benchmarks.harness import CASES, Contest, Contestant, Options, largest_difference
 from benchmarks.original import Original
 from benchmarks.report import Report, describe, number, slope, table
 from skenigma import L2MaxDeconvolver
+from skenigma.datasets import make_cohort
 
 # Largest relative difference that contestants of a case may show.
 AGREEMENT = {
@@ -250,3 +253,27 @@ def test_slope_and_difference():
     sizes = np.array([10, 100, 1000])
     assert slope(sizes, 7.0 * sizes**1.5) == pytest.approx(1.5)
     assert largest_difference([1.0, 3.0], np.array([1.0, 4.0])) == 0.25
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_choices_are_compared_with_the_best_of_the_grid(monkeypatch, capsys):
+    monkeypatch.setattr(choices, "GRID", {"alpha": [0.1], "beta": [50.0, 5.0], "renorm_size": ["auto"]})
+    cohorts = [make_cohort(12, 40, n_cell_types=3, random_state=seed) for seed in choices.SEEDS]
+    choices.compare("tiny", cohorts, [choices.recoveries(cohort) for cohort in cohorts])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert [row[:2] for row in rows] == [["tiny", "gene"], ["tiny", "sample"]]
+    for row in rows:
+        chosen, best, default = (np.array(column.split(", "), float) for column in row[2:])
+        assert np.all(best >= np.maximum(chosen, default))
+        assert len(chosen) == 3
+
+
+def test_simulated_counts_have_the_truth_of_their_bulk():
+    cohort = choices.counts(0, n_samples=4, n_genes=2000)
+    assert_allclose(cohort.bulk.sum(axis=1), 1e6)
+    mixed = [
+        np.linalg.lstsq(cse.T, sample, rcond=None)[0]
+        for cse, sample in zip(cohort.cse, cohort.bulk, strict=True)
+    ]
+    # proportions, up to what counting and scaling to one total change
+    assert_allclose(np.sum(mixed, axis=1), 1, atol=0.1)
