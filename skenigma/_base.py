@@ -35,9 +35,10 @@ from .normalization import apply_normalization, fit_normalization
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
 ROUNDING_MARGIN = 128
 
-# Numbers of a cohort up to which threads of the BLAS cost an iteration more than they give: its matrices are small
-# and many, and where other work runs, waiting for a thread takes longer than the work.
-SMALL_PROBLEM = 2**19
+# Numbers up to which threads of the BLAS cost more than they give. Of a cohort, in an iteration: its matrices are
+# small and many, and where other work runs, waiting for a thread takes longer than the work. Of a result, in a whole
+# fit: the threads of a product spin for a while after it, and where two share a core they slow down what follows.
+SMALL_PROBLEM, SMALL_RESULT = 2**19, 2**24
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,15 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             Fitted estimator.
         """
         bulk = self._fit_genes(X, min_samples=2)
+        return self._calmly(self._fit_aligned, bulk)(X, bulk, proportions)
+
+    def _fit_aligned(self, X, bulk, proportions):
+        """The rest of a fit, on a bulk of the genes in use."""
         return self._fit_prepared(X, self._prepare_cohort(X, bulk, proportions))
+
+    def _calmly(self, function, bulk):
+        """``function`` on one thread of the BLAS if the expression of ``bulk`` is small."""
+        return _calm(function, bulk.size * len(self.cell_types_), SMALL_RESULT)
 
     def _fit_prepared(self, X, cohort):
         """The rest of a fit, on a prepared cohort."""
@@ -168,6 +177,10 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.
         """
         bulk = self._new_bulk(X)
+        return self._calmly(self._transform_aligned, bulk)(X, bulk, proportions)
+
+    def _transform_aligned(self, X, bulk, proportions):
+        """The rest of ``transform``, on a bulk of the genes of the fit."""
         proportions = self._new_proportions(X, bulk, proportions)
         model_bulk, _ = self._to_model_scale(X, bulk)
         cse = self._expand(self._replay(model_bulk, proportions), cell_types=self._output_types)
@@ -269,7 +282,8 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         return -objective(state, reference, self.alpha, self._fitted_penalty) / bulk.size
 
     def _replay(self, bulk, proportions):
-        return _calm(self._fitted_map.replay, bulk)(bulk, proportions.astype(np.float64, copy=False))
+        replay = self._calmly(self._fitted_map.replay, bulk)
+        return replay(bulk, proportions.astype(np.float64, copy=False))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: "cell type:gene", the cell type slowest.
@@ -358,7 +372,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         return settings
 
     def _run(self, problem, basis, settings, monitor):
-        solve = _calm(find_solver(self.solver, problem.penalty), problem.bulk)
+        solve = _calm(find_solver(self.solver, problem.penalty), problem.bulk.size, SMALL_PROBLEM)
         try:
             return solve(problem, basis, settings, monitor)
         except FloatingPointError as error:
@@ -390,9 +404,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             )
 
 
-def _calm(function, bulk):
-    """``function`` on one thread of the BLAS if ``bulk`` is small."""
-    return limit_blas_threads(limits=1)(function) if bulk.size <= SMALL_PROBLEM else function
+def _calm(function, size, small):
+    """``function`` on one thread of the BLAS up to a ``size`` of ``small``."""
+    return limit_blas_threads(limits=1)(function) if size <= small else function
 
 
 class _Trace:

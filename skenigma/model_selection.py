@@ -261,6 +261,10 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         """
         grid = self._grid()
         bulk = self._fit_genes(X, min_samples=2)
+        return self._calmly(self._choose, bulk)(X, bulk, proportions, grid)
+
+    def _choose(self, X, bulk, proportions, grid):
+        """The rest of a fit, on a bulk of the genes in use."""
         cohort = self._prepare_cohort(X, bulk, proportions)
         known = proportions is not None or self.proportion_estimator is not None
         tuning = self._tuning(bulk, known, check_random_state(self.random_state))

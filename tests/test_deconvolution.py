@@ -15,8 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma import L2MaxDeconvolver, ProportionEstimator, _base
 from skenigma.datasets import make_cohort
 
 N_SAMPLES, N_GENES = 40, 60
@@ -929,3 +930,28 @@ class TestSizeOfAnotherScale:
             L2MaxDeconvolver(cohort.reference, renorm_size=size).fit(
                 cohort.bulk, proportions=cohort.proportions
             )
+
+
+@pytest.mark.parametrize(("small", "threads"), [(10**6, 1), (10, 2)])
+def test_small_fits_keep_to_one_thread(monkeypatch, small, threads):
+    """From the basis to the expression; the iteration has a bound of its own."""
+    seen = []
+
+    def watch(name):
+        original = getattr(_base, name)
+
+        def watched(*args, **kwargs):
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(_base, name, watched)
+
+    monkeypatch.setattr(_base, "SMALL_RESULT", small)
+    watch("SpanBasis")
+    watch("row_blocks")
+    cohort = make_cohort(n_samples=10, n_genes=40, n_cell_types=3, random_state=0)
+    with threadpool_limits(2, user_api="blas"):
+        fitted = L2MaxDeconvolver(cohort.reference, renorm_size=None).fit(cohort.bulk)
+        fitted.transform(cohort.bulk)
+    assert len(seen) >= 3
+    assert set(seen) == {threads}

@@ -159,8 +159,7 @@ class Cohort:
             return
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
-        triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]
-        rotation, held = _by_size(triangle[: beyond.shape[1]])
+        rotation, held = _by_size(_triangle(beyond))
         n_held = int(np.sum(held > TOLERANCE * typical_norm * np.sqrt(len(beyond))))
         self._rotate(rotation, n_held)
         self._reduce_at = max(FIRST_REDUCTION, int(GROWTH * len(self.vectors)))
@@ -272,6 +271,13 @@ def _orthonormal(rows, cutoff):
     n_long = int(np.count_nonzero(sizes > cutoff))  # largest first
     vectors, _, _ = linalg.lapack.dorgqr(packed[:, : len(sizes)], factors)
     return vectors.T[:n_long]
+
+
+def _triangle(rows):
+    """Triangular factor of an orthogonal factorisation; with room for whole blocks, which scipy.linalg.qr lacks."""
+    n_columns = rows.shape[1]
+    packed = linalg.lapack.dgeqrf(rows, lwork=64 * n_columns)[0]
+    return np.triu(packed[:n_columns])
 
 
 def _by_size(rows):
