@@ -24,10 +24,11 @@ from skenigma.cli._console import Console, IterationCounter
 from skenigma.cli._understood import find_scale, understand
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression
+from skenigma.reference import make_reference
 
 SMALL = {"n_samples": 24, "n_genes": 120, "n_cell_types": 3}
 PACKAGES = {"parquet": "pyarrow", "h5ad": "anndata"}
-COMMANDS = ("proportions", "deconvolve", "differential", "simulate", "report")
+COMMANDS = ("reference", "proportions", "deconvolve", "differential", "simulate", "report")
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,89 @@ class TestSimulate:
 
     def test_bad_number(self, fails, tmp_path):
         fails("simulate", "--out", tmp_path / "c", "--noise", "-1", parts=["noise"])
+
+
+class TestReference:
+    @pytest.fixture
+    def cells(self, tmp_path):
+        """An AnnData file: 40 cells of two types, 3 of a third."""
+        anndata = pytest.importorskip("anndata")
+        rng = np.random.default_rng(0)
+        names = [f"gene{g}" for g in range(30)]
+        profiles = rng.gamma(1.0, 5.0, (3, 30))
+        labels = np.repeat(["B", "T", "NK"], [20, 20, 3])
+        counts = rng.poisson(profiles[np.repeat([0, 1, 2], [20, 20, 3])]).astype(float)
+        obs = pd.DataFrame({"cell_type": labels}, index=[f"cell{i}" for i in range(len(labels))])
+        found = anndata.AnnData(np.log1p(counts), obs, pd.DataFrame(index=names), layers={"counts": counts})
+        found.write_h5ad(tmp_path / "cells.h5ad")
+        return found
+
+    @pytest.fixture
+    def argv(self, cells, tmp_path):
+        return [
+            "reference",
+            *("--cells", str(tmp_path / "cells.h5ad"), "--labels", "cell_type", "--layer", "counts"),
+            *("--out", str(tmp_path / "made")),
+        ]
+
+    @pytest.mark.filterwarnings("ignore:.*fewer than")
+    def test_equals_make_reference(self, cells, argv, tmp_path, capsys):
+        assert main([*argv, "--total", "median", "--markers", "4", "--json"]) == 0
+        expected, report = make_reference(
+            cells, "cell_type", layer="counts", normalize="median", n_markers=4, return_report=True
+        )
+        found = io.read_reference(tmp_path / "made" / "reference.tsv")
+        pd.testing.assert_frame_equal(found, expected, check_exact=True, check_names=False)
+        kept = pd.read_csv(tmp_path / "made" / "cell_types.tsv", sep="\t", index_col=0)
+        assert kept.n_cells.to_dict() == {"B": 20, "NK": 3, "T": 20}
+        assert kept.kept.to_dict() == {"B": True, "NK": False, "T": True}
+        markers = pd.read_csv(tmp_path / "made" / "markers.tsv", sep="\t")
+        assert markers.gene.tolist() == report.markers.gene.tolist()
+        out, err = capsys.readouterr()
+        summary = json.loads(out)
+        assert summary["understood"] == {
+            "n_cells": 43,
+            "n_genes": len(expected.columns),
+            "cell_types": ["B", "T"],
+        }
+        assert "43 cells; cell types: 2 of 3 kept, 1 left out (fewer than 10 cells)" in err
+        assert any("NK" in warning for warning in summary["warnings"])
+
+    @pytest.mark.filterwarnings("ignore:.*fewer than")
+    def test_repeat_and_use(self, argv, tmp_path):
+        assert main([*argv, "--min-cells", "3", "-q"]) == 0
+        made = tmp_path / "made"
+        assert (
+            main(["reference", "--from", str(made / "run.json"), "--out", str(tmp_path / "again"), "-q"]) == 0
+        )
+        assert contents(tmp_path / "again") == contents(made)
+        profiles = io.read_reference(made / "reference.tsv")
+        assert list(profiles.index) == ["B", "NK", "T"]
+        theta = pd.DataFrame(np.random.default_rng(1).dirichlet(np.ones(3), 5), [f"s{i}" for i in range(5)])
+        bulk = pd.DataFrame(theta.to_numpy() @ profiles.to_numpy(), theta.index, profiles.columns)
+        io.write_table(bulk.T.rename_axis("gene"), tmp_path / "bulk.tsv")
+        argv = ["--bulk", str(tmp_path / "bulk.tsv"), "--reference", str(made / "reference.tsv")]
+        assert main(["proportions", *argv, "--method", "nnls", "--out", str(tmp_path / "p"), "-q"]) == 0
+        found = io.read_proportions(tmp_path / "p" / "proportions.tsv")
+        np.testing.assert_allclose(found, theta, atol=1e-8)
+
+    @pytest.mark.parametrize(
+        ("options", "code", "part"),
+        [
+            (["--layer", "none"], 1, "none"),
+            (["--labels", "kind"], 1, "kind"),
+            (["--total", "-1"], 2, "neither a positive number nor median"),
+            (["--total", "mean"], 2, "neither a positive number nor median"),
+            (["--min-cells", "50"], 1, "50"),
+            (["--cells", "cells.csv"], 2, ".h5ad"),
+        ],
+    )
+    def test_refused(self, fails, argv, options, code, part):
+        fails(*argv, *options, code=code, parts=[part])
+
+    def test_logarithms_are_warned_of(self, argv, capsys):
+        assert main([arg for arg in argv if arg not in ("--layer", "counts")]) == 0
+        assert "is this the logarithm of expression?" in capsys.readouterr().err
 
 
 class TestProportions:

@@ -306,3 +306,9 @@ def test_record_of_something_else(tmp_path, content, part):
 def test_folder_without_a_record(tmp_path):
     with refused("run.json", "give the folder", error=FileNotFoundError):
         io.read_run(tmp_path)
+
+
+def test_cells_are_read_from_anndata_only(tmp_path):
+    (tmp_path / "cells.csv").write_text("gene,a\nCD4,1\n")
+    with refused("cells.csv", ".h5ad"):
+        io.read_cells(tmp_path / "cells.csv")

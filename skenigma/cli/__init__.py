@@ -1,4 +1,4 @@
-"""The command line: ``skenigma proportions | deconvolve | differential | simulate | report``."""
+"""The command line: ``skenigma reference | proportions | deconvolve | differential | simulate | report``."""
 
 from ._main import main
 from ._parser import help_texts

@@ -4,11 +4,12 @@ import argparse
 import sys
 
 from .._version import __version__
-from . import _deconvolve, _differential, _proportions, _report, _simulate
+from . import _deconvolve, _differential, _proportions, _reference, _report, _simulate
 from ._options import add_messages
 
 COMMANDS = {
-    command.NAME: command for command in (_proportions, _deconvolve, _differential, _simulate, _report)
+    command.NAME: command
+    for command in (_reference, _proportions, _deconvolve, _differential, _simulate, _report)
 }
 DESCRIPTION = """\
 Cell-type proportions and cell-type-specific expression from bulk RNA-seq, by the ENIGMA method."""
@@ -87,7 +88,7 @@ def help_texts(width=100):
     --------
     >>> from skenigma.cli import help_texts
     >>> sorted(help_texts())
-    ['deconvolve', 'differential', 'proportions', 'report', 'simulate', 'skenigma']
+    ['deconvolve', 'differential', 'proportions', 'reference', 'report', 'simulate', 'skenigma']
     """
     parser = build_parser(width)
     (commands,) = (

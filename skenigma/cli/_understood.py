@@ -106,7 +106,7 @@ def _mismatches(scales, bulk, reference):
     if len(reference) > MOST_CELL_TYPES:
         yield (
             f"The reference has {len(reference):,} cell types: if these are single cells, average them by cell type "
-            f"first."
+            f"first (skenigma reference)."
         )
     if bulk.shape[1] < max(FEWEST_GENES, 2 * len(reference)):
         yield f"Only {bulk.shape[1]} genes are shared: are the identifiers of bulk and reference of one kind?"

@@ -7,6 +7,7 @@ round. The readers know both, and return what the estimators take.
 from ._reading import (
     check_orientation,
     read_bulk,
+    read_cells,
     read_phenotype,
     read_proportions,
     read_reference,
@@ -19,6 +20,7 @@ __all__ = [
     "check_orientation",
     "file_checksum",
     "read_bulk",
+    "read_cells",
     "read_phenotype",
     "read_proportions",
     "read_reference",

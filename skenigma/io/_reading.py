@@ -179,6 +179,45 @@ def read_phenotype(path):
     return frame
 
 
+def read_cells(path):
+    """Read annotated single cells.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An AnnData file, ``.h5ad``, cells × genes.
+
+    Returns
+    -------
+    cells : AnnData
+        As it is in the file; for :func:`~skenigma.reference.make_reference`.
+
+    Raises
+    ------
+    ValueError
+        If the file is no AnnData.
+    OSError
+        If the file cannot be read.
+    ImportError
+        If anndata is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import anndata
+    >>> import numpy as np
+    >>> from skenigma.io import read_cells
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "cells.h5ad")
+    ...     anndata.AnnData(np.eye(3)).write_h5ad(path)
+    ...     read_cells(path).shape
+    (3, 3)
+    """
+    if file_format(path).kind != "h5ad":
+        raise ValueError(f"{path} is no AnnData: annotated cells are read from .h5ad.")
+    return _read_anndata(path)
+
+
 def read_layers(path):
     """Expression by cell type from the layers of an AnnData file, as DataFrames samples × genes."""
     adata = _read_anndata(path)
