@@ -27,7 +27,7 @@ GROWTH = 1.7
 # (χ with 32 degrees of freedom) has a standard deviation of an eighth, and is less than half with probability 5e-6:
 # then a direction joins at twice the length at which it should.
 N_PROBES = 32
-# Where less than this share of a sample's square is left outside, it is not what is left of a subtraction of squares.
+# Where less than this share of a sample's square lies outside, a difference of squares has lost digits: it is formed.
 CANCELLED = 1e-3
 
 
@@ -51,6 +51,9 @@ class Cohort:
         Factors of the expression that are still to be applied.
     reference : ndarray of shape (n_cell_types, n_directions)
         Coordinates of the reference.
+    bulk : ndarray of shape (n_samples, n_dimensions)
+    felt : ndarray of shape (n_samples, N_PROBES)
+        What the probes feel of the samples' parts outside; only where there can be any.
     """
 
     def __init__(self, bulk, reference, proportions):
@@ -63,9 +66,8 @@ class Cohort:
             rows = np.hstack([np.zeros((len(bulk), 1)), bulk])
         else:
             # a generator of its own: the same cohort has the same fit
-            self._probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES)) / np.sqrt(
-                N_PROBES
-            )
+            probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES))
+            self._probes = probes / np.sqrt(N_PROBES)
             self.felt = bulk @ self._probes
             self.vectors = np.empty((0, bulk.shape[1]))
             noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
@@ -124,7 +126,7 @@ class Cohort:
         if outside is None or reach * outside.felt <= PATIENCE * cutoff:
             return np.empty((len(self.reference), 0))
         inside = self._add(outside.vectors, cutoff / reach)
-        scales = np.append(self.expression.scale, np.ones((self.n_samples, 1)), axis=1)
+        scales = self._row_scales()
         added = scales[:, :, None] * inside[:, None]
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
         self._observe(
@@ -175,9 +177,8 @@ class Cohort:
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
         self.reference = self.reference @ matrix.T
         lengths = np.hypot(self.samples.lengths, np.sqrt(row_products(dropped, dropped)))
-        scales = np.append(self.expression.scale, np.ones((self.n_samples, 1)), axis=1)
         rows = np.hstack([lengths[:, None], self.samples.inside @ matrix.T])
-        self._observe(rows, scales, self.expression.rows[:, :, 1:] @ matrix.T)
+        self._observe(rows, self._row_scales(), self.expression.rows[:, :, 1:] @ matrix.T)
 
     def _padded_shifts(self, n_directions):
         padded = np.zeros((len(self._shifts), len(self.reference), n_directions))
@@ -208,6 +209,10 @@ class Cohort:
             squares[few] = row_products(rest, rest)
         rows[:, 0] = np.sqrt(squares)
         return rows
+
+    def _row_scales(self):
+        """Factors of what the samples hold outside, of each row of the expression: of the samples themselves, 1."""
+        return np.append(self.expression.scale, np.ones((self.n_samples, 1)), axis=1)
 
     def _project_out(self, directions):
         return directions - (directions @ self.vectors.T) @ self.vectors
