@@ -278,12 +278,11 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         bulk = self._new_bulk(X)
         proportions = self._new_proportions(X, bulk, proportions)
         model_bulk, reference = self._to_model_scale(X, bulk)
-        state = self._replay(model_bulk, proportions)
+        state = self._calmly(self._replay, bulk)(model_bulk, proportions)
         return -objective(state, reference, self.alpha, self._fitted_penalty) / bulk.size
 
     def _replay(self, bulk, proportions):
-        replay = self._calmly(self._fitted_map.replay, bulk)
-        return replay(bulk, proportions.astype(np.float64, copy=False))
+        return self._fitted_map.replay(bulk, proportions.astype(np.float64, copy=False))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: "cell type:gene", the cell type slowest.

@@ -15,23 +15,20 @@ SEARCHED = ("alpha", "beta", "renorm_size")
 UNCONVERGED_MARGIN = 0.01
 
 
-def standing_for(factor, alpha, renormalised):
-    """How settings change when every sample of a cohort stands for ``factor`` samples like it.
+def standing_for(factor, params):
+    """Change parameters so that every sample of a cohort stands for ``factor`` samples like it.
 
     Parameters
     ----------
     factor : float
         Samples that each one stands for.
-    alpha : float
-    renormalised : bool
-        Whether gradients are rescaled.
+    params : dict
+        Parameters of :class:`~skenigma.L2MaxDeconvolver`: alpha, beta, tao_k, gamma, epsilon, renorm_size, solver.
 
     Returns
     -------
-    alpha : float
-        In the place of ``alpha``.
-    factors : dict
-        What to multiply the other parameters of :class:`~skenigma.L2MaxDeconvolver` with.
+    params : dict
+        What to fit with in their place. Anything that is "auto" stays so.
 
     Notes
     -----
@@ -46,21 +43,23 @@ def standing_for(factor, alpha, renormalised):
 
     Examples
     --------
+    >>> from skenigma import L2MaxDeconvolver
     >>> from skenigma._tuning import standing_for
-    >>> standing_for(4.0, 0.5, renormalised=False)[0]
+    >>> params = L2MaxDeconvolver(alpha=0.5, renorm_size=None).get_params()
+    >>> standing_for(4.0, params)["alpha"]
     0.8
     """
-    if renormalised:
-        factors = {"beta": 1 / factor, "renorm_size": factor**-0.5, "epsilon": 1 / factor}
-        return alpha, factors
-    total = factor * alpha + 1 - alpha
-    factors = {
-        "beta": 1 / total,
-        "tao_k": total / factor,
-        "gamma": factor / total,
-        "epsilon": 1 / factor,
-    }
-    return factor * alpha / total, factors
+    alpha, size = params["alpha"], params["renorm_size"]
+    if size is None:
+        total = factor * alpha + 1 - alpha
+        alpha *= factor / total
+        factors = {"beta": 1 / total, "tao_k": total / factor, "gamma": factor / total}
+    else:
+        factors = {"beta": 1 / factor, "renorm_size": factor**-0.5}
+    if params["solver"] != "accelerated":  # whose epsilon is relative
+        factors["epsilon"] = 1 / factor
+    changed = {name: by * params[name] for name, by in factors.items() if params[name] != "auto"}
+    return {**params, "alpha": alpha, **changed}
 
 
 class Tuning:
@@ -122,31 +121,20 @@ class Split:
         self.tuning, self.tuner, self.cohort, self.test = tuning, tuner, cohort, test
         self.factor = tuning.n_samples / len(cohort.bulk)
 
-    def solve(self, alpha, beta, size):
-        """Solution with one setting; a size is on the scale of this cohort, all else of the one sought for."""
+    def solve(self, alpha, beta, renorm_size):
+        """Solution with one setting, which means what it would in the cohort sought for."""
         estimator = copy.copy(self.tuner)
-        estimator.beta, estimator.renorm_size = beta, size
-        estimator.alpha, factors = standing_for(self.factor, alpha, size is not None)
-        for name in factors.keys() - {"renorm_size"}:
-            self._multiply(estimator, name, factors[name])
+        setting = {"alpha": alpha, "beta": beta, "renorm_size": renorm_size}
+        vars(estimator).update(standing_for(self.factor, vars(estimator) | setting))
         problem, settings = estimator._problem(self.cohort)
         settings = estimator._prepare(settings, None)
         return estimator._run(problem, self.cohort.basis, settings, lambda loss, delta: False)
 
-    def _multiply(self, estimator, name, factor):
-        relative = name == "epsilon" and estimator.solver == "accelerated"
-        if getattr(estimator, name) != "auto" and not relative:
-            setattr(estimator, name, getattr(estimator, name) * factor)
-
     def usual_size(self, gradient_norm):
-        """What ``renorm_size="auto"`` comes to, on the scale of this cohort, given those of a plain run."""
+        """What ``renorm_size="auto"`` comes to in the cohort sought for, given the norms of a plain run."""
         # of samples that occur c times, one gradient has √c times the norm and the other 1/√c times
-        norms = gradient_norm / [1.0, self.factor]
+        norms = gradient_norm * [self.factor**0.5, self.factor**-0.5]
         return float(norms.mean()) if norms.any() else None
-
-    def given_size(self, size):
-        """A size on the scale of this cohort."""
-        return size if size is None else size / np.sqrt(self.factor)
 
     def score(self, solution, score):
         """Score of what a solver found."""
@@ -200,8 +188,7 @@ def _solve_pair(split, pair, sizes, score):
     rows = []
     for size in sizes:
         try:
-            own = split.usual_size(solve(None).gradient_norm) if size == "auto" else split.given_size(size)
-            solution = solve(own)
+            solution = solve(split.usual_size(solve(None).gradient_norm) if size == "auto" else size)
         except ValueError:  # diverged
             rows.append((np.nan, False, 0))
             continue

@@ -8,7 +8,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from ._simulation import Deviations, simulate_like
 from ._tuning import SEARCHED, Tuning, prepare, search
-from ._validation import Integral, StrOptions, fit_context
+from ._validation import Integral, StrOptions
 from .deconvolution import L2MaxDeconvolver
 from .metrics import recovery_scorer
 from .reference import make_pseudobulk, make_reference
@@ -240,31 +240,9 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         vars(estimator).update({name: value for name, value in vars(self).items() if name not in names})
         return estimator
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, proportions=None):
-        """Choose among the grid on the tuning cohort, and fit the choice to X.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, samples as rows.
-        y : Ignored
-            Present for API consistency; in a Pipeline it is the phenotype.
-        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
-            Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them
-            with ``proportion_estimator``.
-
-        Returns
-        -------
-        self : object
-            Fitted estimator.
-        """
+    def _fit_aligned(self, X, bulk, proportions):
+        """Choose among the grid on the tuning cohort, and fit the choice to X."""
         grid = self._grid()
-        bulk = self._fit_genes(X, min_samples=2)
-        return self._calmly(self._choose, bulk)(X, bulk, proportions, grid)
-
-    def _choose(self, X, bulk, proportions, grid):
-        """The rest of a fit, on a bulk of the genes in use."""
         cohort = self._prepare_cohort(X, bulk, proportions)
         known = proportions is not None or self.proportion_estimator is not None
         tuning = self._tuning(bulk, known, check_random_state(self.random_state))

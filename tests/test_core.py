@@ -200,6 +200,15 @@ def test_probes_follow_what_lies_outside_the_frame():
     np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
 
 
+def test_little_outside_the_frame_is_measured_itself():
+    """A difference of squares would have two digits of it left."""
+    X, R, theta = draw(150, 400, 4)
+    X[:5] = theta[:5] @ R + 1e-7 * X[:5]
+    cohort = frame.Cohort(X, R, theta)
+    outside = X - X @ cohort.vectors.T @ cohort.vectors
+    np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-8)
+
+
 def test_frame_stays_small():
     """The state must not grow with the iterations: that is what the cost per iteration rests on."""
     X, R, theta = draw(150, 500, 4)

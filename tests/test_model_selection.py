@@ -54,11 +54,8 @@ def plain(tuning, params, **others):
 
 def scaled(params, factor):
     """Parameters of :class:`L2MaxDeconvolver` for a cohort whose every sample stands for ``factor`` of them."""
-    full = {**L2MaxDeconvolver(renorm_size=None).get_params(), **params}
-    full["alpha"], factors = standing_for(factor, full["alpha"], full["renorm_size"] is not None)
-    for name in factors.keys() & {name for name in full if isinstance(full[name], float)}:
-        full[name] *= factors[name]
-    return {name: full[name] for name in {*params, *factors, "alpha"}}
+    full = standing_for(factor, L2MaxDeconvolver(renorm_size=None).get_params() | params)
+    return {name: value for name, value in full.items() if name not in ("reference", "max_iter")}
 
 
 # What is chosen
@@ -157,9 +154,7 @@ def test_a_sample_stands_for_several_like_it(params):
     alpha, beta, size = params.get("alpha", 0.1), params.get("beta", 50.0), params["renorm_size"]
     if size == "auto":
         size = split.usual_size(split.solve(alpha, beta, None).gradient_norm)
-        assert_allclose(size * np.sqrt(3), many.renorm_size_, **SAME)
-    else:
-        size = split.given_size(size)
+        assert_allclose(size, many.renorm_size_, **SAME)
     solution = split.solve(alpha, beta, size)
     assert len(solution.loss) == many.n_iter_ > 2
     assert_allclose(alone._expand(solution.state(cohort.bulk)), many.cse_[:12], **SAME)
@@ -171,8 +166,8 @@ def test_admm_of_few_samples_has_the_same_minimum():
     thrice = [np.tile(table, (3, 1)) for table in (data.bulk, data.proportions)]
     options = {"solver": "admm", "epsilon": 1e-16, "max_iter": 3000, "renorm_size": None}
     many = L2MaxDeconvolver(data.reference, **options).fit(thrice[0], proportions=thrice[1])
-    alone = L2MaxDeconvolver(data.reference, **{**options, **scaled({"gamma": 2.0, "beta": 50.0}, 3.0)})
-    alone.set_params(epsilon=1e-16).fit(data.bulk, proportions=data.proportions)
+    alone = L2MaxDeconvolver(data.reference, max_iter=3000, **scaled(options, 3.0))
+    alone.fit(data.bulk, proportions=data.proportions)
     # what is left of a squared change of 1e-16
     assert_allclose(alone.cse_, many.cse_[:12], atol=1e-6)
 

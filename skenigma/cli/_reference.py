@@ -1,10 +1,10 @@
 """``skenigma reference``."""
 
 import argparse
+import inspect
 
 from ..io import read_cells
 from ..reference import make_reference
-from ._job import UsageError
 from ._options import add_output, add_repeat, positive_integer
 
 NAME = "reference"
@@ -22,7 +22,8 @@ examples:
   skenigma deconvolve --bulk bulk.tsv --reference reference/reference.tsv --out run"""
 INPUTS = ("cells",)
 REQUIRED = ("cells", "labels")
-DEFAULTS = {"layer": None, "total": None, "min_cells": 10, "markers": None}
+MIN_CELLS = inspect.signature(make_reference).parameters["min_cells"].default
+DEFAULTS = {"layer": None, "total": None, "min_cells": MIN_CELLS, "markers": None}
 FILE, CELL_TYPES, MARKERS = "reference.tsv", "cell_types.tsv", "markers.tsv"
 
 
@@ -40,7 +41,7 @@ def add_options(parser):
         "--min-cells",
         type=positive_integer,
         metavar="N",
-        help=f"leave out types with fewer cells (default: {DEFAULTS['min_cells']})",
+        help=f"leave out types with fewer cells (default: {MIN_CELLS})",
     )
     group = parser.add_argument_group("profiles")
     group.add_argument(
@@ -72,8 +73,6 @@ def _total(text):
 
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
-    if not str(options["cells"]).lower().endswith(".h5ad"):
-        raise UsageError("--cells is an AnnData file, .h5ad")
     return options
 
 

@@ -6,7 +6,6 @@ and numerically they are few.
 """
 
 from functools import cached_property
-from math import sqrt
 
 import numpy as np
 from scipy import linalg
@@ -161,7 +160,8 @@ class Cohort:
             return
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
-        rotation, held = _by_size(_triangle(beyond))
+        triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]
+        rotation, held = _by_size(triangle[: beyond.shape[1]])
         n_held = int(np.sum(held > TOLERANCE * typical_norm * np.sqrt(len(beyond))))
         self._rotate(rotation, n_held)
         self._reduce_at = max(FIRST_REDUCTION, int(GROWTH * len(self.vectors)))
@@ -248,7 +248,7 @@ class Outside:
 
     def __init__(self, cohort, weights):
         self._cohort, self._weights = cohort, weights
-        self.felt = length(weights @ cohort.felt)
+        self.felt = np.linalg.norm(weights @ cohort.felt)
 
     @cached_property
     def vectors(self):
@@ -258,12 +258,7 @@ class Outside:
 
     def length(self, negligible):
         """Length; an estimate where it is ``negligible``."""
-        return self.felt if self.felt <= negligible else length(self.vectors)
-
-
-def length(values):
-    """Frobenius norm; for so few numbers, numpy.linalg.norm takes longer to call it than it takes."""
-    return sqrt(np.vdot(values, values))
+        return self.felt if self.felt <= negligible else np.linalg.norm(self.vectors)
 
 
 def _orthonormal(rows, cutoff):
@@ -276,13 +271,6 @@ def _orthonormal(rows, cutoff):
     n_long = int(np.count_nonzero(sizes > cutoff))  # largest first
     vectors, _, _ = linalg.lapack.dorgqr(packed[:, : len(sizes)], factors)
     return vectors.T[:n_long]
-
-
-def _triangle(rows):
-    """Triangular factor of an orthogonal factorisation; with room for whole blocks, which scipy.linalg.qr lacks."""
-    n_columns = rows.shape[1]
-    packed = linalg.lapack.dgeqrf(rows, lwork=64 * n_columns)[0]
-    return np.triu(packed[:n_columns])
 
 
 def _by_size(rows):

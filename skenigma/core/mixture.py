@@ -9,7 +9,7 @@ and a state of coordinates and scales is all that an iteration touches. The func
 on its own; fitting and replaying call the same ones.
 """
 
-from dataclasses import dataclass, replace
+from functools import cached_property
 from math import sqrt
 
 import numpy as np
@@ -24,30 +24,25 @@ SMALL_CHANGE = 1e-6
 SMALLEST = np.finfo(np.float64).tiny
 
 
-@dataclass(frozen=True)
 class Samples:
     """Bulk samples seen from a frame of shared directions.
 
-    Attributes
+    Parameters
     ----------
     proportions : ndarray of shape (n_samples, n_cell_types)
     rows : ndarray of shape (n_samples, 1 + n_directions)
         Length of what a sample holds beyond the directions, then its coordinates along them.
-    mixing : Mixing
-        Of the proportions; made from these if not given.
+    mixing : Mixing, optional
+        Of the proportions, where it is known.
     """
 
-    proportions: np.ndarray
-    rows: np.ndarray
-    mixing: "Mixing | None" = None
-
-    def __post_init__(self):
-        if self.mixing is None:
-            object.__setattr__(self, "mixing", Mixing(self.proportions))
+    def __init__(self, proportions, rows, mixing=None):
+        self.proportions, self.rows = proportions, rows
+        self.mixing = Mixing(proportions) if mixing is None else mixing
 
     def seen(self, rows):
         """The same samples from another frame."""
-        return replace(self, rows=rows)
+        return Samples(self.proportions, rows, self.mixing)
 
     @property
     def lengths(self):
@@ -69,15 +64,18 @@ class Mixing:
 
     Attributes
     ----------
-    products : ndarray of shape (n_samples, n_cell_types, n_cell_types)
-        Products of the proportions of a sample.
     squares : ndarray of shape (n_samples,)
-        Sum of their squares.
+        Sum of the squares of the proportions of a sample.
     """
 
     def __init__(self, proportions):
-        self.products = proportions[:, :, None] * proportions[:, None, :]
-        self.squares = np.einsum("jk,jk->j", proportions, proportions)
+        self._proportions = proportions
+        self.squares = row_products(proportions, proportions)
+
+    @cached_property
+    def products(self):
+        """Products of the proportions of a sample, shape (n_samples, n_cell_types, n_cell_types)."""
+        return self._proportions[:, :, None] * self._proportions[:, None, :]
 
 
 class Expression:

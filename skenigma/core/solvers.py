@@ -7,7 +7,7 @@ from math import hypot, sqrt
 import numpy as np
 
 from . import splitting
-from .frame import Cohort, length
+from .frame import Cohort
 from .mixture import (
     Point,
     cut_factors,
@@ -181,7 +181,7 @@ def _gradient_scales(problem, mixing):
     """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
     bulk, reference = problem.bulk, problem.reference
     squares = np.einsum("jd,jd->j", bulk, bulk)
-    means = np.sqrt(len(reference) * np.mean(squares)) + length(reference)
+    means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
     return reconstruction_gradient_norm(mixing, squares), reference_gradient_norm(means, len(bulk))
 
 
@@ -193,7 +193,7 @@ def _evaluate(cohort, alpha, settings, point, typical_norm, scales):
     offset = mean - reference
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
     reference_loss = point.total - n_samples * np.vdot(reference, mean + offset)
-    offset_size = length(offset)
+    offset_size = np.linalg.norm(offset)
     if outside is not None:
         offset_size = hypot(offset_size, outside.length(NEGLIGIBLE * offset_size))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
