@@ -25,7 +25,8 @@ from ._validation import (
 )
 from ._warnings import warn
 from .core.basis import SpanBasis
-from .core.mixture import lipschitz_constant, row_blocks
+from .core.blocks import row_blocks
+from .core.mixture import lipschitz_constant
 from .core.registry import find_solver
 from .core.solvers import Settings
 from .core.splitting import Problem

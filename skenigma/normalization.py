@@ -10,7 +10,7 @@ import numpy as np
 from scipy import linalg
 from scipy.stats import rankdata
 
-from .core.mixture import row_blocks
+from .core.blocks import row_blocks
 
 # Share of the summed roots of the singular values that the components to choose from make up.
 COMPONENT_SHARE = 0.8

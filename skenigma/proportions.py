@@ -19,7 +19,7 @@ from ._validation import (
     row_names,
 )
 from ._warnings import warn
-from .core.mixture import row_blocks
+from .core.blocks import row_blocks
 from .core.regression import nonnegative_least_squares, robust_regression
 
 # Values beyond this overflow when their squares are summed.

@@ -41,15 +41,9 @@ from functools import cache
 
 import numpy as np
 
+from .blocks import row_blocks, row_products
 from .frame import Cohort
-from .mixture import (
-    Expression,
-    cut_factors,
-    reconstruction_gradient_norm,
-    reference_gradient_norm,
-    row_blocks,
-    row_products,
-)
+from .mixture import Expression, cut_factors, reconstruction_gradient_norm, reference_gradient_norm
 from .solvers import FramedMap, Solution
 from .states import FramedState
 from .stopping import Progress
@@ -432,7 +426,7 @@ class Descent:
             loss=loss,
             delta=change.squared.sum(axis=0),
             gradient_norm=(
-                reconstruction_gradient_norm(samples.mixing, squares),
+                reconstruction_gradient_norm(samples, squares),
                 reference_gradient_norm(np.linalg.norm(target), self.cohort.n_samples),
             ),
             shift=shift,

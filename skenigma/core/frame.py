@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from .mixture import Expression, Samples, row_products
+from .blocks import row_products
+from .mixture import Expression, Samples, survey
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
@@ -84,9 +85,16 @@ class Cohort:
 
         The latter are those of :meth:`outside`, or None if the samples hold nothing there.
         """
-        weights = self.sizes.T / self.n_samples
-        mean = np.matmul(weights[:, None], self.expression.inside.swapaxes(0, 1))[:, 0]
-        return mean, None if self._is_whole else weights * self.expression.scale.T
+        weights = (self.sizes.T / self.n_samples)[:, None]
+        return np.matmul(weights, self.expression.inside.swapaxes(0, 1))[:, 0], self._mean_scale()
+
+    def survey(self):
+        """The same, and the squared norms of the residuals, shape (n_samples,), in one pass."""
+        mean, squares = survey(self.samples, self.expression, self.sizes)
+        return mean[:, 1:], self._mean_scale(), squares
+
+    def _mean_scale(self):
+        return None if self._is_whole else self.sizes.T / self.n_samples * self.expression.scale.T
 
     def outside(self, weights):
         """What ``weights`` (n_cell_types, n_samples) make of the samples' parts outside the frame.

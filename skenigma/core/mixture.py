@@ -9,13 +9,14 @@ and a state of coordinates and scales is all that an iteration touches. The func
 on its own; fitting and replaying call the same ones.
 """
 
-from functools import cached_property
+from copy import copy
 from math import sqrt
 
 import numpy as np
 
-# Numbers that a block of samples may hold, so that several passes over it stay in the cache.
-BLOCK_SIZE = 2**15
+from . import passes
+from .blocks import BLOCK_SIZE, row_blocks, row_products
+
 # Samples expanded by one matrix product: few, because each costs a row of multiplications with zeros.
 EXPANDED_TOGETHER = 8
 # A squared change below this share of the squared norm is computed from the difference, to keep its digits.
@@ -32,17 +33,26 @@ class Samples:
     proportions : ndarray of shape (n_samples, n_cell_types)
     rows : ndarray of shape (n_samples, 1 + n_directions)
         Length of what a sample holds beyond the directions, then its coordinates along them.
-    mixing : Mixing, optional
-        Of the proportions, where it is known.
+
+    Attributes
+    ----------
+    theta_squares : ndarray of shape (n_samples,)
+        Sum of the squares of the proportions of a sample.
     """
 
-    def __init__(self, proportions, rows, mixing=None):
-        self.proportions, self.rows = proportions, rows
-        self.mixing = Mixing(proportions) if mixing is None else mixing
+    def __init__(self, proportions, rows):
+        self.proportions, self.rows = np.ascontiguousarray(proportions), rows
+        self.theta_squares = row_products(proportions, proportions)
 
     def seen(self, rows):
         """The same samples from another frame."""
-        return Samples(self.proportions, rows, self.mixing)
+        samples = copy(self)
+        samples.rows = rows
+        return samples
+
+    def select(self, some):
+        """Some of the samples, given as a slice."""
+        return Samples(self.proportions[some], self.rows[some])
 
     @property
     def lengths(self):
@@ -57,25 +67,6 @@ class Samples:
     def start(self):
         """Expression with which every iteration starts: the sample itself, in every cell type."""
         return Expression(np.repeat(self.rows[:, None], self.proportions.shape[1] + 1, axis=1))
-
-
-class Mixing:
-    """What every iteration needs of the proportions.
-
-    Attributes
-    ----------
-    squares : ndarray of shape (n_samples,)
-        Sum of the squares of the proportions of a sample.
-    """
-
-    def __init__(self, proportions):
-        self._proportions = proportions
-        self.squares = row_products(proportions, proportions)
-
-    @cached_property
-    def products(self):
-        """Products of the proportions of a sample, shape (n_samples, n_cell_types, n_cell_types)."""
-        return self._proportions[:, :, None] * self._proportions[:, None, :]
 
 
 class Expression:
@@ -139,24 +130,17 @@ class Expression:
         return np.sqrt(row_products(self.own, self.own))
 
 
-def row_products(left, right):
-    """Inner products along the last axis."""
-    return _vecdot(left, right) if _vecdot else np.einsum("...d,...d->...", left, right)
+def survey(samples, expression, sizes):
+    """Mean expression, in the rows of the frame, and squared norms of the residuals.
 
-
-_vecdot = getattr(np, "vecdot", None)  # NumPy 2; a third faster than einsum
-
-
-def residuals(samples, expression, sizes=1.0):
-    """Reconstruction Σ_k θ_jk p_jk minus the sample, in the rows of the frame: shape (n_samples, 1 + n_directions).
-
-    ``sizes`` are factors of the expression, as in :func:`gradient_step`.
+    Returns
+    -------
+    mean : ndarray of shape (n_cell_types, 1 + n_directions)
+        The first column is of no use: the part of a sample beyond the directions is a direction of its own.
+    squares : ndarray of shape (n_samples,)
+        Of the reconstruction Σ_k θ_jk p_jk minus the sample.
     """
-    n_samples, n_cell_types = samples.proportions.shape
-    mix = np.empty((n_samples, 1, n_cell_types + 1))
-    np.multiply(samples.proportions, sizes, out=mix[:, 0, :-1])
-    mix[:, 0, -1] = -1.0
-    return np.matmul(mix, expression.rows)[:, 0]
+    return passes.survey(expression.rows, samples.proportions, sizes)
 
 
 def gradient_step(samples, expression, sizes, factor, shift, out):
@@ -183,31 +167,10 @@ def gradient_step(samples, expression, sizes, factor, shift, out):
     products : ndarray of shape (n_samples, n_cell_types)
         Inner products of ``out`` with ``expression``, without ``sizes``.
     """
-    step = _step_matrices(samples, sizes, factor)
-    # flat, so that it is subtracted in long runs; the samples themselves are not shifted, nor what is their own
-    assert out.rows.flags.c_contiguous, "the shift would be subtracted from a copy"
-    flat_shift = np.zeros(out.rows.shape[1:])
-    flat_shift[:-1, 1:] = shift
-    flat_shift = flat_shift.ravel()
-    flat = out.rows.reshape(len(out.rows), -1)
-    squares, products = np.empty((2, *samples.proportions.shape))
-    for rows in row_blocks(out.rows):
-        block, start = out.own[rows], expression.rows[rows]
-        np.matmul(step[rows], start, out=block)
-        flat[rows] -= flat_shift
-        squares[rows] = row_products(block, block)
-        products[rows] = row_products(block, start[:, :-1])
+    rows_shift = np.zeros(out.rows.shape[1:])
+    rows_shift[:-1, 1:] = shift  # neither the samples themselves are shifted, nor what is their own
+    squares, products = passes.step(expression.rows, samples.proportions, sizes, factor, rows_shift, out.rows)
     return np.sqrt(squares, out=squares), products
-
-
-def _step_matrices(samples, sizes, factor):
-    """Row k of a sample's matrix: unit row k minus factor θ_k (θ, −1), the weights of the residual."""
-    n_samples, n_cell_types = samples.proportions.shape
-    step = np.empty((n_samples, n_cell_types, n_cell_types + 1))
-    np.multiply(samples.mixing.products, (-factor * sizes)[:, None], out=step[:, :, :-1])
-    np.multiply(samples.proportions, factor, out=step[:, :, -1])
-    step.reshape(n_samples, -1)[:, :: n_cell_types + 2] += sizes
-    return step
 
 
 def cut_factors(norms, caps):
@@ -230,6 +193,8 @@ class Point:
 
     Attributes
     ----------
+    longest : ndarray of shape (n_cell_types,)
+        Largest norm of each cell type's expression.
     squares : ndarray of shape (n_cell_types,)
         Squared norm of each cell type's expression.
     total : float
@@ -237,8 +202,10 @@ class Point:
     """
 
     def __init__(self, expression, sizes, norms):
-        self.expression, self.sizes, self.norms = expression, sizes, norms
-        self.squares = row_products(norms.T, norms.T)
+        self.expression, self.sizes = expression, sizes
+        by_type = np.ascontiguousarray(norms.T)
+        self.longest = by_type.max(axis=1)
+        self.squares = row_products(by_type, by_type)
         self.total = self.squares.sum()
 
 
@@ -263,25 +230,14 @@ def squared_change(new, old, products):
     common = new.sizes * old.sizes
     common *= products
     change = new.squares + old.squares - 2.0 * common.sum(axis=0)
-    return change if (change > SMALL_CHANGE * old.squares).all() else _direct_change(new, old)
+    if (change > SMALL_CHANGE * old.squares).all():
+        return change
+    return passes.squared_change(new.expression.rows, new.sizes, old.expression.rows, old.sizes)
 
 
-def _direct_change(new, old):
-    """The same from the differences themselves."""
-    change = np.zeros(new.sizes.shape[1])
-    # diagonal matrices: for so short rows a matrix product is twice as fast as scaling them
-    identity = np.eye(len(change))
-    by, was = (point.sizes[:, :, None] * identity for point in (new, old))
-    for rows in row_blocks(new.expression.rows):
-        step = np.matmul(by[rows], new.expression.own[rows])
-        step -= np.matmul(was[rows], old.expression.own[rows])
-        change += row_products(step, step).sum(axis=0)
-    return change
-
-
-def reconstruction_gradient_norm(mixing, squared_residuals):
+def reconstruction_gradient_norm(samples, squared_residuals):
     """Frobenius norm of the gradient of the reconstruction term: ‖G1‖² = 4 Σ_j (Σ_k θ_jk²) ‖e_j‖²."""
-    return 2.0 * sqrt(mixing.squares @ squared_residuals)
+    return 2.0 * sqrt(samples.theta_squares @ squared_residuals)
 
 
 def reference_gradient_norm(offset_size, n_samples):
@@ -360,11 +316,3 @@ def expand_inside(expression, vectors, dtype):
     flat = inside.reshape(n_samples * n_cell_types, n_directions).astype(dtype, copy=False)
     cse = flat @ vectors.astype(dtype, copy=False)
     return cse.reshape(n_samples, n_cell_types, -1)
-
-
-def row_blocks(rows, size=BLOCK_SIZE):
-    """Slices over the first axis, each of about ``size`` numbers and at least one row."""
-    if 0 < rows.size <= size:
-        return (slice(0, len(rows)),)
-    step = max(1, size // max(1, rows[0].size)) if len(rows) else 1
-    return [slice(start, start + step) for start in range(0, len(rows), step)]

@@ -72,7 +72,7 @@ class MaxL2Norm:
         -------
         caps : ndarray of shape (n_cell_types,)
         """
-        totals = np.sort(norms.T)[:, ::-1].cumsum(axis=1)
+        totals = np.sort(np.ascontiguousarray(norms.T))[:, ::-1].cumsum(axis=1)
         totals /= np.arange(1, len(norms) + 1) + step * self.beta
         # whichever rows are cut, their balance gives no more than the right ones do
         return totals.max(axis=1)

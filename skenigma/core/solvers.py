@@ -7,16 +7,16 @@ from math import hypot, sqrt
 import numpy as np
 
 from . import splitting
+from .blocks import BLOCK_SIZE, row_blocks
 from .frame import Cohort
 from .mixture import (
+    Expression,
     Point,
     cut_factors,
     gradient_step,
     observe,
     reconstruction_gradient_norm,
     reference_gradient_norm,
-    residuals,
-    row_products,
     squared_change,
 )
 from .states import FramedState, Span, SpanState
@@ -109,6 +109,14 @@ class Trajectory:
 
     def replay(self, samples):
         """Expression of ``samples``, each moved exactly as the fitted cohort was."""
+        n_samples, n_cell_types = samples.proportions.shape
+        rows = np.empty((n_samples, n_cell_types + 1, samples.rows.shape[1]))
+        # all updates of one block after the other: it stays in the cache
+        for some in row_blocks(rows, 4 * BLOCK_SIZE):
+            rows[some] = self._replay_block(samples.select(some)).rows
+        return Expression(rows)
+
+    def _replay_block(self, samples):
         expression, sizes = samples.start(), np.ones(samples.proportions.shape)
         moved = expression.empty_like()
         for factor, shift, caps in zip(self.factors, self.shifts, self.caps, strict=True):
@@ -145,12 +153,12 @@ def proximal_gradient(problem, settings, monitor):
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
     cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
-    scales = _gradient_scales(problem, cohort.samples.mixing)
+    scales = _gradient_scales(problem, cohort.samples)
     point = Point(cohort.expression, cohort.sizes, cohort.expression.norms())
     progress = Progress(settings.epsilon, settings.max_iter, point.total, monitor)
     factors, caps, gradients = [], [], []
     while True:
-        typical_norm = sqrt(point.total / point.norms.size)
+        typical_norm = sqrt(point.total / point.sizes.size)
         cohort.reduce(typical_norm)
         factor, shift, loss, gradient = _evaluate(
             cohort, problem.alpha, settings, point, typical_norm, scales
@@ -177,23 +185,23 @@ def proximal_gradient(problem, settings, monitor):
     return cohort, trajectory, progress, np.reshape(gradients, (-1, 2))
 
 
-def _gradient_scales(problem, mixing):
+def _gradient_scales(problem, samples):
     """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
     bulk, reference = problem.bulk, problem.reference
     squares = np.einsum("jd,jd->j", bulk, bulk)
     means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
-    return reconstruction_gradient_norm(mixing, squares), reference_gradient_norm(means, len(bulk))
+    return reconstruction_gradient_norm(samples, squares), reference_gradient_norm(means, len(bulk))
 
 
 def _evaluate(cohort, alpha, settings, point, typical_norm, scales):
     """Step factor, shared shift, loss row and gradient norms at the cohort's expression."""
     n_samples, reference = cohort.n_samples, cohort.reference
-    mean, weights = cohort.mean()
+    mean, weights, squares = cohort.survey()
     outside = cohort.outside(weights)
     offset = mean - reference
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
     reference_loss = point.total - n_samples * np.vdot(reference, mean + offset)
-    offset_size = np.linalg.norm(offset)
+    offset_size = sqrt(np.vdot(offset, offset))
     if outside is not None:
         offset_size = hypot(offset_size, outside.length(NEGLIGIBLE * offset_size))
     reference_gradient = reference_gradient_norm(offset_size, n_samples)
@@ -202,13 +210,10 @@ def _evaluate(cohort, alpha, settings, point, typical_norm, scales):
     joined = cohort.follow(outside, reach, typical_norm)
     shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
 
-    rows = residuals(cohort.samples, cohort.expression, cohort.sizes)
-    squares = row_products(rows, rows)
-    gradient = reconstruction_gradient_norm(cohort.samples.mixing, squares)
+    gradient = reconstruction_gradient_norm(cohort.samples, squares)
     factor = settings.rescale(gradient, scales[0]) * 2.0 * settings.parameter * alpha
 
-    longest = point.norms.max(axis=0)
-    loss = np.array([squares.sum(), reference_loss, np.vdot(longest, longest)])
+    loss = np.array([squares.sum(), reference_loss, np.vdot(point.longest, point.longest)])
     return factor, shift, loss, (gradient, reference_gradient)
 
 

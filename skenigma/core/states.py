@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .mixture import Expression, Samples, expand, expand_inside, residuals, row_blocks, row_products
+from .blocks import row_blocks
+from .mixture import Expression, Samples, expand, expand_inside, survey
 
 ALL = slice(None)
 
@@ -60,8 +61,7 @@ class FramedState:
 
     def squared_residuals(self):
         """Squared norm of reconstruction minus sample, shape (n_samples,)."""
-        rows = residuals(self.samples, self.expression)
-        return row_products(rows, rows)
+        return survey(self.samples, self.expression, np.ones(self.samples.proportions.shape))[1]
 
     def mean(self):
         """Mean over samples, shape (n_cell_types, n_genes)."""

@@ -1,0 +1,91 @@
+"""The passes over the rows of all samples that an iteration makes: nearly all of its arithmetic.
+
+``rows`` holds, per sample, the expression of every cell type and, as the last row, the sample itself: shape
+(n_samples, n_cell_types + 1, n_columns). ``sizes`` (n_samples, n_cell_types) are factors of the expression that are
+still to be applied; with them, p_jk stands for the product below, θ_jk for the proportions, x_j for the sample, and
+e_j = Σ_k θ_jk p_jk − x_j for its residual.
+"""
+
+import numpy as np
+
+from .blocks import BLOCK_SIZE, row_blocks, row_products
+
+
+def survey(rows, proportions, sizes):
+    """Look at all samples.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_cell_types, n_columns)
+        Mean of the p_jk over the samples.
+    squares : ndarray of shape (n_samples,)
+        Squared norms of the e_j.
+    """
+    n_samples, n_cell_types = proportions.shape
+    mix = np.empty((n_samples, 1, n_cell_types + 1))
+    np.multiply(proportions, sizes, out=mix[:, 0, :-1])
+    mix[:, 0, -1] = -1.0
+    weights = (sizes.T / n_samples)[:, None]
+    mean, squares = np.zeros((n_cell_types, 1, rows.shape[2])), np.empty(n_samples)
+    for some in row_blocks(rows, 4 * BLOCK_SIZE):
+        residual = np.matmul(mix[some], rows[some])[:, 0]
+        squares[some] = row_products(residual, residual)
+        mean += np.matmul(weights[:, :, some], rows[some, :-1].swapaxes(0, 1))
+    return mean[:, 0], squares
+
+
+def step(rows, proportions, sizes, factor, shift, out):
+    """Move every p_jk to p_jk − ``factor`` θ_jk e_j − ``shift``_k, written into ``out``.
+
+    Parameters
+    ----------
+    rows, out : ndarray of shape (n_samples, n_cell_types + 1, n_columns)
+        ``rows`` are not changed; the samples themselves must be in ``out``.
+    proportions, sizes : ndarray of shape (n_samples, n_cell_types)
+    factor : float
+    shift : ndarray of shape (n_cell_types + 1, n_columns)
+        Its last row, for the samples themselves, is 0.
+
+    Returns
+    -------
+    squares : ndarray of shape (n_samples, n_cell_types)
+        Squared norms of what was written.
+    products : ndarray of shape (n_samples, n_cell_types)
+        Its inner products with ``rows``, without ``sizes``.
+    """
+    matrices = _step_matrices(proportions, sizes, factor)
+    # flat, so that the shift is subtracted in long runs
+    assert out.flags.c_contiguous, "the shift would be subtracted from a copy"
+    flat, flat_shift = out.reshape(len(out), -1), shift.ravel()
+    squares, products = np.empty((2, *proportions.shape))
+    for some in row_blocks(out):
+        start, end = rows[some], out[some, :-1]
+        np.matmul(matrices[some], start, out=end)
+        flat[some] -= flat_shift
+        squares[some] = row_products(end, end)
+        products[some] = row_products(end, start[:, :-1])
+    return squares, products
+
+
+def _step_matrices(proportions, sizes, factor):
+    """Row k of a sample's matrix: ``sizes`` times unit row k, minus factor θ_k (θ · ``sizes``, −1), which is e."""
+    n_samples, n_cell_types = proportions.shape
+    pull = factor * proportions
+    matrices = np.empty((n_samples, n_cell_types, n_cell_types + 1))
+    np.multiply(pull[:, :, None], (-sizes * proportions)[:, None], out=matrices[:, :, :-1])
+    matrices[:, :, -1] = pull
+    matrices.reshape(n_samples, -1)[:, :: n_cell_types + 2] += sizes
+    return matrices
+
+
+def squared_change(new, new_sizes, old, old_sizes):
+    """Squared distance between the p_jk of two states, per cell type: shape (n_cell_types,)."""
+    change = np.zeros(new_sizes.shape[1])
+    # diagonal matrices: for so short rows a matrix product is twice as fast as scaling them
+    identity = np.eye(len(change))
+    by, was = (sizes[:, :, None] * identity for sizes in (new_sizes, old_sizes))
+    for some in row_blocks(new):
+        difference = np.matmul(by[some], new[some, :-1])
+        difference -= np.matmul(was[some], old[some, :-1])
+        change += row_products(difference, difference).sum(axis=0)
+    return change
