@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 import skenigma
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "pandas", "statsmodels")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "pandas", "numba", "statsmodels")
 
 
 def describe(command):

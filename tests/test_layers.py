@@ -43,6 +43,7 @@ RANKS = {
     "skenigma._warnings": 0.5,
     "skenigma.core": 0,
     "skenigma._version": 0,
+    "skenigma.core.compiled": -1,
 }
 # Modules in one folder may import each other.
 FOLDERS = {"skenigma.core", "skenigma.io", "skenigma.plotting", "skenigma.cli", "skenigma.report"}
@@ -51,6 +52,7 @@ THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
 OPTIONAL = {
     "matplotlib": {"skenigma.plotting"},
     "anndata": {"skenigma._cells", "skenigma.anndata", "skenigma.io"},
+    "numba": {"skenigma.core.compiled"},
 }
 
 

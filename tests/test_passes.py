@@ -1,19 +1,31 @@
-"""The passes of an iteration against their formulas."""
+"""The passes of an iteration against their formulas: as NumPy calls, and compiled."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skenigma.core import passes
+from skenigma import L2MaxDeconvolver
+from skenigma.core import mixture, passes
+from skenigma.datasets import make_cohort
 
 # Sums of up to a few hundred terms of size 1, in another order.
 ROUNDING = {"rtol": 1e-12, "atol": 1e-12}
 SHAPES = [(1, 1, 1), (1, 4, 9), (7, 1, 5), (12, 3, 40), (100, 5, 106), (300, 8, 130)]
 
 
-@pytest.fixture
-def module():
-    return passes
+def compiled_passes():
+    pytest.importorskip("numba")
+    from skenigma.core import compiled
+
+    return compiled
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def module(request):
+    return passes if request.param == "numpy" else compiled_passes()
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -88,3 +100,52 @@ def test_a_sample_does_not_depend_on_the_others(module):
     for some in (slice(0, 1), slice(1, 4), slice(4, 90)):
         module.step(rows[some], theta[some], sizes[some], 0.3, shift, alone[some])
     assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize("renorm_size", [None, 50.0])
+def test_a_fit_is_the_same_either_way(renorm_size, monkeypatch):
+    cohort = make_cohort(n_samples=150, n_genes=400, n_cell_types=4, random_state=0)
+    fits = []
+    for module in (passes, compiled_passes()):
+        monkeypatch.setattr(mixture, "fastest", lambda module=module: module)
+        model = L2MaxDeconvolver(cohort.reference, alpha=0.1, renorm_size=renorm_size)
+        fit = model.fit(cohort.bulk, proportions=cohort.proportions)
+        fits.append((fit, fit.transform(cohort.bulk[:9], proportions=cohort.proportions[:9])))
+    (first, unseen_first), (second, unseen_second) = fits
+    assert first.n_iter_ == second.n_iter_
+    # as close as the iteration keeps rounding: it contracts
+    assert_allclose(second.cse_, first.cse_, rtol=1e-10, atol=1e-10 * np.abs(first.cse_).max())
+    assert_allclose(unseen_second, unseen_first, rtol=1e-10, atol=1e-10 * np.abs(first.cse_).max())
+    assert_allclose(second.loss_history_[1:], first.loss_history_[1:], rtol=1e-10)
+
+
+QUESTION = "from skenigma.core.passes import fastest; print(fastest().__name__)"
+
+
+def answer(prelude="", **environment):
+    command = [sys.executable, "-c", f"{prelude}\n{QUESTION}"]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+class TestChoice:
+    def test_numba_is_not_needed(self):
+        assert answer("import sys; sys.modules['numba'] = None") == "skenigma.core.passes"
+
+    def test_numba_is_used_where_it_is(self):
+        pytest.importorskip("numba")
+        assert answer() == "skenigma.core.compiled"
+
+    def test_the_environment_can_switch_it_off(self):
+        assert answer(SKENIGMA_COMPILED="0") == "skenigma.core.passes"
+
+    def test_nowhere_to_write_is_no_obstacle(self):
+        pytest.importorskip("numba")
+        prelude = """
+import numba
+def njit(cache=False, **options):
+    if cache:
+        raise RuntimeError("cannot cache function: no locator available")
+    return lambda function: function
+numba.njit = njit"""
+        assert answer(prelude) == "skenigma.core.compiled"

@@ -14,8 +14,8 @@ from math import sqrt
 
 import numpy as np
 
-from . import passes
 from .blocks import BLOCK_SIZE, row_blocks, row_products
+from .passes import fastest
 
 # Samples expanded by one matrix product: few, because each costs a row of multiplications with zeros.
 EXPANDED_TOGETHER = 8
@@ -140,7 +140,7 @@ def survey(samples, expression, sizes):
     squares : ndarray of shape (n_samples,)
         Of the reconstruction Σ_k θ_jk p_jk minus the sample.
     """
-    return passes.survey(expression.rows, samples.proportions, sizes)
+    return fastest().survey(expression.rows, samples.proportions, sizes)
 
 
 def gradient_step(samples, expression, sizes, factor, shift, out):
@@ -169,7 +169,9 @@ def gradient_step(samples, expression, sizes, factor, shift, out):
     """
     rows_shift = np.zeros(out.rows.shape[1:])
     rows_shift[:-1, 1:] = shift  # neither the samples themselves are shifted, nor what is their own
-    squares, products = passes.step(expression.rows, samples.proportions, sizes, factor, rows_shift, out.rows)
+    squares, products = fastest().step(
+        expression.rows, samples.proportions, sizes, factor, rows_shift, out.rows
+    )
     return np.sqrt(squares, out=squares), products
 
 
@@ -232,7 +234,7 @@ def squared_change(new, old, products):
     change = new.squares + old.squares - 2.0 * common.sum(axis=0)
     if (change > SMALL_CHANGE * old.squares).all():
         return change
-    return passes.squared_change(new.expression.rows, new.sizes, old.expression.rows, old.sizes)
+    return fastest().squared_change(new.expression.rows, new.sizes, old.expression.rows, old.sizes)
 
 
 def reconstruction_gradient_norm(samples, squared_residuals):
