@@ -421,7 +421,8 @@ class _Trace:
             print(line.format(now=time.ctime(), **values))
 
     def iteration(self, delta):
-        self._print("Ratio ranges from: {low:.6f} - {high:.6f}", low=delta.min(), high=delta.max())
+        if self.verbose:  # nor are the extremes looked for where nobody reads them
+            self._print("Ratio ranges from: {low:.6f} - {high:.6f}", low=delta.min(), high=delta.max())
 
     def end(self, solution, weights):
         first, last = solution.loss[0], solution.loss[-1]

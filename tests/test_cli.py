@@ -753,14 +753,15 @@ class TestProcess:
 
     @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_signal_in_a_fit(self, arguments, tmp_path, number, code):
+    @pytest.mark.parametrize("delay", [0.1, 0.7], ids=["while numba loads", "while it iterates"])
+    def test_signal_in_a_fit(self, arguments, tmp_path, number, code, delay):
         # a fit that would take hours: no change is small enough to stop
         endless = ["--epsilon", "0", "--max-iter", "100000000"]
         process = self.start("deconvolve", *arguments, *endless)
         for line in process.stderr:
             if "model" in line:
                 break
-        time.sleep(0.5)
+        time.sleep(delay)
         process.send_signal(number)
         rest = process.communicate(timeout=60)[1]
         assert process.returncode == code

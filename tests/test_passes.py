@@ -66,6 +66,28 @@ def test_step(module, state):
     assert_allclose(products, np.sum(expected * rows[:, :-1], axis=2), **ROUNDING)
 
 
+def test_cut(module, state):
+    _, proportions, old_sizes = state
+    rng = np.random.default_rng(3)
+    norms, products = rng.random(proportions.shape), rng.standard_normal(proportions.shape)
+    caps = rng.random(proportions.shape[1])
+    sizes, squares, longest, common = module.cut(norms, caps, products, old_sizes)
+    left = np.minimum(norms, caps)
+    assert_allclose(sizes * norms, left, **ROUNDING)
+    assert_array_equal(sizes[norms <= caps], 1.0)
+    assert_allclose(squares, np.sum(left**2, axis=0), **ROUNDING)
+    assert_allclose(longest, left.max(axis=0), **ROUNDING)
+    assert_allclose(common, np.sum(sizes * old_sizes * products, axis=0), **ROUNDING)
+
+
+def test_cut_of_nothing_to_nothing(module):
+    norms, ones = np.array([[0.0, 2.0], [0.0, 0.0]]), np.ones((2, 2))
+    sizes, squares, longest, _ = module.cut(norms, np.zeros(2), ones, ones)
+    assert_array_equal(sizes[norms == 0], 1.0)
+    assert_allclose(squares, 0.0, atol=1e-300)
+    assert_allclose(longest, 0.0, atol=1e-300)
+
+
 def test_squared_change(module, state):
     rows, _, sizes = state
     rng = np.random.default_rng(2)
@@ -85,6 +107,11 @@ def test_what_is_not_finite_shows(module, value):
     _, squares = module.survey(rows, ones, ones)
     norms, _ = module.step(rows, ones, ones, 0.1, np.zeros((3, 4)), rows.copy())
     change = module.squared_change(rows, ones, np.ones_like(rows), ones)
+    # norms that are NaN have caps that are
+    norms = np.sqrt(norms)
+    caps = norms.max(axis=0)
+    _, sums, _, common = module.cut(norms, caps, norms, ones)
+    assert not np.isfinite(sums[0] - common[0])
     assert_array_equal(np.isfinite(squares), [True, False, True])
     assert_array_equal(np.isfinite(norms[:, 0]), [True, False, True])
     assert not np.isfinite(change[0])
@@ -143,7 +170,7 @@ class TestChoice:
         pytest.importorskip("numba")
         prelude = """
 import numba
-def njit(cache=False, **options):
+def njit(signature, cache=False, **options):
     if cache:
         raise RuntimeError("cannot cache function: no locator available")
     return lambda function: function

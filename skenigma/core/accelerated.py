@@ -43,7 +43,8 @@ import numpy as np
 
 from .blocks import row_blocks, row_products
 from .frame import Cohort
-from .mixture import Expression, cut_factors, reconstruction_gradient_norm, reference_gradient_norm
+from .mixture import Expression, reconstruction_gradient_norm, reference_gradient_norm
+from .passes import cut_factors
 from .solvers import FramedMap, Solution
 from .states import FramedState
 from .stopping import Progress

@@ -5,8 +5,6 @@ coordinates of bulk and reference in a basis of their span, of dimension at most
 however many genes there are.
 """
 
-from functools import partial
-
 import numpy as np
 from scipy import linalg
 
@@ -92,22 +90,21 @@ def _from_gram(rows):
 
     def to_genes(coordinates):
         weights = linalg.lapack.dtrtri(factor, lower=1)[0] / lengths
-        if np.array_equal(coordinates, np.eye(rows.n_rows)):
-            multiply = partial(_multiply_triangular, weights)  # asked for all vectors, as most are
-        else:
-            multiply = partial(np.matmul, coordinates @ weights)
+        if np.array_equal(coordinates, np.eye(rows.n_rows)):  # all vectors, which most ask for
+            return _multiply_triangular(weights, rows.columns(slice(None)))
+        weights = coordinates @ weights
         vectors = np.empty((len(coordinates), rows.n_genes))
         for genes, block in rows.blocks():
-            vectors[:, genes] = multiply(block)
+            np.matmul(weights, block, out=vectors[:, genes])
         return vectors
 
     return lengths[:, None] * factor, to_genes
 
 
-def _multiply_triangular(lower, block):
-    """``lower @ block`` at half the cost, in the place of ``block``."""
-    # BLAS knows columns: to it, a row-major block is its transpose
-    return linalg.blas.dtrmm(1.0, lower, block.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
+def _multiply_triangular(lower, matrix):
+    """``lower @ matrix`` at half the cost, in the place of ``matrix``."""
+    # BLAS knows columns: to it, a matrix by rows is its transpose
+    return linalg.blas.dtrmm(1.0, lower, matrix.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
 
 
 def _from_qr(rows):

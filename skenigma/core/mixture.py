@@ -21,8 +21,6 @@ from .passes import fastest
 EXPANDED_TOGETHER = 8
 # A squared change below this share of the squared norm is computed from the difference, to keep its digits.
 SMALL_CHANGE = 1e-6
-# A cap of 0 belongs to norms of 0.
-SMALLEST = np.finfo(np.float64).tiny
 
 
 class Samples:
@@ -41,7 +39,7 @@ class Samples:
     """
 
     def __init__(self, proportions, rows):
-        self.proportions, self.rows = np.ascontiguousarray(proportions), rows
+        self.proportions, self.rows = np.array(proportions, order="C"), rows  # theirs may be read-only
         self.theta_squares = row_products(proportions, proportions)
 
     def seen(self, rows):
@@ -175,12 +173,6 @@ def gradient_step(samples, expression, sizes, factor, shift, out):
     return np.sqrt(squares, out=squares), products
 
 
-def cut_factors(norms, caps):
-    """Factors that cut ``norms`` to ``caps``; 1 where nothing is cut, so that a norm of 0 does no harm."""
-    caps = np.maximum(caps, SMALLEST)
-    return caps / np.maximum(norms, caps)
-
-
 class Point:
     """Where an iteration stands.
 
@@ -190,51 +182,60 @@ class Point:
         But for ``sizes``.
     sizes : ndarray of shape (n_samples, n_cell_types)
         Factors of it that are still to be applied.
-    norms : ndarray of shape (n_samples, n_cell_types)
-        Norms with these factors.
+    squares : ndarray of shape (n_cell_types,)
+        Squared norm of each cell type's expression.
+    longest : ndarray of shape (n_cell_types,)
+        Largest norm of a sample in each cell type.
 
     Attributes
     ----------
-    longest : ndarray of shape (n_cell_types,)
-        Largest norm of each cell type's expression.
-    squares : ndarray of shape (n_cell_types,)
-        Squared norm of each cell type's expression.
     total : float
-        Their sum.
+        Squared norm of the whole.
     """
 
-    def __init__(self, expression, sizes, norms):
+    def __init__(self, expression, sizes, squares, longest):
         self.expression, self.sizes = expression, sizes
-        by_type = np.ascontiguousarray(norms.T)
-        self.longest = by_type.max(axis=1)
-        self.squares = row_products(by_type, by_type)
-        self.total = self.squares.sum()
+        self.squares, self.longest, self.total = squares, longest, squares.sum()
+
+    @classmethod
+    def start(cls, expression):
+        """The point of an expression that needs no factors."""
+        norms = expression.norms()
+        return cls(expression, np.ones(norms.shape), np.sum(norms**2, axis=0), norms.max(axis=0))
 
 
-def squared_change(new, old, products):
-    """Squared distance between two points, per cell type.
+def cut(expression, norms, caps, products, old):
+    """Cut what a step has led to.
 
     Parameters
     ----------
-    new, old : Point
+    expression : Expression
+        Where the step ended.
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Its norms.
+    caps : ndarray of shape (n_cell_types,)
+        Largest norms that are left.
     products : ndarray of shape (n_samples, n_cell_types)
-        Inner products of the two expressions, without the factors.
+        Inner products of it with the expression of ``old``, without the factors of that.
+    old : Point
+        Where the step started.
 
     Returns
     -------
+    new : Point
     squared_change : ndarray of shape (n_cell_types,)
+        Squared distance between ``new`` and ``old``.
 
     Notes
     -----
     ‖p − q‖² = ‖p‖² + ‖q‖² − 2⟨p, q⟩ needs no pass over the rows, but loses the digits by which p and q agree. Where
     that is too many, the difference itself is formed.
     """
-    common = new.sizes * old.sizes
-    common *= products
-    change = new.squares + old.squares - 2.0 * common.sum(axis=0)
-    if (change > SMALL_CHANGE * old.squares).all():
-        return change
-    return fastest().squared_change(new.expression.rows, new.sizes, old.expression.rows, old.sizes)
+    sizes, squares, longest, common = fastest().cut(norms, caps, products, old.sizes)
+    change = squares + old.squares - 2.0 * common
+    if not (change > SMALL_CHANGE * old.squares).all():
+        change = fastest().squared_change(expression.rows, sizes, old.expression.rows, old.sizes)
+    return Point(expression, sizes, squares, longest), change
 
 
 def reconstruction_gradient_norm(samples, squared_residuals):

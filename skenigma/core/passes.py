@@ -10,7 +10,9 @@ fast, for where numba is installed; :func:`fastest` returns what there is.
 """
 
 import os
+import signal
 import sys
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -19,6 +21,8 @@ from .blocks import BLOCK_SIZE, row_blocks, row_products
 
 # Set to 0, this variable of the environment keeps to NumPy even where numba is installed.
 VARIABLE = "SKENIGMA_COMPILED"
+# A cap of 0 belongs to norms of 0.
+SMALLEST = np.finfo(np.float64).tiny
 
 
 @cache
@@ -26,12 +30,26 @@ def fastest():
     """The module with the fastest passes: the compiled ones, or this one."""
     if os.environ.get(VARIABLE, "1") != "0":
         try:
-            from . import compiled
+            with _signals_waiting():
+                from . import compiled
         except ImportError:  # not installed, or not for this version of NumPy
             pass
         else:
             return compiled
     return sys.modules[__name__]
+
+
+@contextmanager
+def _signals_waiting():
+    """Let signals wait: what their handlers raise while numba loads is lost in its callbacks."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has none
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def survey(rows, proportions, sizes):
@@ -99,6 +117,38 @@ def _step_matrices(proportions, sizes, factor):
     matrices[:, :, -1] = pull
     matrices.reshape(n_samples, -1)[:, :: n_cell_types + 2] += sizes
     return matrices
+
+
+def cut_factors(norms, caps):
+    """Factors that cut ``norms`` to ``caps``; 1 where nothing is cut, so that a norm of 0 does no harm."""
+    caps = np.maximum(caps, SMALLEST)
+    return caps / np.maximum(norms, caps)
+
+
+def cut(norms, caps, products, old_sizes):
+    """Cut ``norms`` to ``caps``, and add up over the samples.
+
+    Parameters
+    ----------
+    norms, products, old_sizes : ndarray of shape (n_samples, n_cell_types)
+    caps : ndarray of shape (n_cell_types,)
+
+    Returns
+    -------
+    sizes : ndarray of shape (n_samples, n_cell_types)
+        Factors of the cut, as of :func:`cut_factors`.
+    squares : ndarray of shape (n_cell_types,)
+        Sums of the squared norms that are left.
+    longest : ndarray of shape (n_cell_types,)
+        The largest of these norms.
+    common : ndarray of shape (n_cell_types,)
+        Sums of ``products`` times both factors, ``sizes`` and ``old_sizes``.
+    """
+    sizes = cut_factors(norms, caps)
+    left = np.multiply(norms, sizes).T.copy()  # by cell type: sums and maxima run along memory
+    common = sizes * old_sizes
+    common *= products
+    return sizes, row_products(left, left), left.max(axis=1), common.sum(axis=0)
 
 
 def squared_change(new, new_sizes, old, old_sizes):

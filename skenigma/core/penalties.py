@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .mixture import cut_factors
+from .passes import cut_factors
 from .spectrum import nuclear_norm, singular_value_threshold
 from .states import Tensor
 

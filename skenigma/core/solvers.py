@@ -12,13 +12,13 @@ from .frame import Cohort
 from .mixture import (
     Expression,
     Point,
-    cut_factors,
+    cut,
     gradient_step,
     observe,
     reconstruction_gradient_norm,
     reference_gradient_norm,
-    squared_change,
 )
+from .passes import cut_factors
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
 
@@ -154,7 +154,7 @@ def proximal_gradient(problem, settings, monitor):
     """
     cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
     scales = _gradient_scales(problem, cohort.samples)
-    point = Point(cohort.expression, cohort.sizes, cohort.expression.norms())
+    point = Point.start(cohort.expression)
     progress = Progress(settings.epsilon, settings.max_iter, point.total, monitor)
     factors, caps, gradients = [], [], []
     while True:
@@ -168,16 +168,14 @@ def proximal_gradient(problem, settings, monitor):
             cohort.samples, point.expression, point.sizes, factor, shift, proposal
         )
         new_caps = problem.penalty.caps(norms, settings.parameter)
-        sizes = cut_factors(norms, new_caps)
-        norms *= sizes
-        new = Point(proposal, sizes, norms)
-        if progress.ends(loss, squared_change(new, point, products)):
+        new, change = cut(proposal, norms, new_caps, products, point)
+        if progress.ends(loss, change):
             break
         factors.append(factor)
         caps.append(new_caps)
         gradients.append(gradient)
         cohort.record(shift)
-        cohort.advance(proposal, sizes)
+        cohort.advance(new)
         point = new
     cohort.settle()
     cohort.reduce(typical_norm, always=True)
