@@ -81,7 +81,7 @@ class Expression:
     """
 
     def __init__(self, rows):
-        self.rows = rows
+        self.rows = np.ascontiguousarray(rows)  # a choice of cell types may lie otherwise
 
     @property
     def own(self):
