@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.plain import l2max_proximal
-from skenigma.core import frame
+from skenigma.core import frame, solvers
 from skenigma.core.basis import SpanBasis
 from skenigma.core.blocks import row_blocks
 from skenigma.core.mixture import lipschitz_constant, observe, survey
@@ -360,6 +360,19 @@ def test_monitor_may_stop():
     assert len(solution.loss) == 4
     assert not solution.converged
     np.testing.assert_array_equal(solution.loss, [loss for loss, _ in seen])
+
+
+def test_replay_does_not_depend_on_its_blocks(monkeypatch):
+    X, R, theta = draw(23, 60, 3)
+    solution, trajectory, cse = run(X, R, theta)
+    samples = observe(X, trajectory.vectors, theta)
+    whole = trajectory.replay(samples).rows
+    monkeypatch.setattr(solvers, "BLOCK_SIZE", samples.rows.shape[1] * 4)  # 4 samples, and 3 at the end
+    blocks = solvers.row_blocks(whole, 4 * solvers.BLOCK_SIZE)
+    assert len(blocks) > 3
+    np.testing.assert_array_equal(trajectory.replay(samples).rows, whole)
+    unseen = solution.fitted_map().replay(X, theta).expand()
+    assert_same(unseen, cse, 1e-12)
 
 
 def test_residuals_of_the_start_are_rounding():

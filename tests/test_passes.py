@@ -1,7 +1,11 @@
 """The passes of an iteration against their formulas: as NumPy calls, and compiled."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -144,6 +148,35 @@ def test_a_fit_is_the_same_either_way(renorm_size, monkeypatch):
     assert_allclose(second.cse_, first.cse_, rtol=1e-10, atol=1e-10 * np.abs(first.cse_).max())
     assert_allclose(unseen_second, unseen_first, rtol=1e-10, atol=1e-10 * np.abs(first.cse_).max())
     assert_allclose(second.loss_history_[1:], first.loss_history_[1:], rtol=1e-10)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are those of POSIX")
+def test_signals_wait_while_numba_loads():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with passes._signals_waiting():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            assert seen == []
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_numba_loads_while_signals_wait(monkeypatch):
+    pytest.importorskip("numba")
+    entered = []
+
+    @contextmanager
+    def waiting():
+        entered.append(True)
+        yield
+
+    monkeypatch.setattr(passes, "_signals_waiting", waiting)
+    monkeypatch.delenv(passes.VARIABLE, raising=False)
+    passes.fastest.__wrapped__()
+    assert entered
 
 
 QUESTION = "from skenigma.core.passes import fastest; print(fastest().__name__)"
