@@ -150,7 +150,7 @@ def test_a_fit_is_the_same_either_way(renorm_size, monkeypatch):
     assert_allclose(second.loss_history_[1:], first.loss_history_[1:], rtol=1e-10)
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are those of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_signals_wait_while_numba_loads():
     seen = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
@@ -158,7 +158,7 @@ def test_signals_wait_while_numba_loads():
         with passes._signals_waiting():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)
-            assert seen == []
+            assert seen == []  # also where another thread takes the signal
         assert seen == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -12,6 +12,7 @@ fast, for where numba is installed; :func:`fastest` returns what there is.
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 from functools import cache
 
@@ -41,15 +42,25 @@ def fastest():
 
 @contextmanager
 def _signals_waiting():
-    """Let signals wait: what their handlers raise while numba loads is lost in its callbacks."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows has none
+    """Let signals wait: what their handlers raise while numba loads is lost in its callbacks.
+
+    The handlers themselves are exchanged: a blocked signal would be taken by a thread of the BLAS.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no handler runs here
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    caught = []
+    handled = [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
+    before = {
+        number: signal.signal(number, lambda number, frame: caught.append(number)) for number in handled
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in caught:
+            signal.raise_signal(number)
 
 
 def survey(rows, proportions, sizes):
