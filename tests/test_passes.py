@@ -54,51 +54,91 @@ def test_survey(module, state):
     assert_allclose(squares, np.sum(residuals(*state) ** 2, axis=1), **ROUNDING)
 
 
+def step(module, rows, proportions, sizes, *, factor=0.3, shift=None, norms=None, small=1e-6, out=None):
+    """A step, what was written first."""
+    shift = np.zeros(rows.shape[1:]) if shift is None else shift
+    out = rows.copy() if out is None else out
+    if norms is None:
+        norms = sizes * np.linalg.norm(rows[:, :-1], axis=2)
+    return out, *module.step(rows, proportions, sizes, norms, small, factor, shift, out)
+
+
 def test_step(module, state):
     rows, proportions, sizes = state
     shift = np.random.default_rng(1).standard_normal(rows.shape[1:])
     shift[-1] = 0.0
     before, out = rows.copy(), np.full_like(rows, np.nan)
     out[:, -1] = rows[:, -1]
-    squares, products = module.step(rows, proportions, sizes, 0.3, shift, out)
-    pull = 0.3 * proportions[:, :, None] * residuals(*state)[:, None]
-    expected = sizes[:, :, None] * rows[:, :-1] - pull - shift[:-1]
+    _, squares, nearest, apart = step(module, *state, shift=shift, out=out)
+    start = sizes[:, :, None] * rows[:, :-1]
+    expected = start - 0.3 * proportions[:, :, None] * residuals(*state)[:, None] - shift[:-1]
     assert_allclose(out[:, :-1], expected, **ROUNDING)
     assert_array_equal(out[:, -1], before[:, -1])
     assert_array_equal(rows, before)
     assert_allclose(squares, np.sum(expected**2, axis=2), **ROUNDING)
-    assert_allclose(products, np.sum(expected * rows[:, :-1], axis=2), **ROUNDING)
+    assert_allclose(nearest, np.sum(expected * start, axis=2) / squares, **ROUNDING)
+    assert_allclose(apart, np.sum((start - nearest[:, :, None] * expected) ** 2, axis=2), **ROUNDING)
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-5, 1e-9, 1e-12])
+def test_short_steps_keep_their_digits(module, distance):
+    """A step nearly along its start, as when an iteration converges."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((100, 4, 106))
+    rows[:, 1:] *= 1e-3  # other cell types say nothing about the first
+    proportions, sizes = np.zeros((100, 3)), np.full((100, 3), 0.5)
+    shift = distance * rng.standard_normal((4, 106))
+    shift[-1] = 0.0
+    *_, apart = step(module, rows, proportions, sizes, shift=shift)
+    along = np.einsum("jkd,kd->jk", rows[:, :-1], shift[:-1])
+    along = along[:, :, None] * rows[:, :-1] / np.sum(rows[:, :-1] ** 2, axis=2)[:, :, None]
+    expected = np.sum((shift[:-1] - along) ** 2, axis=(0, 2))
+    # of rows of norm 5, the last bit of 100 entries; and the rotation by the step itself
+    assert_allclose(apart.sum(axis=0)[0], expected[0], rtol=4e-14 / distance + 1e-9 + distance)
+
+
+def test_apart_without_demand(module, state):
+    """Nothing is computed again for who asks for no distances: the step is as fast as it can be."""
+    _, squares, _, apart = step(module, *state, norms=np.zeros(state[2].shape), small=0.0)
+    assert_allclose(squares, step(module, *state)[1], **ROUNDING)
+    assert_array_equal(apart, 0.0)
 
 
 def test_cut(module, state):
-    _, proportions, old_sizes = state
+    rows, proportions, sizes = state
     rng = np.random.default_rng(3)
-    norms, products = rng.random(proportions.shape), rng.standard_normal(proportions.shape)
-    caps = rng.random(proportions.shape[1])
-    sizes, squares, longest, common = module.cut(norms, caps, products, old_sizes)
-    left = np.minimum(norms, caps)
-    assert_allclose(sizes * norms, left, **ROUNDING)
-    assert_array_equal(sizes[norms <= caps], 1.0)
-    assert_allclose(squares, np.sum(left**2, axis=0), **ROUNDING)
+    shift = rng.standard_normal(rows.shape[1:])
+    shift[-1] = 0.0
+    out, squares, nearest, apart = step(module, *state, shift=shift)
+    norms, caps = np.sqrt(squares), rng.random(proportions.shape[1]) * np.sqrt(squares).max(axis=0)
+    factors, left, longest, change = module.cut(norms, caps, nearest, apart)
+    assert_allclose(left, np.minimum(norms, caps), **ROUNDING)
+    assert_allclose(factors * norms, left, **ROUNDING)
+    assert_array_equal(factors[norms <= caps], 1.0)
     assert_allclose(longest, left.max(axis=0), **ROUNDING)
-    assert_allclose(common, np.sum(sizes * old_sizes * products, axis=0), **ROUNDING)
+    difference = factors[:, :, None] * out[:, :-1] - sizes[:, :, None] * rows[:, :-1]
+    assert_allclose(change, np.sum(difference**2, axis=(0, 2)), **ROUNDING)
 
 
 def test_cut_of_nothing_to_nothing(module):
-    norms, ones = np.array([[0.0, 2.0], [0.0, 0.0]]), np.ones((2, 2))
-    sizes, squares, longest, _ = module.cut(norms, np.zeros(2), ones, ones)
+    norms, zeros = np.array([[0.0, 2.0], [0.0, 0.0]]), np.zeros((2, 2))
+    sizes, left, longest, _ = module.cut(norms, np.zeros(2), zeros, zeros)
     assert_array_equal(sizes[norms == 0], 1.0)
-    assert_allclose(squares, 0.0, atol=1e-300)
+    assert_allclose(left, 0.0, atol=1e-300)
     assert_allclose(longest, 0.0, atol=1e-300)
 
 
-def test_squared_change(module, state):
-    rows, _, sizes = state
-    rng = np.random.default_rng(2)
-    new, new_sizes = rng.standard_normal(rows.shape), rng.random(sizes.shape)
-    difference = new_sizes[:, :, None] * new[:, :-1] - sizes[:, :, None] * rows[:, :-1]
-    change = module.squared_change(new, new_sizes, rows, sizes)
-    assert_allclose(change, np.sum(difference**2, axis=(0, 2)), **ROUNDING)
+@pytest.mark.parametrize("size", [0.0, 1e-200])
+def test_a_step_to_nothing(module, size):
+    """The distance is then the norm of the start."""
+    rows, ones = np.ones((2, 2, 9)), np.ones((2, 1))
+    rows[:, 1] = size
+    shift = np.zeros((2, 9))
+    shift[0] = 1.0 - size
+    _, squares, nearest, apart = step(module, rows, ones, ones, factor=0.0, shift=shift)
+    _, left, _, change = module.cut(np.sqrt(squares), np.ones(1), nearest, apart)
+    assert_allclose(left, 0.0, atol=1e-15)
+    assert_allclose(change, 18.0)
 
 
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow):RuntimeWarning")
@@ -109,13 +149,10 @@ def test_what_is_not_finite_shows(module, value):
     rows[1, 0, 2] = value
     ones = np.ones((3, 2))
     _, squares = module.survey(rows, ones, ones)
-    norms, _ = module.step(rows, ones, ones, 0.1, np.zeros((3, 4)), rows.copy())
-    change = module.squared_change(rows, ones, np.ones_like(rows), ones)
+    _, found, nearest, apart = step(module, rows, ones, ones)
+    norms = np.sqrt(found)
     # norms that are NaN have caps that are
-    norms = np.sqrt(norms)
-    caps = norms.max(axis=0)
-    _, sums, _, common = module.cut(norms, caps, norms, ones)
-    assert not np.isfinite(sums[0] - common[0])
+    _, _, _, change = module.cut(norms, norms.max(axis=0), nearest, apart)
     assert_array_equal(np.isfinite(squares), [True, False, True])
     assert_array_equal(np.isfinite(norms[:, 0]), [True, False, True])
     assert not np.isfinite(change[0])
@@ -125,12 +162,12 @@ def test_a_sample_does_not_depend_on_the_others(module):
     """To the last bit: transform relies on it."""
     rng = np.random.default_rng(0)
     rows, theta = rng.standard_normal((90, 6, 106)), rng.dirichlet(np.ones(5), 90)
-    sizes, shift = rng.random((90, 5)), np.zeros(rows.shape[1:])
-    together, alone = rows.copy(), rows.copy()
-    module.step(rows, theta, sizes, 0.3, shift, together)
+    sizes = rng.random((90, 5))
+    together, *found = step(module, rows, theta, sizes)
     for some in (slice(0, 1), slice(1, 4), slice(4, 90)):
-        module.step(rows[some], theta[some], sizes[some], 0.3, shift, alone[some])
-    assert_array_equal(alone, together)
+        alone, *of_some = step(module, rows[some], theta[some], sizes[some])
+        assert_array_equal(alone, together[some])
+        assert_array_equal(of_some[0], found[0][some])
 
 
 @pytest.mark.parametrize("renorm_size", [None, 50.0])

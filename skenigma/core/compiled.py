@@ -1,6 +1,7 @@
 """The passes of :mod:`skenigma.core.passes`, with the same arguments and results, as loops that numba compiles.
 
-A sample's rows are read once and stay in the cache of the first level for everything that is done to them.
+A sample's rows are read one after the other, as they lie in memory, which the processor then fetches ahead of time;
+they stay in the cache of the first level for everything that is done to them.
 
 The loops write into arrays that they are given: where numba returns arrays, it runs Python on the way out, and what a
 signal's handler raises there would come out as a SystemError. They are compiled, or loaded, when this module is
@@ -41,40 +42,42 @@ def survey(rows, proportions, sizes):
 @_compile(TENSOR, MATRIX, MATRIX, MATRIX, VECTOR)
 def _survey(rows, proportions, sizes, mean, squares):
     n_samples, n_cell_types = proportions.shape
-    residual = np.empty(rows.shape[2])
+    mixture = np.empty(rows.shape[2])
     for j in range(n_samples):
-        for i in range(len(residual)):
-            residual[i] = -rows[j, n_cell_types, i]
+        mixture[:] = 0.0
         for k in range(n_cell_types):
             size, weight = sizes[j, k], proportions[j, k] * sizes[j, k]
-            for i in range(len(residual)):
-                residual[i] += weight * rows[j, k, i]
+            for i in range(len(mixture)):
+                mixture[i] += weight * rows[j, k, i]
                 mean[k, i] += size * rows[j, k, i]
         square = 0.0
-        for i in range(len(residual)):
-            square += residual[i] * residual[i]
+        for i in range(len(mixture)):
+            residual = mixture[i] - rows[j, n_cell_types, i]
+            square += residual * residual
         squares[j] = square
     mean /= n_samples
 
 
-def step(rows, proportions, sizes, factor, shift, out):
+def step(rows, proportions, sizes, norms, small, factor, shift, out):
     """See :func:`skenigma.core.passes.step`."""
-    squares, products = np.empty((2, *proportions.shape))
-    _step(rows, proportions, sizes, factor, shift, out, squares, products)
-    return squares, products
+    found = np.empty((3, *proportions.shape))
+    _step(rows, proportions, sizes, norms, small, factor, shift, out, found)
+    return found
 
 
-@_compile(TENSOR, MATRIX, MATRIX, "float64", MATRIX, TENSOR, MATRIX, MATRIX)
-def _step(rows, proportions, sizes, factor, shift, out, squares, products):
+@_compile(TENSOR, MATRIX, MATRIX, MATRIX, "float64", "float64", MATRIX, TENSOR, TENSOR)
+def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
     n_samples, n_cell_types = proportions.shape
+    squares, nearest, apart = found
     residual = np.empty(rows.shape[2])
     for j in range(n_samples):
-        for i in range(len(residual)):
-            residual[i] = -rows[j, n_cell_types, i]
+        residual[:] = 0.0
         for k in range(n_cell_types):
             weight = proportions[j, k] * sizes[j, k]
             for i in range(len(residual)):
                 residual[i] += weight * rows[j, k, i]
+        for i in range(len(residual)):
+            residual[i] -= rows[j, n_cell_types, i]
         for k in range(n_cell_types):
             size, pull = sizes[j, k], factor * proportions[j, k]
             square, product = 0.0, 0.0
@@ -84,43 +87,31 @@ def _step(rows, proportions, sizes, factor, shift, out, squares, products):
                 out[j, k, i] = end
                 square += end * end
                 product += end * start
-            squares[j, k], products[j, k] = square, product
+            product *= size
+            multiple, before = product / max(square, SMALLEST), norms[j, k] ** 2
+            rest = max(before - multiple * product, 0.0)
+            if rest < small * before:
+                rest = 0.0
+                for i in range(len(residual)):
+                    difference = size * rows[j, k, i] - multiple * out[j, k, i]
+                    rest += difference * difference
+            squares[j, k], nearest[j, k], apart[j, k] = square, multiple, rest
 
 
-def cut(norms, caps, products, old_sizes):
+def cut(norms, caps, nearest, apart):
     """See :func:`skenigma.core.passes.cut`."""
-    sizes, sums = np.empty(norms.shape), np.zeros((3, norms.shape[1]))
-    _cut(norms, caps, products, old_sizes, sizes, sums)
-    return sizes, *sums
+    sizes, left = np.empty((2, *norms.shape))
+    longest, change = np.zeros((2, len(caps)))
+    _cut(norms, caps, nearest, apart, sizes, left, longest, change)
+    return sizes, left, longest, change
 
 
-@_compile(MATRIX, VECTOR, MATRIX, MATRIX, MATRIX, MATRIX)
-def _cut(norms, caps, products, old_sizes, sizes, sums):
-    squares, longest, common = sums
+@_compile(MATRIX, VECTOR, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR)
+def _cut(norms, caps, nearest, apart, sizes, left, longest, change):
     for j in range(len(norms)):
         for k in range(len(caps)):
             cap = max(caps[k], SMALLEST)
             size = cap / max(norms[j, k], cap)
-            left = size * norms[j, k]
-            sizes[j, k] = size
-            squares[k] += left * left
-            longest[k] = max(longest[k], left)
-            common[k] += size * old_sizes[j, k] * products[j, k]
-
-
-def squared_change(new, new_sizes, old, old_sizes):
-    """See :func:`skenigma.core.passes.squared_change`."""
-    change = np.zeros(new_sizes.shape[1])
-    _squared_change(new, new_sizes, old, old_sizes, change)
-    return change
-
-
-@_compile(TENSOR, MATRIX, TENSOR, MATRIX, VECTOR)
-def _squared_change(new, new_sizes, old, old_sizes, change):
-    for j in range(len(new)):
-        for k in range(len(change)):
-            by, was, square = new_sizes[j, k], old_sizes[j, k], 0.0
-            for i in range(new.shape[2]):
-                difference = by * new[j, k, i] - was * old[j, k, i]
-                square += difference * difference
-            change[k] += square
+            sizes[j, k], left[j, k] = size, size * norms[j, k]
+            longest[k] = max(longest[k], left[j, k])
+            change[k] += (norms[j, k] * (size - nearest[j, k])) ** 2 + apart[j, k]

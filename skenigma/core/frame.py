@@ -146,9 +146,9 @@ class Cohort:
         spare, self._spare = self._spare, None
         return self.expression.empty_like() if spare is None else spare
 
-    def advance(self, point):
-        """Make the expression of a :class:`skenigma.core.mixture.Point`, and its factors, the current ones."""
-        self._spare, self.expression, self.sizes = self.expression, point.expression, point.sizes
+    def advance(self, expression, sizes):
+        """Make another expression, and its factors, the current ones."""
+        self._spare, self.expression, self.sizes = self.expression, expression, sizes
 
     def record(self, shift):
         """Keep the shift of an applied update, to be rotated along with the frame."""

@@ -11,6 +11,7 @@ on its own; fitting and replaying call the same ones.
 
 from copy import copy
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from .passes import fastest
 
 # Samples expanded by one matrix product: few, because each costs a row of multiplications with zeros.
 EXPANDED_TOGETHER = 8
-# A squared change below this share of the squared norm is computed from the difference, to keep its digits.
-SMALL_CHANGE = 1e-6
+# A squared distance below this share of the squared norm is computed from the difference, to keep its digits.
+SMALL_DISTANCE = 1e-6
 
 
 class Samples:
@@ -141,7 +142,71 @@ def survey(samples, expression, sizes):
     return fastest().survey(expression.rows, samples.proportions, sizes)
 
 
-def gradient_step(samples, expression, sizes, factor, shift, out):
+class Point:
+    """Where an iteration stands, apart from the expression itself.
+
+    Parameters
+    ----------
+    sizes : ndarray of shape (n_samples, n_cell_types)
+        Factors of the expression that are still to be applied.
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Its norms, the factors applied.
+    longest : ndarray of shape (n_cell_types,)
+        Largest norm of a sample in each cell type.
+
+    Attributes
+    ----------
+    total : float
+        Squared norm of the whole.
+    """
+
+    def __init__(self, sizes, norms, longest):
+        self.sizes, self.norms, self.longest = sizes, norms, longest
+        self.total = np.vdot(norms, norms)
+
+    @classmethod
+    def of(cls, expression):
+        """The point of an expression that needs no factors."""
+        norms = expression.norms()
+        return cls(np.ones(norms.shape), norms, norms.max(axis=0))
+
+
+class Step(NamedTuple):
+    """What a gradient step has led to.
+
+    Attributes
+    ----------
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Norms of the expression where it ended.
+    nearest : ndarray of shape (n_samples, n_cell_types)
+        The multiple of this expression that comes nearest to where the step started.
+    apart : ndarray of shape (n_samples, n_cell_types)
+        Squared distance of the two.
+    """
+
+    norms: np.ndarray
+    nearest: np.ndarray
+    apart: np.ndarray
+
+    def cut(self, caps):
+        """Cut the expression to norms of at most ``caps``, shape (n_cell_types,).
+
+        Returns
+        -------
+        point : Point
+        squared_change : ndarray of shape (n_cell_types,)
+            Squared distance from where the step started, over all samples.
+
+        Notes
+        -----
+        From p to c q it is ‖p − a q‖² + (c − a)² ‖q‖², where a q is nearest to p. Both summands keep their digits
+        when p and c q agree in many, and no pass over the rows is needed.
+        """
+        sizes, left, longest, change = fastest().cut(self.norms, caps, self.nearest, self.apart)
+        return Point(sizes, left, longest), change
+
+
+def gradient_step(samples, expression, sizes, factor, shift, out, norms=None):
     """Take one gradient step: p_jk minus ``factor`` θ_jk e_j, with the residual e_j, minus a shared shift.
 
     Parameters
@@ -157,85 +222,20 @@ def gradient_step(samples, expression, sizes, factor, shift, out):
         Step along the gradient of the reference term, the same for every sample.
     out : Expression
         Where the step ends; written. The samples themselves must be in it, as in :meth:`Expression.empty_like`.
+    norms : ndarray of shape (n_samples, n_cell_types), optional
+        Norms of where it starts. Without them, no more than the norms of the :class:`Step` are of use.
 
     Returns
     -------
-    norms : ndarray of shape (n_samples, n_cell_types)
-        Norms of ``out``.
-    products : ndarray of shape (n_samples, n_cell_types)
-        Inner products of ``out`` with ``expression``, without ``sizes``.
+    Step
     """
     rows_shift = np.zeros(out.rows.shape[1:])
     rows_shift[:-1, 1:] = shift  # neither the samples themselves are shifted, nor what is their own
-    squares, products = fastest().step(
-        expression.rows, samples.proportions, sizes, factor, rows_shift, out.rows
+    norms, small = (sizes, 0.0) if norms is None else (norms, SMALL_DISTANCE)
+    squares, *rest = fastest().step(
+        expression.rows, samples.proportions, sizes, norms, small, factor, rows_shift, out.rows
     )
-    return np.sqrt(squares, out=squares), products
-
-
-class Point:
-    """Where an iteration stands.
-
-    Parameters
-    ----------
-    expression : Expression
-        But for ``sizes``.
-    sizes : ndarray of shape (n_samples, n_cell_types)
-        Factors of it that are still to be applied.
-    squares : ndarray of shape (n_cell_types,)
-        Squared norm of each cell type's expression.
-    longest : ndarray of shape (n_cell_types,)
-        Largest norm of a sample in each cell type.
-
-    Attributes
-    ----------
-    total : float
-        Squared norm of the whole.
-    """
-
-    def __init__(self, expression, sizes, squares, longest):
-        self.expression, self.sizes = expression, sizes
-        self.squares, self.longest, self.total = squares, longest, squares.sum()
-
-    @classmethod
-    def start(cls, expression):
-        """The point of an expression that needs no factors."""
-        norms = expression.norms()
-        return cls(expression, np.ones(norms.shape), np.sum(norms**2, axis=0), norms.max(axis=0))
-
-
-def cut(expression, norms, caps, products, old):
-    """Cut what a step has led to.
-
-    Parameters
-    ----------
-    expression : Expression
-        Where the step ended.
-    norms : ndarray of shape (n_samples, n_cell_types)
-        Its norms.
-    caps : ndarray of shape (n_cell_types,)
-        Largest norms that are left.
-    products : ndarray of shape (n_samples, n_cell_types)
-        Inner products of it with the expression of ``old``, without the factors of that.
-    old : Point
-        Where the step started.
-
-    Returns
-    -------
-    new : Point
-    squared_change : ndarray of shape (n_cell_types,)
-        Squared distance between ``new`` and ``old``.
-
-    Notes
-    -----
-    ‖p − q‖² = ‖p‖² + ‖q‖² − 2⟨p, q⟩ needs no pass over the rows, but loses the digits by which p and q agree. Where
-    that is too many, the difference itself is formed.
-    """
-    sizes, squares, longest, common = fastest().cut(norms, caps, products, old.sizes)
-    change = squares + old.squares - 2.0 * common
-    if not (change > SMALL_CHANGE * old.squares).all():
-        change = fastest().squared_change(expression.rows, sizes, old.expression.rows, old.sizes)
-    return Point(expression, sizes, squares, longest), change
+    return Step(np.sqrt(squares, out=squares), *rest)
 
 
 def reconstruction_gradient_norm(samples, squared_residuals):

@@ -86,7 +86,7 @@ def survey(rows, proportions, sizes):
     return mean[:, 0], squares
 
 
-def step(rows, proportions, sizes, factor, shift, out):
+def step(rows, proportions, sizes, norms, small, factor, shift, out):
     """Move every p_jk to p_jk − ``factor`` θ_jk e_j − ``shift``_k, written into ``out``.
 
     Parameters
@@ -94,6 +94,11 @@ def step(rows, proportions, sizes, factor, shift, out):
     rows, out : ndarray of shape (n_samples, n_cell_types + 1, n_columns)
         ``rows`` are not changed; the samples themselves must be in ``out``.
     proportions, sizes : ndarray of shape (n_samples, n_cell_types)
+    norms : ndarray of shape (n_samples, n_cell_types)
+        Norms of the p_jk.
+    small : float
+        Where ``apart`` is below this share of the squared norm, it is not found by a subtraction, which would leave
+        it without digits.
     factor : float
     shift : ndarray of shape (n_cell_types + 1, n_columns)
         Its last row, for the samples themselves, is 0.
@@ -102,8 +107,11 @@ def step(rows, proportions, sizes, factor, shift, out):
     -------
     squares : ndarray of shape (n_samples, n_cell_types)
         Squared norms of what was written.
-    products : ndarray of shape (n_samples, n_cell_types)
-        Its inner products with ``rows``, without ``sizes``.
+    nearest : ndarray of shape (n_samples, n_cell_types)
+        The multiple of it that comes nearest to p_jk.
+    apart : ndarray of shape (n_samples, n_cell_types)
+        Squared distance of the two. So from p_jk to any multiple c of what was written it is
+        ``apart`` + (c − ``nearest``)² ``squares``.
     """
     matrices = _step_matrices(proportions, sizes, factor)
     # flat, so that the shift is subtracted in long runs
@@ -116,7 +124,13 @@ def step(rows, proportions, sizes, factor, shift, out):
         flat[some] -= flat_shift
         squares[some] = row_products(end, end)
         products[some] = row_products(end, start[:, :-1])
-    return squares, products
+    products *= sizes
+    nearest = products / np.maximum(squares, SMALLEST)
+    before = norms**2
+    apart = np.maximum(before - nearest * products, 0.0)
+    if (apart.sum(axis=0) < small * before.sum(axis=0)).any():
+        apart = _squared_distances(rows, sizes, out, nearest)
+    return squares, nearest, apart
 
 
 def _step_matrices(proportions, sizes, factor):
@@ -130,46 +144,46 @@ def _step_matrices(proportions, sizes, factor):
     return matrices
 
 
+def _squared_distances(first, first_sizes, second, second_sizes):
+    """Squared distances between the p_jk of two states, shape (n_samples, n_cell_types)."""
+    squares = np.empty(first_sizes.shape)
+    # diagonal matrices: for so short rows a matrix product is twice as fast as scaling them
+    identity = np.eye(squares.shape[1])
+    of_first, of_second = (sizes[:, :, None] * identity for sizes in (first_sizes, second_sizes))
+    for some in row_blocks(first):
+        difference = np.matmul(of_first[some], first[some, :-1])
+        difference -= np.matmul(of_second[some], second[some, :-1])
+        squares[some] = row_products(difference, difference)
+    return squares
+
+
 def cut_factors(norms, caps):
     """Factors that cut ``norms`` to ``caps``; 1 where nothing is cut, so that a norm of 0 does no harm."""
     caps = np.maximum(caps, SMALLEST)
     return caps / np.maximum(norms, caps)
 
 
-def cut(norms, caps, products, old_sizes):
-    """Cut ``norms`` to ``caps``, and add up over the samples.
+def cut(norms, caps, nearest, apart):
+    """Cut what :func:`step` has written to norms of at most ``caps``.
 
     Parameters
     ----------
-    norms, products, old_sizes : ndarray of shape (n_samples, n_cell_types)
+    norms, nearest, apart : ndarray of shape (n_samples, n_cell_types)
     caps : ndarray of shape (n_cell_types,)
 
     Returns
     -------
     sizes : ndarray of shape (n_samples, n_cell_types)
         Factors of the cut, as of :func:`cut_factors`.
-    squares : ndarray of shape (n_cell_types,)
-        Sums of the squared norms that are left.
+    left : ndarray of shape (n_samples, n_cell_types)
+        The norms that are left.
     longest : ndarray of shape (n_cell_types,)
-        The largest of these norms.
-    common : ndarray of shape (n_cell_types,)
-        Sums of ``products`` times both factors, ``sizes`` and ``old_sizes``.
+        The largest of these.
+    change : ndarray of shape (n_cell_types,)
+        Squared distance from where the step started to what is left, over all samples.
     """
     sizes = cut_factors(norms, caps)
-    left = np.multiply(norms, sizes).T.copy()  # by cell type: sums and maxima run along memory
-    common = sizes * old_sizes
-    common *= products
-    return sizes, row_products(left, left), left.max(axis=1), common.sum(axis=0)
-
-
-def squared_change(new, new_sizes, old, old_sizes):
-    """Squared distance between the p_jk of two states, per cell type: shape (n_cell_types,)."""
-    change = np.zeros(new_sizes.shape[1])
-    # diagonal matrices: for so short rows a matrix product is twice as fast as scaling them
-    identity = np.eye(len(change))
-    by, was = (sizes[:, :, None] * identity for sizes in (new_sizes, old_sizes))
-    for some in row_blocks(new):
-        difference = np.matmul(by[some], new[some, :-1])
-        difference -= np.matmul(was[some], old[some, :-1])
-        change += row_products(difference, difference).sum(axis=0)
-    return change
+    left = norms * sizes
+    change = ((sizes - nearest) * norms) ** 2
+    change += apart
+    return sizes, left, left.max(axis=0), change.sum(axis=0)

@@ -12,7 +12,6 @@ from .frame import Cohort
 from .mixture import (
     Expression,
     Point,
-    cut,
     gradient_step,
     observe,
     reconstruction_gradient_norm,
@@ -120,8 +119,8 @@ class Trajectory:
         expression, sizes = samples.start(), np.ones(samples.proportions.shape)
         moved = expression.empty_like()
         for factor, shift, caps in zip(self.factors, self.shifts, self.caps, strict=True):
-            norms, _ = gradient_step(samples, expression, sizes, factor, shift, moved)
-            sizes = cut_factors(norms, caps)
+            step = gradient_step(samples, expression, sizes, factor, shift, moved)
+            sizes = cut_factors(step.norms, caps)
             expression, moved = moved, expression
         expression.scale_by(sizes)
         return expression
@@ -154,29 +153,28 @@ def proximal_gradient(problem, settings, monitor):
     """
     cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
     scales = _gradient_scales(problem, cohort.samples)
-    point = Point.start(cohort.expression)
+    point = Point.of(cohort.expression)
     progress = Progress(settings.epsilon, settings.max_iter, point.total, monitor)
     factors, caps, gradients = [], [], []
     while True:
-        typical_norm = sqrt(point.total / point.sizes.size)
+        typical_norm = sqrt(point.total / point.norms.size)
         cohort.reduce(typical_norm)
         factor, shift, loss, gradient = _evaluate(
             cohort, problem.alpha, settings, point, typical_norm, scales
         )
-        point.expression, proposal = cohort.expression, cohort.spare()  # the frame may have changed
-        norms, products = gradient_step(
-            cohort.samples, point.expression, point.sizes, factor, shift, proposal
+        proposal = cohort.spare()
+        step = gradient_step(
+            cohort.samples, cohort.expression, point.sizes, factor, shift, proposal, point.norms
         )
-        new_caps = problem.penalty.caps(norms, settings.parameter)
-        new, change = cut(proposal, norms, new_caps, products, point)
+        new_caps = problem.penalty.caps(step.norms, settings.parameter)
+        point, change = step.cut(new_caps)
         if progress.ends(loss, change):
             break
         factors.append(factor)
         caps.append(new_caps)
         gradients.append(gradient)
         cohort.record(shift)
-        cohort.advance(new)
-        point = new
+        cohort.advance(proposal, point.sizes)
     cohort.settle()
     cohort.reduce(typical_norm, always=True)
     trajectory = Trajectory(cohort.vectors, np.array(factors), cohort.shifts(), np.array(caps))
