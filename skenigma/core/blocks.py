@@ -14,6 +14,25 @@ def row_blocks(rows, size=BLOCK_SIZE):
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
+def along(rows, few):
+    """``rows @ few.T``, coordinates of many rows along few vectors.
+
+    By the block it takes half the time: a BLAS copies the whole of its left factor otherwise.
+    """
+    found = np.empty((len(rows), len(few)))
+    for some in row_blocks(rows):
+        np.matmul(rows[some], few.T, out=found[some])
+    return found
+
+
+def combine(weights, rows):
+    """``weights @ rows``, few combinations of many rows, by the block for the same reason."""
+    found = np.zeros((len(weights), rows.shape[1]))
+    for some in row_blocks(rows):
+        found += weights[:, some] @ rows[some]
+    return found
+
+
 def row_products(left, right):
     """Inner products along the last axis."""
     return _vecdot(left, right) if _vecdot else np.einsum("...d,...d->...", left, right)

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from .blocks import row_products
+from .blocks import along, combine, row_products
 from .mixture import Expression, Samples, survey
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
@@ -202,7 +202,7 @@ class Cohort:
         added = _orthonormal(self._project_out(directions), cutoff)
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
-        inside = self.bulk @ added.T
+        inside = along(self.bulk, added)
         self.felt -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
         return inside
@@ -262,7 +262,7 @@ class Outside:
     def vectors(self):
         """The combination itself, shape (n_combinations, n_dimensions)."""
         cohort, weights = self._cohort, self._weights
-        return weights @ cohort.bulk - (weights @ cohort.samples.inside) @ cohort.vectors
+        return combine(weights, cohort.bulk) - (weights @ cohort.samples.inside) @ cohort.vectors
 
     def length(self, negligible):
         """Length; an estimate where it is ``negligible``."""
