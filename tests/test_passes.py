@@ -104,6 +104,27 @@ def test_apart_without_demand(module, state):
     assert_array_equal(apart, 0.0)
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-3, 1.0, 50.0, 1e6])
+@pytest.mark.parametrize("draw", ["uniform", "skewed", "equal", "ties", "zeros", "one"])
+def test_caps(module, draw, weight):
+    """What is cut off from the longest balances the weight of the cap."""
+    rng = np.random.default_rng(0)
+    norms = {
+        "uniform": rng.random((50, 3)),
+        "skewed": rng.exponential(size=(50, 3)) ** 6,
+        "equal": np.full((50, 3), rng.random()),
+        "ties": rng.integers(0, 3, (50, 3)).astype(float),
+        "zeros": np.zeros((50, 3)),
+        "one": rng.random((1, 3)),
+    }[draw]
+    caps = module.caps(norms, weight)
+    assert np.all(caps <= norms.max(axis=0) * (1 + 1e-14))
+    balance = weight * caps - np.maximum(norms - caps, 0.0).sum(axis=0)
+    assert_allclose(balance, 0.0, atol=1e-12 * norms.max())
+    if weight == 0:
+        assert_allclose(caps, norms.max(axis=0), rtol=1e-13)
+
+
 def test_cut(module, state):
     rows, proportions, sizes = state
     rng = np.random.default_rng(3)
@@ -151,8 +172,7 @@ def test_what_is_not_finite_shows(module, value):
     _, squares = module.survey(rows, ones, ones)
     _, found, nearest, apart = step(module, rows, ones, ones)
     norms = np.sqrt(found)
-    # norms that are NaN have caps that are
-    _, _, _, change = module.cut(norms, norms.max(axis=0), nearest, apart)
+    _, _, _, change = module.cut(norms, module.caps(norms, 1.0), nearest, apart)
     assert_array_equal(np.isfinite(squares), [True, False, True])
     assert_array_equal(np.isfinite(norms[:, 0]), [True, False, True])
     assert not np.isfinite(change[0])

@@ -98,6 +98,33 @@ def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
             squares[j, k], nearest[j, k], apart[j, k] = square, multiple, rest
 
 
+def caps(norms, weight):
+    """See :func:`skenigma.core.passes.caps`."""
+    caps = np.empty(norms.shape[1])
+    _caps(norms, weight, caps)
+    return caps
+
+
+@_compile(MATRIX, "float64", VECTOR)
+def _caps(norms, weight, caps):
+    n_samples = len(norms)
+    own = np.empty(n_samples)
+    for k in range(len(caps)):
+        for j in range(n_samples):
+            own[j] = norms[j, k]
+        # Newton's method from 0: the balance is concave, so that the cap grows to the right one, without sorting
+        cap, count, before = own.sum() / (n_samples + weight), n_samples, n_samples + 1
+        while 0 < count < before:
+            before, count, total = count, 0, 0.0
+            for j in range(n_samples):
+                if own[j] > cap:
+                    count += 1
+                    total += own[j]
+            if 0 < count < before:
+                cap = total / (count + weight)
+        caps[k] = cap
+
+
 def cut(norms, caps, nearest, apart):
     """See :func:`skenigma.core.passes.cut`."""
     sizes, left = np.empty((2, *norms.shape))

@@ -157,6 +157,25 @@ def _squared_distances(first, first_sizes, second, second_sizes):
     return squares
 
 
+def caps(norms, weight):
+    """Caps of the proximal operator of ``weight``/2 · max², per cell type.
+
+    Parameters
+    ----------
+    norms : ndarray of shape (n_samples, n_cell_types)
+    weight : float
+
+    Returns
+    -------
+    caps : ndarray of shape (n_cell_types,)
+        The t_k with ``weight`` t_k = Σ_j max(0, v_jk − t_k).
+    """
+    totals = np.sort(np.ascontiguousarray(norms.T))[:, ::-1].cumsum(axis=1)
+    totals /= np.arange(1, len(norms) + 1) + weight
+    # whichever rows are cut, their balance gives no more than the right ones do
+    return totals.max(axis=1)
+
+
 def cut_factors(norms, caps):
     """Factors that cut ``norms`` to ``caps``; 1 where nothing is cut, so that a norm of 0 does no harm."""
     caps = np.maximum(caps, SMALLEST)
