@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from .blocks import along, combine, row_products
+from .blocks import BLOCK_SIZE, along, combine, row_products
 from .mixture import Expression, Samples, survey
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
@@ -168,8 +168,7 @@ class Cohort:
             return
         beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
         beyond = beyond.reshape(-1, beyond.shape[2])
-        triangle = linalg.qr(beyond, mode="r", check_finite=False, overwrite_a=True)[0]
-        rotation, held = _by_size(triangle[: beyond.shape[1]])
+        rotation, held = _by_size(_triangle(beyond))
         n_held = int(np.sum(held > TOLERANCE * typical_norm * np.sqrt(len(beyond))))
         self._rotate(rotation, n_held)
         self._reduce_at = max(FIRST_REDUCTION, int(GROWTH * len(self.vectors)))
@@ -279,6 +278,17 @@ def _orthonormal(rows, cutoff):
     n_long = int(np.count_nonzero(sizes > cutoff))  # largest first
     vectors, _, _ = linalg.lapack.dorgqr(packed[:, : len(sizes)], factors)
     return vectors.T[:n_long]
+
+
+def _triangle(rows):
+    """The triangular factor of ``rows``, by way of those of blocks that stay in the cache."""
+    n_columns = rows.shape[1]
+    size = max(n_columns, 4 * BLOCK_SIZE // n_columns)
+    whole = len(rows) // size * size
+    if whole > size:
+        triangles = np.linalg.qr(rows[:whole].reshape(-1, size, n_columns), mode="r")
+        rows = np.vstack([triangles.reshape(-1, n_columns), rows[whole:]])
+    return np.linalg.qr(rows, mode="r")
 
 
 def _by_size(rows):
