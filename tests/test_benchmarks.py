@@ -124,7 +124,7 @@ def test_objective_from_the_recorded_histories_is_that_of_the_model():
         model.fit(cohort.bulk, proportions=cohort.proportions)
     value = -model.score(cohort.bulk, proportions=cohort.proportions) * cohort.bulk.size
     np.testing.assert_allclose(values[-1], value, rtol=1e-12)
-    assert iterations_to(values[3], values) == 4
+    assert iterations_to(values[3], values) == 3
     with pytest.raises(RuntimeError, match="more are needed"):
         iterations_to(0.0, values)
 

@@ -14,6 +14,10 @@ does; the bound is met with equality by moving all of them alike. The proximal o
 weights, the row that is nearest to v_jk with norm at most t is v_jk cut to t, and the best t solves
 β t = Σ_j w_jk max(0, ‖v_jk‖ − t); see :func:`weighted_caps`.
 
+**Start.** Where a step from P = 0 leads, a mixture of the sample and the reference: the gradient at 0 needs no
+evaluation, and it points to where strong penalties end, as the bulk itself does not. Where the iteration starts makes
+no difference to the minimum, and with β > 0 there is one minimiser unless e_j and mean_k − r_k are parallel.
+
 **Momentum.** Each step starts at y = p + ω (p − p_before). ω follows Nesterov's sequence as in FISTA [1]_, restarts
 where the step leads uphill, the gradient scheme of [2]_, and never exceeds the square of the ratio by which the last
 step was shorter than the one before: where plain steps converge within a few iterations, momentum would overshoot.
@@ -405,7 +409,36 @@ class Descent:
         self.momenta, self.caps, self.gradient_norms = [], [], []
         self.lower_bound = 0.0
         bulk, reference, alpha = problem.bulk, problem.reference, problem.alpha
-        self._start_value = alpha * np.vdot(bulk, bulk) + (1.0 - alpha) * np.vdot(reference, reference)
+        self._value_of_nothing = alpha * np.vdot(bulk, bulk) + (1.0 - alpha) * np.vdot(reference, reference)
+        self._start()
+
+    def _start(self):
+        """Take a step from P = 0."""
+        shift = -self._reference_weight * self.cohort.reference
+        step, caps, _ = self._step(0.0, shift)
+        norms = np.minimum(step.norms, caps)
+        self._accept(shift, caps, norms, length=np.sqrt(np.vdot(self.weights, norms**2)), uphill=False)
+
+    @property
+    def _reference_weight(self):
+        """Factor of mean minus reference in the gradient."""
+        return 2.0 * (1.0 - self.problem.alpha) / self.cohort.n_samples
+
+    def _step(self, momentum, shift):
+        """Propose, as the other expression of the pair, a gradient step, cut.
+
+        Returns
+        -------
+        step : Step
+        caps : ndarray of shape (n_cell_types,)
+        factors : ndarray of shape (n_samples, n_cell_types)
+            Of the cut.
+        """
+        step = take_step(self.cohort.samples, self.pair, momentum, self.metric, shift)
+        caps = weighted_caps(step.norms, self.weights, self.problem.penalty.beta)
+        factors = cut_factors(step.norms, caps)
+        cut_other(self.pair, factors)
+        return step, caps, factors
 
     def evaluate(self):
         """Make the next :class:`Update`, without applying it."""
@@ -413,15 +446,11 @@ class Descent:
         self.cohort.reduce(typical_norm)
         offset, target = self._offsets(typical_norm)
         loss = self._losses(offset)
-        samples = self.cohort.samples
-        shift = 2.0 * (1.0 - self.problem.alpha) / self.cohort.n_samples * target
-        step = take_step(samples, self.pair, self.momentum.value, self.metric, shift)
+        shift = self._reference_weight * target
+        step, caps, factors = self._step(self.momentum.value, shift)
         squares = row_products(step.residual, step.residual)
         self.lower_bound = max(self.lower_bound, self._bound(step, target, squares.sum()))
-
-        caps = weighted_caps(step.norms, self.weights, self.problem.penalty.beta)
-        factors = cut_factors(step.norms, caps)
-        cut_other(self.pair, factors)
+        samples = self.cohort.samples
         change = compare(samples, self.pair, step)
         return Update(
             loss=loss,
@@ -444,7 +473,7 @@ class Descent:
         """
         mean, outside = self.cohort.mean()
         n_directions = len(self.cohort.vectors)
-        reach = 2.0 * (1.0 - self.problem.alpha) / (self.cohort.n_samples * self.metric.reference_weight)
+        reach = self._reference_weight / self.metric.reference_weight
         if outside is not None:
             outside = self.pair.extrapolate(outside, 0, self.momentum.value)
         self.cohort.follow(self.cohort.outside(outside), reach, typical_norm)
@@ -487,17 +516,21 @@ class Descent:
 
     def apply(self, update):
         """Make the proposal of ``update``, the last one evaluated, the current expression."""
-        self.momenta.append(self.momentum.value)
-        self.caps.append(update.caps)
         self.gradient_norms.append(update.gradient_norm)
-        self.cohort.record(update.shift)
-        self.norms = update.norms
-        self.momentum.update(update.length, update.uphill)
+        self._accept(update.shift, update.caps, update.norms, update.length, update.uphill)
+
+    def _accept(self, shift, caps, norms, length, uphill):
+        """Make what was proposed the current expression, and record what it takes to repeat that."""
+        self.momenta.append(self.momentum.value)
+        self.caps.append(caps)
+        self.cohort.record(shift)
+        self.norms = norms
+        self.momentum.update(length, uphill)
         self.pair.swap()
 
     def certified(self, epsilon):
         """Whether the current expression is proven to be optimal but for a share ``epsilon``."""
-        share_of = self.value if self.problem.penalty.beta > 0 else self._start_value
+        share_of = self.value if self.problem.penalty.beta > 0 else self._value_of_nothing
         return bool(self.value - self.lower_bound <= epsilon * share_of)
 
     def finish(self):
@@ -552,12 +585,6 @@ def accelerated_gradient(problem, settings, monitor):
         If ``settings`` ask for rescaled gradients, which are those of no objective.
     FloatingPointError
         If the change becomes infinite.
-
-    Notes
-    -----
-    The iteration starts without any expression, P = 0, not with the bulk: the gradient there, a mixture of the
-    sample and the reference, points to where strong penalties end, which saves a step. Where it starts makes no
-    difference to the minimum, and with β > 0 there is one minimiser unless e_j and mean_k − r_k are parallel.
     """
     if settings.renorm_size is not None:
         raise ValueError("solver='accelerated' minimises the objective as it is: renorm_size must be None")
