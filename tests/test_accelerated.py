@@ -11,8 +11,7 @@ from skenigma.core.accelerated import (
     Momentum,
     Pair,
     accelerated_gradient,
-    compare,
-    cut_other,
+    cut_and_compare,
     solve_accelerated,
     take_step,
     weighted_caps,
@@ -352,8 +351,10 @@ def test_a_step_and_its_change_follow_the_formulas_beyond_the_frame():
     np.testing.assert_allclose(step.norms, np.linalg.norm(V, axis=2), rtol=1e-12)
     np.testing.assert_allclose(step.gradients, np.linalg.norm(gradient, axis=2), rtol=1e-12)
 
-    cut_other(pair, np.full((9, 3), 0.5))
-    change = compare(samples, pair, step)
+    change = cut_and_compare(samples, pair, step, np.full((9, 3), 0.5))
+    np.testing.assert_allclose(dense(pair.other), V / 2, atol=1e-12)
+    rest = np.einsum("jk,jkd->jd", theta, P) - X
+    np.testing.assert_allclose(change.at_rest, np.sum(rest**2, axis=1), rtol=1e-12)
     np.testing.assert_allclose(change.squared, np.sum((V / 2 - P) ** 2, axis=2), rtol=1e-12)
     np.testing.assert_allclose(change.radial, np.sum((V / 2 - P) * V / 2, axis=2), atol=1e-10)
     np.testing.assert_allclose(change.mixed, np.einsum("jk,jkg,jg->", theta, V / 2 - P, e), rtol=1e-12)

@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma import L2MaxDeconvolver
-from skenigma.core import mixture, passes
+from skenigma.core import passes
 from skenigma.datasets import make_cohort
 
 # Sums of up to a few hundred terms of size 1, in another order.
@@ -162,6 +162,49 @@ def test_a_step_to_nothing(module, size):
     assert_allclose(change, 18.0)
 
 
+@pytest.mark.parametrize("first_is_current", [True, False])
+def test_leap_and_land(module, state, first_is_current):
+    """Both are checked on the same two states; land compares what leap has written."""
+    half, proportions, weights = state
+    n_cell_types = proportions.shape[1]
+    rng = np.random.default_rng(5)
+    rows = np.concatenate([rng.standard_normal((len(half), n_cell_types, half.shape[2])), half], axis=1)
+    now, then = slice(0, n_cell_types), slice(n_cell_types, 2 * n_cell_types)
+    now, then = (now, then) if first_is_current else (then, now)
+    pull, weights, shift = (
+        rng.random(proportions.shape),
+        weights + 0.5,
+        rng.standard_normal(rows[0, now].shape),
+    )
+    here, before, sample = rows[:, now].copy(), rows[:, then].copy(), rows[:, -1].copy()
+
+    found = module.leap(rows, now.start, then.start, proportions, 0.7, pull, weights, shift)
+    squares, gradients, residual = found
+    point = here + 0.7 * (here - before)
+    expected = np.einsum("jk,jkd->jd", proportions, point) - sample
+    assert_allclose(residual, expected, **ROUNDING)
+    gradient = pull[:, :, None] * expected[:, None] + shift
+    assert_allclose(gradients, np.sum(gradient**2, axis=2), **ROUNDING)
+    end = point - gradient / weights[:, :, None]
+    assert_allclose(rows[:, then], end, **ROUNDING)
+    assert_allclose(squares, np.sum(end**2, axis=2), **ROUNDING)
+
+    factors = rng.random(proportions.shape)
+    landed = module.land(rows, now.start, then.start, proportions, factors, residual)
+    squared, radial, mixed, shared, at_rest = landed
+    after = factors[:, :, None] * end
+    change = after - here
+    assert_allclose(rows[:, then], after, **ROUNDING)
+    assert_allclose(squared, np.sum(change**2, axis=2), **ROUNDING)
+    assert_allclose(radial, np.sum(change * after, axis=2), **ROUNDING)
+    assert_allclose(mixed, np.einsum("jk,jkd,jd->", proportions, change, expected), rtol=1e-11, atol=1e-11)
+    assert_allclose(shared, change.sum(axis=0), **ROUNDING)
+    rest = np.einsum("jk,jkd->jd", proportions, here) - sample
+    assert_allclose(at_rest, np.sum(rest**2, axis=1), **ROUNDING)
+    assert_array_equal(rows[:, now], here)
+    assert_array_equal(rows[:, -1], sample)
+
+
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow):RuntimeWarning")
 @pytest.mark.parametrize("value", [np.inf, np.nan, 1e200])
 def test_what_is_not_finite_shows(module, value):
@@ -190,13 +233,15 @@ def test_a_sample_does_not_depend_on_the_others(module):
         assert_array_equal(of_some[0], found[0][some])
 
 
-@pytest.mark.parametrize("renorm_size", [None, 50.0])
-def test_a_fit_is_the_same_either_way(renorm_size, monkeypatch):
+@pytest.mark.parametrize(
+    ("solver", "renorm_size"), [("proximal", None), ("proximal", 50.0), ("accelerated", None)]
+)
+def test_a_fit_is_the_same_either_way(solver, renorm_size, monkeypatch):
     cohort = make_cohort(n_samples=150, n_genes=400, n_cell_types=4, random_state=0)
     fits = []
     for module in (passes, compiled_passes()):
-        monkeypatch.setattr(mixture, "fastest", lambda module=module: module)
-        model = L2MaxDeconvolver(cohort.reference, alpha=0.1, renorm_size=renorm_size)
+        monkeypatch.setattr(passes, "fastest", lambda module=module: module)
+        model = L2MaxDeconvolver(cohort.reference, alpha=0.1, renorm_size=renorm_size, solver=solver)
         fit = model.fit(cohort.bulk, proportions=cohort.proportions)
         fits.append((fit, fit.transform(cohort.bulk[:9], proportions=cohort.proportions[:9])))
     (first, unseen_first), (second, unseen_second) = fits

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from skenigma.core import mixture, passes
+from skenigma.core import passes
 
 from ..harness import Contest, Contestant, case, largest_difference
 from .models import SIZES, deconvolver, fitted, quietly, seconds_per_iteration, simulate
@@ -16,12 +16,12 @@ def jobs(*sizes, names=JOBS):
 
 def with_passes(module, run):
     """Result of ``run`` with the passes of one module."""
-    fastest = mixture.fastest
-    mixture.fastest = lambda: module
+    fastest = passes.fastest
+    passes.fastest = lambda: module
     try:
         return run()
     finally:
-        mixture.fastest = fastest
+        passes.fastest = fastest
 
 
 @case(

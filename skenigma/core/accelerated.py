@@ -45,11 +45,11 @@ from functools import cache
 
 import numpy as np
 
-from .blocks import row_blocks, row_products
+from . import passes
+from .blocks import row_products
 from .frame import Cohort
 from .mixture import Expression, reconstruction_gradient_norm, reference_gradient_norm
-from .passes import cut_factors
-from .solvers import FramedMap, Solution
+from .solvers import FramedMap, Solution, replay_by_blocks
 from .states import FramedState
 from .stopping import Progress
 
@@ -193,6 +193,15 @@ class Pair:
     def _half(self, first):
         return slice(0, self._n_cell_types) if first else slice(self._n_cell_types, 2 * self._n_cell_types)
 
+    @property
+    def whereabouts(self):
+        """Rows of both, and where among those of a sample the current expression and the other one begin."""
+        return self.expression.rows, self.current.start, self.other.start
+
+    def cut(self, factors):
+        """Scale the other expression by ``factors`` (n_samples, n_cell_types)."""
+        self.expression.rows[:, self.other] *= factors[:, :, None]
+
     def swap(self):
         """Make the other expression the current one."""
         self._first_is_current = not self._first_is_current
@@ -244,38 +253,16 @@ def take_step(samples, pair, momentum, metric, shift):
     -------
     Step
     """
-    theta, rows = samples.proportions, pair.expression.rows
-    pull, weights = metric.pull(theta), metric.weights(theta)
-    shift = np.pad(shift, ((0, 0), (1, 0)))  # what is a sample's own is not shifted
-    norms, gradients = np.empty((2, *theta.shape))
-    residual = np.empty((len(rows), rows.shape[2]))
-    for some in row_blocks(rows):
-        point = pair.extrapolate(rows[some], 1, momentum)
-        residual[some] = np.matmul(theta[some, None], point)[:, 0] - rows[some, -1]
-        gradient = pull[some, :, None] * residual[some, None]
-        gradient += shift
-        gradients[some] = row_products(gradient, gradient)
-        gradient /= weights[some, :, None]
-        point -= gradient
-        norms[some] = row_products(point, point)
-        rows[some, pair.other] = point
-    return Step(np.sqrt(norms), np.sqrt(gradients), residual)
-
-
-def squared_residuals(samples, pair):
-    """Squared norm of reconstruction minus sample of the current expression, shape (n_samples,)."""
-    theta, rows = samples.proportions, pair.expression.rows
-    squares = np.empty(len(rows))
-    for some in row_blocks(rows):
-        residual = np.matmul(theta[some, None], rows[some, pair.current])[:, 0] - rows[some, -1]
-        squares[some] = row_products(residual, residual)
-    return squares
-
-
-def cut_other(pair, factors):
-    """Scale the rows of the other expression of ``pair``."""
-    for some in row_blocks(pair.expression.rows):
-        pair.expression.rows[some, pair.other] *= factors[some, :, None]
+    theta = samples.proportions
+    squares, gradients, residual = passes.fastest().leap(
+        *pair.whereabouts,
+        theta,
+        momentum,
+        metric.pull(theta),
+        metric.weights(theta),
+        np.pad(shift, ((0, 0), (1, 0))),  # what is a sample's own is not shifted
+    )
+    return Step(np.sqrt(squares), np.sqrt(gradients), residual)
 
 
 @dataclass
@@ -292,27 +279,23 @@ class Change:
         That of its mixture with the residual.
     shared : ndarray of shape (n_cell_types, n_directions)
         Its sum over samples, along the directions.
+    at_rest : ndarray of shape (n_samples,)
+        Squared norms of the residuals of the current expression.
     """
 
     squared: np.ndarray
     radial: np.ndarray
     mixed: float
     shared: np.ndarray
+    at_rest: np.ndarray
 
 
-def compare(samples, pair, step):
-    """The :class:`Change` that ``step``, cut, has made."""
-    theta, rows = samples.proportions, pair.expression.rows
-    squared, radial = np.empty((2, *theta.shape))
-    mixed, shared = 0.0, np.zeros((theta.shape[1], rows.shape[2]))
-    for some in row_blocks(rows):
-        after = rows[some, pair.other]
-        change = after - rows[some, pair.current]
-        squared[some] = row_products(change, change)
-        radial[some] = row_products(change, after)
-        mixed += np.vdot(np.matmul(theta[some, None], change)[:, 0], step.residual[some])
-        shared += change.sum(axis=0)
-    return Change(squared, radial, float(mixed), shared[:, 1:])
+def cut_and_compare(samples, pair, step, factors):
+    """Scale where ``step`` ended by ``factors`` (n_samples, n_cell_types); returns the :class:`Change`."""
+    squared, radial, mixed, shared, at_rest = passes.fastest().land(
+        *pair.whereabouts, samples.proportions, factors, step.residual
+    )
+    return Change(squared, radial, mixed, shared[:, 1:], at_rest)
 
 
 @dataclass
@@ -340,10 +323,13 @@ class AcceleratedTrajectory:
 
     def replay(self, samples):
         """Expression of ``samples``, each moved exactly as the fitted cohort was."""
+        return replay_by_blocks(samples, self._replay_block)
+
+    def _replay_block(self, samples):
         pair = Pair(samples)
         for momentum, shift, caps in zip(self.momenta, self.shifts, self.caps, strict=True):
             step = take_step(samples, pair, momentum, self.metric, shift)
-            cut_other(pair, cut_factors(step.norms, caps))
+            pair.cut(passes.cut_factors(step.norms, caps))
             pair.swap()
         return pair.release()
 
@@ -415,7 +401,8 @@ class Descent:
     def _start(self):
         """Take a step from P = 0."""
         shift = -self._reference_weight * self.cohort.reference
-        step, caps, _ = self._step(0.0, shift)
+        step, caps, factors = self._step(0.0, shift)
+        self.pair.cut(factors)
         norms = np.minimum(step.norms, caps)
         self._accept(shift, caps, norms, length=np.sqrt(np.vdot(self.weights, norms**2)), uphill=False)
 
@@ -425,35 +412,32 @@ class Descent:
         return 2.0 * (1.0 - self.problem.alpha) / self.cohort.n_samples
 
     def _step(self, momentum, shift):
-        """Propose, as the other expression of the pair, a gradient step, cut.
+        """Propose, as the other expression of the pair, a gradient step.
 
         Returns
         -------
         step : Step
         caps : ndarray of shape (n_cell_types,)
         factors : ndarray of shape (n_samples, n_cell_types)
-            Of the cut.
+            Of the cut that it still needs.
         """
         step = take_step(self.cohort.samples, self.pair, momentum, self.metric, shift)
         caps = weighted_caps(step.norms, self.weights, self.problem.penalty.beta)
-        factors = cut_factors(step.norms, caps)
-        cut_other(self.pair, factors)
-        return step, caps, factors
+        return step, caps, passes.cut_factors(step.norms, caps)
 
     def evaluate(self):
         """Make the next :class:`Update`, without applying it."""
         typical_norm = np.sqrt(np.mean(self.norms**2))
         self.cohort.reduce(typical_norm)
         offset, target = self._offsets(typical_norm)
-        loss = self._losses(offset)
         shift = self._reference_weight * target
         step, caps, factors = self._step(self.momentum.value, shift)
         squares = row_products(step.residual, step.residual)
         self.lower_bound = max(self.lower_bound, self._bound(step, target, squares.sum()))
         samples = self.cohort.samples
-        change = compare(samples, self.pair, step)
+        change = cut_and_compare(samples, self.pair, step, factors)
         return Update(
-            loss=loss,
+            loss=self._losses(offset, change.at_rest.sum()),
             delta=change.squared.sum(axis=0),
             gradient_norm=(
                 reconstruction_gradient_norm(samples, squares),
@@ -484,10 +468,9 @@ class Descent:
         current, reference = self.pair.current, self.cohort.reference
         return mean[current] - reference, start - reference
 
-    def _losses(self, offset):
+    def _losses(self, offset, residual):
         """Loss row of the current expression; sets its objective."""
         alpha, penalty = self.problem.alpha, self.problem.penalty
-        residual = squared_residuals(self.cohort.samples, self.pair).sum()
         longest = np.sum(self.norms.max(axis=0) ** 2)
         self.value = alpha * residual + (1.0 - alpha) * np.vdot(offset, offset) + 0.5 * penalty.beta * longest
         # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖m_k‖² − ‖mean_k‖²), and beyond the frame the last two are equal

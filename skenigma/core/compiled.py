@@ -142,3 +142,73 @@ def _cut(norms, caps, nearest, apart, sizes, left, longest, change):
             sizes[j, k], left[j, k] = size, size * norms[j, k]
             longest[k] = max(longest[k], left[j, k])
             change[k] += (norms[j, k] * (size - nearest[j, k])) ** 2 + apart[j, k]
+
+
+def leap(rows, current, other, proportions, momentum, pull, weights, shift):
+    """See :func:`skenigma.core.passes.leap`."""
+    found, residual = np.empty((2, *proportions.shape)), np.empty((len(rows), rows.shape[2]))
+    _leap(rows, current, other, proportions, momentum, pull, weights, shift, found, residual)
+    return *found, residual
+
+
+@_compile(TENSOR, "int64", "int64", MATRIX, "float64", MATRIX, MATRIX, MATRIX, TENSOR, MATRIX)
+def _leap(rows, current, other, proportions, momentum, pull, weights, shift, found, residual):
+    squares, gradients = found
+    n_samples, n_cell_types = proportions.shape
+    for j in range(n_samples):
+        residual[j] = 0.0
+        for k in range(n_cell_types):
+            theta = proportions[j, k]
+            for i in range(rows.shape[2]):
+                here = rows[j, current + k, i]
+                residual[j, i] += theta * (here + momentum * (here - rows[j, other + k, i]))
+        for i in range(rows.shape[2]):
+            residual[j, i] -= rows[j, 2 * n_cell_types, i]
+        for k in range(n_cell_types):
+            along, part = pull[j, k], 1.0 / weights[j, k]
+            square, steepness = 0.0, 0.0
+            for i in range(rows.shape[2]):
+                here = rows[j, current + k, i]
+                gradient = along * residual[j, i] + shift[k, i]
+                end = here + momentum * (here - rows[j, other + k, i]) - part * gradient
+                rows[j, other + k, i] = end
+                square += end * end
+                steepness += gradient * gradient
+            squares[j, k], gradients[j, k] = square, steepness
+
+
+def land(rows, current, other, proportions, factors, residual):
+    """See :func:`skenigma.core.passes.land`."""
+    squared, radial = found = np.empty((2, *proportions.shape))
+    mixed, shared = np.zeros(1), np.zeros((proportions.shape[1], rows.shape[2]))
+    at_rest = np.empty(len(rows))
+    _land(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest)
+    return squared, radial, float(mixed[0]), shared, at_rest
+
+
+@_compile(TENSOR, "int64", "int64", MATRIX, MATRIX, MATRIX, TENSOR, VECTOR, MATRIX, VECTOR)
+def _land(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest):
+    squared, radial = found
+    n_samples, n_cell_types = proportions.shape
+    mixture = np.empty(rows.shape[2])
+    for j in range(n_samples):
+        mixture[:] = 0.0
+        for k in range(n_cell_types):
+            factor, theta = factors[j, k], proportions[j, k]
+            square, outward, along = 0.0, 0.0, 0.0
+            for i in range(rows.shape[2]):
+                here, after = rows[j, current + k, i], factor * rows[j, other + k, i]
+                rows[j, other + k, i] = after
+                change = after - here
+                mixture[i] += theta * here
+                shared[k, i] += change
+                square += change * change
+                outward += change * after
+                along += change * residual[j, i]
+            squared[j, k], radial[j, k] = square, outward
+            mixed[0] += theta * along
+        square = 0.0
+        for i in range(rows.shape[2]):
+            rest = mixture[i] - rows[j, 2 * n_cell_types, i]
+            square += rest * rest
+        at_rest[j] = square

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import passes
 from .blocks import BLOCK_SIZE, row_blocks, row_products
-from .passes import fastest
 
 # Samples expanded by one matrix product: few, because each costs a row of multiplications with zeros.
 EXPANDED_TOGETHER = 8
@@ -139,7 +139,7 @@ def survey(samples, expression, sizes):
     squares : ndarray of shape (n_samples,)
         Of the reconstruction Σ_k θ_jk p_jk minus the sample.
     """
-    return fastest().survey(expression.rows, samples.proportions, sizes)
+    return passes.fastest().survey(expression.rows, samples.proportions, sizes)
 
 
 class Point:
@@ -202,7 +202,7 @@ class Step(NamedTuple):
         From p to c q it is ‖p − a q‖² + (c − a)² ‖q‖², where a q is nearest to p. Both summands keep their digits
         when p and c q agree in many, and no pass over the rows is needed.
         """
-        sizes, left, longest, change = fastest().cut(self.norms, caps, self.nearest, self.apart)
+        sizes, left, longest, change = passes.fastest().cut(self.norms, caps, self.nearest, self.apart)
         return Point(sizes, left, longest), change
 
 
@@ -232,7 +232,7 @@ def gradient_step(samples, expression, sizes, factor, shift, out, norms=None):
     rows_shift = np.zeros(out.rows.shape[1:])
     rows_shift[:-1, 1:] = shift  # neither the samples themselves are shifted, nor what is their own
     norms, small = (sizes, 0.0) if norms is None else (norms, SMALL_DISTANCE)
-    squares, *rest = fastest().step(
+    squares, *rest = passes.fastest().step(
         expression.rows, samples.proportions, sizes, norms, small, factor, rows_shift, out.rows
     )
     return Step(np.sqrt(squares, out=squares), *rest)

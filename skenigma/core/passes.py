@@ -206,3 +206,86 @@ def cut(norms, caps, nearest, apart):
     change = ((sizes - nearest) * norms) ** 2
     change += apart
     return sizes, left, left.max(axis=0), change.sum(axis=0)
+
+
+def leap(rows, current, other, proportions, momentum, pull, weights, shift):
+    """Step from beyond the current ones of two states, stored as one, to where the other is.
+
+    With p_jk for the current state and o_jk for the other, y_jk = p_jk + ``momentum`` (p_jk − o_jk), and the other
+    becomes y_jk − (``pull``_jk e_j + ``shift``_k) / ``weights``_jk, with the residual e_j of y.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, 2 * n_cell_types + 1, n_columns)
+        Both states and the samples themselves. The other state is overwritten.
+    current, other : int
+        Where the rows of the states begin: 0 and n_cell_types, or the other way round.
+    proportions, pull, weights : ndarray of shape (n_samples, n_cell_types)
+    momentum : float
+    shift : ndarray of shape (n_cell_types, n_columns)
+
+    Returns
+    -------
+    squares : ndarray of shape (n_samples, n_cell_types)
+        Squared norms of what was written.
+    gradients : ndarray of shape (n_samples, n_cell_types)
+        Squared norms of ``pull`` e + ``shift``.
+    residual : ndarray of shape (n_samples, n_columns)
+        The e_j of y.
+    """
+    n_samples, n_cell_types = proportions.shape
+    now, then = (slice(first, first + n_cell_types) for first in (current, other))
+    squares, gradients = np.empty((2, *proportions.shape))
+    residual = np.empty((n_samples, rows.shape[2]))
+    for some in row_blocks(rows):
+        here, before, theta = rows[some, now], rows[some, then], proportions[some, None]
+        point = here + momentum * (here - before)
+        residual[some] = np.matmul(theta, point)[:, 0] - rows[some, -1]
+        gradient = pull[some, :, None] * residual[some, None]
+        gradient += shift
+        gradients[some] = row_products(gradient, gradient)
+        gradient /= weights[some, :, None]
+        point -= gradient
+        squares[some] = row_products(point, point)
+        before[...] = point
+    return squares, gradients, residual
+
+
+def land(rows, current, other, proportions, factors, residual):
+    """Multiply what :func:`leap` has written by ``factors``, and compare it with the current state.
+
+    Parameters
+    ----------
+    rows, current, other, proportions
+        As of :func:`leap`.
+    factors : ndarray of shape (n_samples, n_cell_types)
+    residual : ndarray of shape (n_samples, n_columns)
+
+    Returns
+    -------
+    squared : ndarray of shape (n_samples, n_cell_types)
+        Squared lengths of the changes d_jk, the other state minus the current one.
+    radial : ndarray of shape (n_samples, n_cell_types)
+        Their inner products with the other state.
+    mixed : float
+        Inner product of Σ_k θ_jk d_jk with ``residual``.
+    shared : ndarray of shape (n_cell_types, n_columns)
+        Sum of the d_jk over the samples.
+    at_rest : ndarray of shape (n_samples,)
+        Squared norms of the residuals of the current state.
+    """
+    n_samples, n_cell_types = proportions.shape
+    now, then = (slice(first, first + n_cell_types) for first in (current, other))
+    squared, radial = np.empty((2, *proportions.shape))
+    mixed, shared, at_rest = 0.0, np.zeros((n_cell_types, rows.shape[2])), np.empty(n_samples)
+    for some in row_blocks(rows):
+        here, after, theta = rows[some, now], rows[some, then], proportions[some, None]
+        rest = np.matmul(theta, here)[:, 0] - rows[some, -1]
+        at_rest[some] = row_products(rest, rest)
+        after *= factors[some, :, None]
+        change = after - here
+        squared[some] = row_products(change, change)
+        radial[some] = row_products(change, after)
+        mixed += np.vdot(np.matmul(theta, change)[:, 0], residual[some])
+        shared += change.sum(axis=0)
+    return squared, radial, float(mixed), shared, at_rest

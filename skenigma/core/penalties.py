@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .passes import cut_factors, fastest
+from . import passes
 from .spectrum import nuclear_norm, singular_value_threshold
 from .states import Tensor
 
@@ -31,7 +31,7 @@ class CapMap:
     def apply(self, rows, out):
         """Scale each row of ``rows`` longer than the cap down to it, into ``out``."""
         norms = np.sqrt(np.einsum("jd,jd->j", rows, rows))
-        np.multiply(rows, cut_factors(norms, self.cap)[:, None], out=out)
+        np.multiply(rows, passes.cut_factors(norms, self.cap)[:, None], out=out)
 
 
 class MaxL2Norm:
@@ -72,7 +72,7 @@ class MaxL2Norm:
         -------
         caps : ndarray of shape (n_cell_types,)
         """
-        return fastest().caps(np.ascontiguousarray(norms), step * self.beta)
+        return passes.fastest().caps(np.ascontiguousarray(norms), step * self.beta)
 
     def prox(self, step, expression, out):
         """Proximal operator of ``step`` times the penalty, written into ``out``.
@@ -90,7 +90,7 @@ class MaxL2Norm:
         """
         norms = Tensor(expression).norms()
         caps = self.caps(norms, step)
-        np.multiply(expression, cut_factors(norms, caps).T[:, :, None], out=out)
+        np.multiply(expression, passes.cut_factors(norms, caps).T[:, :, None], out=out)
         return tuple(CapMap(float(cap)) for cap in caps)
 
     def losses(self, residual, expression, reference, alpha):

@@ -85,6 +85,15 @@ class Solution:
     gradient_norm: np.ndarray | None = None
 
 
+def replay_by_blocks(samples, replay):
+    """Expression of ``samples``, all updates of one block after the other: it stays in the cache."""
+    n_samples, n_cell_types = samples.proportions.shape
+    rows = np.empty((n_samples, n_cell_types + 1, samples.rows.shape[1]))
+    for some in row_blocks(rows, 4 * BLOCK_SIZE):
+        rows[some] = replay(samples.select(some)).rows
+    return Expression(rows)
+
+
 @dataclass
 class Trajectory:
     """The cohort-level quantities of every applied update: all that other samples need to repeat them.
@@ -108,12 +117,7 @@ class Trajectory:
 
     def replay(self, samples):
         """Expression of ``samples``, each moved exactly as the fitted cohort was."""
-        n_samples, n_cell_types = samples.proportions.shape
-        rows = np.empty((n_samples, n_cell_types + 1, samples.rows.shape[1]))
-        # all updates of one block after the other: it stays in the cache
-        for some in row_blocks(rows, 4 * BLOCK_SIZE):
-            rows[some] = self._replay_block(samples.select(some)).rows
-        return Expression(rows)
+        return replay_by_blocks(samples, self._replay_block)
 
     def _replay_block(self, samples):
         expression, sizes = samples.start(), np.ones(samples.proportions.shape)
