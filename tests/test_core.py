@@ -196,6 +196,17 @@ def test_probes_follow_what_lies_outside_the_frame():
     np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
 
 
+@pytest.mark.parametrize("n_rows", [5, 40, 4000, 9123])
+def test_triangle_of_blocks(n_rows):
+    """Of as many rows as there are blocks for, and some more: their squares are those of the rows."""
+    rows = np.random.default_rng(0).standard_normal((n_rows, 40)) * np.logspace(0, -12, 40)
+    found = frame._triangle(rows)
+    assert len(found) <= 40
+    expected = np.linalg.qr(rows, mode="r")
+    # each column to its own size: what is held along a direction is compared with a tolerance of 1e-13 of the whole
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-9, atol=1e-15)
+
+
 def test_little_outside_the_frame_is_measured_itself():
     """A difference of squares would have two digits of it left."""
     X, R, theta = draw(150, 400, 4)
