@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from benchmarks.plain import l2max_proximal
 from skenigma.core import frame, solvers
 from skenigma.core.basis import SpanBasis
-from skenigma.core.blocks import row_blocks
+from skenigma.core.blocks import ManyRows, row_blocks
 from skenigma.core.mixture import lipschitz_constant, observe, survey
 from skenigma.core.penalties import MaxL2Norm
 from skenigma.core.profiles import successive_projection
@@ -194,6 +194,31 @@ def test_probes_follow_what_lies_outside_the_frame():
     outside = X - X @ cohort.vectors.T @ cohort.vectors
     np.testing.assert_allclose(cohort.felt, outside @ cohort._probes, atol=1e-11)
     np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (200, 3), (500, 505)])
+@pytest.mark.parametrize("kind", ["full", "triangular", "zeros", "a late entry"])
+def test_many_rows(shape, kind):
+    """What holds nothing is passed over, and nothing else."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal(shape)
+    if kind == "triangular":
+        rows = np.tril(rows)
+    if kind in ("zeros", "a late entry"):
+        rows[:] = 0.0
+    if kind == "a late entry":
+        rows[-1, -1] = 1.0
+    few, weights = rng.standard_normal((2, shape[1])), rng.standard_normal((2, shape[0]))
+    many = ManyRows(rows)
+    # sums of up to 505 terms of size 1, in another order
+    np.testing.assert_allclose(many.along(few), rows @ few.T, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(many.combine(weights), weights @ rows, rtol=1e-12, atol=1e-12)
+
+
+def test_of_a_triangle_half_is_read():
+    rows = np.tril(np.ones((500, 505)))
+    read = sum(rows[some, columns].size for some, columns in ManyRows(rows)._blocks)
+    assert rows.size / 2 < read < 0.6 * rows.size
 
 
 @pytest.mark.parametrize("n_rows", [5, 40, 4000, 9123])

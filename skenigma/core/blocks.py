@@ -14,23 +14,40 @@ def row_blocks(rows, size=BLOCK_SIZE):
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
-def along(rows, few):
-    """``rows @ few.T``, coordinates of many rows along few vectors.
+class ManyRows:
+    """A large matrix to be multiplied with few vectors at a time.
 
-    By the block it takes half the time: a BLAS copies the whole of its left factor otherwise.
+    By the block that takes half the time: a BLAS copies the whole of a large factor otherwise. Where all rows of a
+    block end in zeros, as in a triangular matrix, these are not read.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_columns)
     """
-    found = np.empty((len(rows), len(few)))
-    for some in row_blocks(rows):
-        np.matmul(rows[some], few.T, out=found[some])
-    return found
+
+    def __init__(self, rows):
+        self.rows = rows
+        self._blocks = [(some, slice(0, _width(rows[some]))) for some in row_blocks(rows)]
+
+    def along(self, few):
+        """``rows @ few.T``: coordinates along few vectors."""
+        found = np.empty((len(self.rows), len(few)))
+        for some, columns in self._blocks:
+            np.matmul(self.rows[some, columns], few[:, columns].T, out=found[some])
+        return found
+
+    def combine(self, weights):
+        """``weights @ rows``: few combinations."""
+        found = np.zeros((len(weights), self.rows.shape[1]))
+        for some, columns in self._blocks:
+            found[:, columns] += weights[:, some] @ self.rows[some, columns]
+        return found
 
 
-def combine(weights, rows):
-    """``weights @ rows``, few combinations of many rows, by the block for the same reason."""
-    found = np.zeros((len(weights), rows.shape[1]))
-    for some in row_blocks(rows):
-        found += weights[:, some] @ rows[some]
-    return found
+def _width(rows):
+    """Number of leading columns beyond which there are only zeros."""
+    holding = np.flatnonzero(rows.any(axis=0))
+    return holding[-1] + 1 if len(holding) else 0
 
 
 def row_products(left, right):

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from .blocks import BLOCK_SIZE, along, combine, row_products
+from .blocks import BLOCK_SIZE, ManyRows, row_products
 from .mixture import Expression, Samples, survey
 
 # A direction is followed if a step along it would move samples by this share of their norm; it is dropped
@@ -51,14 +51,15 @@ class Cohort:
         Factors of the expression that are still to be applied.
     reference : ndarray of shape (n_cell_types, n_directions)
         Coordinates of the reference.
-    bulk : ndarray of shape (n_samples, n_dimensions)
+    bulk : ManyRows
+        The samples, of shape (n_samples, n_dimensions); only where the frame does not have all dimensions.
     felt : ndarray of shape (n_samples, N_PROBES)
         What the probes feel of the samples' parts outside; only where there can be any.
     """
 
     def __init__(self, bulk, reference, proportions):
         self.n_samples = len(bulk)
-        self.bulk = bulk = np.ascontiguousarray(bulk)
+        bulk = np.ascontiguousarray(bulk)
         self._squares = row_products(bulk, bulk)
         self._is_whole = bulk.shape[1] <= WHOLE
         if self._is_whole:
@@ -69,6 +70,7 @@ class Cohort:
             probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES))
             self._probes = probes / np.sqrt(N_PROBES)
             self.felt = bulk @ self._probes
+            self.bulk = ManyRows(bulk)
             self.vectors = np.empty((0, bulk.shape[1]))
             noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
             rows = self._extended(np.sqrt(self._squares)[:, None], self._add(reference, noise))
@@ -201,7 +203,7 @@ class Cohort:
         added = _orthonormal(self._project_out(directions), cutoff)
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
-        inside = along(self.bulk, added)
+        inside = self.bulk.along(added)
         self.felt -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
         return inside
@@ -212,7 +214,7 @@ class Cohort:
         squares = rows[:, 0] ** 2 - row_products(inside, inside)
         few = squares <= CANCELLED * self._squares
         if few.any():
-            rest = self.bulk[few] - rows[few, 1:] @ self.vectors
+            rest = self.bulk.rows[few] - rows[few, 1:] @ self.vectors
             squares[few] = row_products(rest, rest)
         rows[:, 0] = np.sqrt(squares)
         return rows
@@ -261,7 +263,7 @@ class Outside:
     def vectors(self):
         """The combination itself, shape (n_combinations, n_dimensions)."""
         cohort, weights = self._cohort, self._weights
-        return combine(weights, cohort.bulk) - (weights @ cohort.samples.inside) @ cohort.vectors
+        return cohort.bulk.combine(weights) - (weights @ cohort.samples.inside) @ cohort.vectors
 
     def length(self, negligible):
         """Length; an estimate where it is ``negligible``."""
