@@ -197,13 +197,15 @@ def test_probes_follow_what_lies_outside_the_frame():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (200, 3), (500, 505)])
-@pytest.mark.parametrize("kind", ["full", "triangular", "zeros", "a late entry"])
+@pytest.mark.parametrize("kind", ["full", "triangular", "a band", "zeros", "a late entry"])
 def test_many_rows(shape, kind):
     """What holds nothing is passed over, and nothing else."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal(shape)
     if kind == "triangular":
         rows = np.tril(rows)
+    if kind == "a band":
+        rows = np.tril(rows, 2)
     if kind in ("zeros", "a late entry"):
         rows[:] = 0.0
     if kind == "a late entry":
@@ -341,6 +343,16 @@ def test_caps_are_nonexpansive_and_handle_zeros_and_ties():
     np.testing.assert_array_equal(prox(np.zeros((4, 3))), 0)
     # n equal norms v: the cap is n v / (n + weight)
     np.testing.assert_allclose(MaxL2Norm(3.0).caps(np.full((5, 1), 2.0), 1.0), 5 * 2.0 / 8)
+
+
+def test_caps_of_any_array():
+    """In another type or order, or not to be written to: the compiled loops take one kind only."""
+    norms = np.random.default_rng(0).integers(0, 9, (6, 4)).astype(float)
+    expected = MaxL2Norm(3.0).caps(norms, 0.5)
+    locked = norms.copy()
+    locked.flags.writeable = False
+    for other in (norms.astype(np.float32), np.asfortranarray(norms), locked, norms.astype(int)):
+        np.testing.assert_array_equal(MaxL2Norm(3.0).caps(other, 0.5), expected)
 
 
 def value_of_f(P, X, R, theta, alpha, beta):

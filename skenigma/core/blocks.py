@@ -46,6 +46,7 @@ class ManyRows:
 
 def _width(rows):
     """Number of leading columns beyond which there are only zeros."""
+    # scipy.linalg.bandwidth would tell, but overlooks entries of matrices with more columns than rows (SciPy 1.17)
     holding = np.flatnonzero(rows.any(axis=0))
     return holding[-1] + 1 if len(holding) else 0
 

@@ -100,9 +100,9 @@ def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
 
 def caps(norms, weight):
     """See :func:`skenigma.core.passes.caps`."""
-    caps = np.empty(norms.shape[1])
-    _caps(norms, weight, caps)
-    return caps
+    found = np.empty(norms.shape[1])
+    _caps(norms, weight, found)
+    return found
 
 
 @_compile(MATRIX, "float64", VECTOR)

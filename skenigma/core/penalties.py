@@ -72,7 +72,8 @@ class MaxL2Norm:
         -------
         caps : ndarray of shape (n_cell_types,)
         """
-        return passes.fastest().caps(np.ascontiguousarray(norms), step * self.beta)
+        norms = np.array(norms, dtype=np.float64, order="C")  # theirs may be read-only, or of another type
+        return passes.fastest().caps(norms, step * self.beta)
 
     def prox(self, step, expression, out):
         """Proximal operator of ``step`` times the penalty, written into ``out``.
