@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from skenigma import TraceNormDeconvolver
-from skenigma._validation import StrOptions
-from skenigma.core import splitting
-from skenigma.core.states import Tensor
+from skenigma.checks.validation import StrOptions
+from skenigma.core.optimize import splitting
+from skenigma.core.optimize.states import Tensor
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import check_bulk, check_profiles, check_proportions, match_genes, numbered, row_names
+from .checks.validation import check_bulk, check_profiles, check_proportions, match_genes, numbered, row_names
 from .core.profiles import successive_projection
 
 

@@ -9,9 +9,9 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
 
-from ._cells import check_linear, choose_layer, is_anndata
-from ._optional import import_optional
-from ._validation import (
+from ._version import __version__
+from .checks.optional import import_optional
+from .checks.validation import (
     Real,
     check_deconvolver,
     check_finite,
@@ -22,11 +22,11 @@ from ._validation import (
     refuse_repeats,
     row_names,
 )
-from ._version import __version__
 from .deconvolution import L2MaxDeconvolver
 from .io._formats import layer_name
 from .proportions import ProportionEstimator, fit_quality
 from .reference import make_reference, select_markers
+from .reference._cells import check_linear, choose_layer, is_anndata
 
 __all__ = ["cse_to_anndata", "deconvolve"]
 

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, gen_batches
 
-from ._validation import listing
+from .checks.validation import listing
 
 __all__ = [
     "concordance",

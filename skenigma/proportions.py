@@ -8,7 +8,7 @@ from sklearn.svm import NuSVR
 from sklearn.utils.validation import check_is_fitted
 
 from ._transformers import ReferenceTransformer
-from ._validation import (
+from .checks.validation import (
     Integral,
     Interval,
     Real,
@@ -18,9 +18,9 @@ from ._validation import (
     listing,
     row_names,
 )
-from ._warnings import warn
+from .checks.warning import warn
 from .core.blocks import row_blocks
-from .core.regression import nonnegative_least_squares, robust_regression
+from .core.regress.robust import nonnegative_least_squares, robust_regression
 
 # Values beyond this overflow when their squares are summed.
 LARGEST = 1e140

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import (
+from .checks.validation import (
     Integral,
     check_deconvolver,
     check_nonnegative,

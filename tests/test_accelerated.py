@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skenigma.core.accelerated import (
+from skenigma.core.optimize.accelerated import (
     Descent,
     Metric,
     Momentum,
@@ -16,12 +16,12 @@ from skenigma.core.accelerated import (
     take_step,
     weighted_caps,
 )
-from skenigma.core.basis import SpanBasis
-from skenigma.core.mixture import lipschitz_constant, observe
-from skenigma.core.penalties import MaxL2Norm
-from skenigma.core.solvers import Settings, solve_framed
-from skenigma.core.splitting import Problem, solve
-from skenigma.core.states import objective
+from skenigma.core.optimize.basis import SpanBasis
+from skenigma.core.optimize.mixture import lipschitz_constant, observe
+from skenigma.core.optimize.penalties import MaxL2Norm
+from skenigma.core.optimize.solvers import Settings, solve_framed
+from skenigma.core.optimize.splitting import Problem, solve
+from skenigma.core.optimize.states import objective
 from skenigma.datasets import make_cohort
 from tests.test_core import KINDS, assert_same, awkward, draw, value_of_f
 

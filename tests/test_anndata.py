@@ -8,10 +8,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
-from skenigma._cells import layer_names
 from skenigma.anndata import cse_to_anndata, deconvolve
 from skenigma.proportions import fit_quality
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
+from skenigma.reference._cells import layer_names
 
 TYPES = ["B cell", "CD4+/T cell", "monocyte"]
 GENES = [f"gene{g}" for g in range(40)]

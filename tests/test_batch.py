@@ -16,9 +16,10 @@ from sklearn.utils import Bunch, estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
-from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector, _draw_shares
-from skenigma.core.combat import combat
-from skenigma.core.regression import nonnegative_least_squares
+from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector
+from skenigma.batch._correctors import _draw_shares
+from skenigma.core.regress.combat import combat
+from skenigma.core.regress.robust import nonnegative_least_squares
 from skenigma.reference import make_reference
 
 N_BULK = 40  # of the recorded cohort

@@ -18,13 +18,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import skenigma
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver, io
-from skenigma._cells import layer_names
 from skenigma.cli import _job, _main, _parameters, help_texts, main
 from skenigma.cli._console import Console, IterationCounter
 from skenigma.cli._understood import find_scale, understand
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression
 from skenigma.reference import make_reference
+from skenigma.reference._cells import layer_names
 
 SMALL = {"n_samples": 24, "n_genes": 120, "n_cell_types": 3}
 PACKAGES = {"parquet": "pyarrow", "h5ad": "anndata"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skenigma.core.combat import combat
+from skenigma.core.regress.combat import combat
 
 N_BULK = 40
 

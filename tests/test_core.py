@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.plain import l2max_proximal
-from skenigma.core import frame, solvers
-from skenigma.core.basis import SpanBasis
 from skenigma.core.blocks import ManyRows, row_blocks
-from skenigma.core.mixture import lipschitz_constant, observe, survey
-from skenigma.core.penalties import MaxL2Norm
+from skenigma.core.optimize import frame, solvers
+from skenigma.core.optimize.basis import SpanBasis
+from skenigma.core.optimize.mixture import lipschitz_constant, observe, survey
+from skenigma.core.optimize.penalties import MaxL2Norm
+from skenigma.core.optimize.solvers import Settings, solve_framed
+from skenigma.core.optimize.splitting import Problem
+from skenigma.core.optimize.states import objective
 from skenigma.core.profiles import successive_projection
-from skenigma.core.solvers import Settings, solve_framed
-from skenigma.core.splitting import Problem
-from skenigma.core.states import objective
 
 EPS = np.finfo(np.float64).eps
 

@@ -17,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator, _base
+from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.datasets import make_cohort
+from skenigma.deconvolution import _flow
 
 N_SAMPLES, N_GENES = 40, 60
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
@@ -938,15 +939,15 @@ def test_small_fits_keep_to_one_thread(monkeypatch, small, threads):
     seen = []
 
     def watch(name):
-        original = getattr(_base, name)
+        original = getattr(_flow, name)
 
         def watched(*args, **kwargs):
             seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(_base, name, watched)
+        monkeypatch.setattr(_flow, name, watched)
 
-    monkeypatch.setattr(_base, "SMALL_RESULT", small)
+    monkeypatch.setattr(_flow, "SMALL_RESULT", small)
     watch("SpanBasis")
     watch("row_blocks")
     cohort = make_cohort(n_samples=10, n_genes=40, n_cell_types=3, random_state=0)

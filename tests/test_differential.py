@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score
 
 from skenigma import L2MaxDeconvolver, TraceNormDeconvolver, differential
-from skenigma.core import generalized
+from skenigma.core.regress import generalized
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression, interaction_test, joint_test, marginal_test
 from skenigma.normalization import normalize

@@ -8,10 +8,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skenigma import TraceNormDeconvolver
-from skenigma.core import splitting
-from skenigma.core.penalties import TraceNorm
-from skenigma.core.splitting import SOLVERS, Problem, solve
-from skenigma.core.states import Tensor
+from skenigma.core.optimize import splitting
+from skenigma.core.optimize.penalties import TraceNorm
+from skenigma.core.optimize.splitting import SOLVERS, Problem, solve
+from skenigma.core.optimize.states import Tensor
 from skenigma.datasets import make_cohort
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "extending.md"

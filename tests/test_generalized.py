@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.optimize import linprog
 
-from skenigma.core.generalized import (
+from skenigma.core.regress.generalized import (
     SharedDesign,
     gene_blocks,
     linear_tests,

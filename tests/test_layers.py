@@ -20,39 +20,48 @@ RANKS = {
     "skenigma.plotting": 7,
     "skenigma.model_selection": 6,
     "skenigma.reliability": 6,
-    "skenigma._tuning": 5,
     "skenigma.differential": 5,
     "skenigma.presets": 5,
-    "skenigma.deconvolution": 4,
     "skenigma.batch": 4,
+    "skenigma.deconvolution": 4,
     "skenigma.proportions": 3,
-    "skenigma.reference": 3,
-    "skenigma._pseudobulk": 2.5,
-    "skenigma.datasets": 3,
-    "skenigma._base": 2,
-    "skenigma._cells": 2,
+    "skenigma.reference": 2.5,
+    "skenigma.datasets": 2,
     "skenigma.io": 2,
     "skenigma._transformers": 1.5,
-    "skenigma._scale": 1.5,
-    "skenigma._simulation": 1.5,
     "skenigma.metrics": 1.5,
-    "skenigma._callbacks": 1,
-    "skenigma._validation": 1,
+    "skenigma.checks": 1,
     "skenigma.normalization": 1,
-    "skenigma._optional": 0.5,
-    "skenigma._warnings": 0.5,
-    "skenigma.core": 0,
     "skenigma._version": 0,
-    "skenigma.core.compiled": -1,
+    "skenigma.core": 0,
+    "skenigma.core.optimize": 0,
+    "skenigma.core.regress": 0,
+    "skenigma.core.blocks": -1,
+    "skenigma.core.optimize.compiled": -1,
 }
 # Modules in one folder may import each other.
-FOLDERS = {"skenigma.core", "skenigma.io", "skenigma.plotting", "skenigma.cli", "skenigma.report"}
+FOLDERS = {
+    "skenigma.batch",
+    "skenigma.checks",
+    "skenigma.cli",
+    "skenigma.core",
+    "skenigma.core.optimize",
+    "skenigma.core.regress",
+    "skenigma.datasets",
+    "skenigma.deconvolution",
+    "skenigma.differential",
+    "skenigma.io",
+    "skenigma.model_selection",
+    "skenigma.plotting",
+    "skenigma.reference",
+    "skenigma.report",
+}
 THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
 # What only an extra installs, and the only modules that may import it.
 OPTIONAL = {
     "matplotlib": {"skenigma.plotting"},
-    "anndata": {"skenigma._cells", "skenigma.anndata", "skenigma.io"},
-    "numba": {"skenigma.core.compiled"},
+    "anndata": {"skenigma.reference._cells", "skenigma.anndata", "skenigma.io"},
+    "numba": {"skenigma.core.optimize.compiled"},
 }
 
 
@@ -109,12 +118,17 @@ def broken_rules(own, module, name):
         return
     if top not in THIRD_PARTIES and top not in OPTIONAL and top not in sys.stdlib_module_names:
         yield "not a dependency"
-    if own == "skenigma.core" and top in (THIRD_PARTIES | OPTIONAL.keys()) - {"numpy", "scipy"}:
+    if own.startswith("skenigma.core") and top in core_forbids(module):
         yield "core knows numpy and scipy only"
-    if top == "sklearn" and is_private(name) and module != "skenigma._validation":
-        yield "private to scikit-learn, whose private names are imported in _validation only"
-    if top in OPTIONAL and own not in OPTIONAL[top]:
+    if top == "sklearn" and is_private(name) and module != "skenigma.checks.validation":
+        yield "private to scikit-learn, whose private names are imported in checks.validation only"
+    if top in OPTIONAL and not {own, module} & OPTIONAL[top]:
         yield f"{top} is optional, and known to {', '.join(sorted(OPTIONAL[top]))} only"
+
+
+def core_forbids(module):
+    allowed = {"numpy", "scipy"} | {extra for extra, knowing in OPTIONAL.items() if module in knowing}
+    return (THIRD_PARTIES | OPTIONAL.keys()) - allowed
 
 
 def is_private(name):
@@ -132,34 +146,43 @@ def test_imports_point_down(path):
 
 def test_every_module_of_the_layout_is_walked():
     walked = {module_name(path) for path in sources()}
-    assert {"skenigma", "skenigma._base", "skenigma._validation", "skenigma.core.solvers"} <= walked
+    assert {
+        "skenigma",
+        "skenigma.deconvolution._flow",
+        "skenigma.checks.validation",
+        "skenigma.core.optimize.solvers",
+    } <= walked
 
 
 @pytest.mark.parametrize(
     ("module", "source", "rule"),
     [
-        ("skenigma.core.solvers", "from .._base import BaseDeconvolver", "not below it"),
-        ("skenigma.core.solvers", "from .. import _base", "not below it"),
-        ("skenigma.core.solvers", "import skenigma", "not below it"),
-        ("skenigma.core.solvers", "import skenigma.plotting as p", "not below it"),
         (
-            "skenigma.core.solvers",
-            "def late():\n    from ..proportions import ProportionEstimator",
+            "skenigma.core.optimize.solvers",
+            "from ...deconvolution._flow import BaseDeconvolver",
             "not below it",
         ),
-        ("skenigma.core.solvers", "import pandas as pd", "numpy and scipy only"),
-        ("skenigma.core.solvers", "from joblib import Parallel", "numpy and scipy only"),
-        ("skenigma.core.solvers", "from sklearn.svm import NuSVR", "numpy and scipy only"),
-        ("skenigma._validation", "from ._base import ReferenceTransformer", "not below it"),
-        ("skenigma._validation", "from . import _callbacks", "not below it"),
-        ("skenigma._base", "from .proportions import ProportionEstimator", "not below it"),
-        ("skenigma._base", "from sklearn.base import _fit_context", "private to scikit-learn"),
-        ("skenigma._base", "import sklearn.utils._param_validation", "private to scikit-learn"),
+        ("skenigma.core.optimize.solvers", "from ... import proportions", "not below it"),
+        ("skenigma.core.optimize.solvers", "import skenigma", "not below it"),
+        ("skenigma.core.optimize.solvers", "import skenigma.plotting as p", "not below it"),
+        (
+            "skenigma.core.optimize.solvers",
+            "def late():\n    from ...proportions import ProportionEstimator",
+            "not below it",
+        ),
+        ("skenigma.core.optimize.solvers", "import pandas as pd", "numpy and scipy only"),
+        ("skenigma.core.optimize.solvers", "from joblib import Parallel", "numpy and scipy only"),
+        ("skenigma.core.optimize.solvers", "from sklearn.svm import NuSVR", "numpy and scipy only"),
+        ("skenigma.checks.validation", "from .._transformers import ReferenceTransformer", "not below it"),
+        ("skenigma.checks.validation", "from ..deconvolution import _callbacks", "not below it"),
+        ("skenigma._transformers", "from .proportions import ProportionEstimator", "not below it"),
+        ("skenigma.deconvolution._flow", "from sklearn.base import _fit_context", "private to scikit-learn"),
+        ("skenigma.deconvolution._flow", "import sklearn.utils._param_validation", "private to scikit-learn"),
         ("skenigma.proportions", "from .deconvolution import L2MaxDeconvolver", "not below it"),
-        ("skenigma.deconvolution", "from .plotting import LossCurveDisplay", "not below it"),
+        ("skenigma.deconvolution._optimised", "from ..plotting import LossCurveDisplay", "not below it"),
         ("skenigma.deconvolution", "from matplotlib import pyplot", "is optional"),
-        ("skenigma.metrics", "from ._base import ReferenceTransformer", "not below it"),
-        ("skenigma.reference", "import anndata", "is optional"),
+        ("skenigma.metrics", "from ._transformers import ReferenceTransformer", "not below it"),
+        ("skenigma.reference._profiles", "import anndata", "is optional"),
         ("skenigma.deconvolution", "import requests", "not a dependency"),
         ("skenigma.novelty", "import numpy", "has no rank"),
     ],
@@ -173,11 +196,14 @@ def test_planted_violations_are_caught(module, source, rule):
     ("module", "source"),
     [
         (
-            "skenigma.core.solvers",
+            "skenigma.core.optimize.solvers",
             "import numpy as np\nfrom scipy import linalg\nfrom .basis import SpanBasis",
         ),
-        ("skenigma._validation", "from sklearn.base import _fit_context\nimport pandas"),
-        ("skenigma._base", "from .core.basis import SpanBasis\nfrom . import _validation, normalization"),
+        ("skenigma.checks.validation", "from sklearn.base import _fit_context\nimport pandas"),
+        (
+            "skenigma.deconvolution._flow",
+            "from ..core.optimize.basis import SpanBasis\nfrom .. import checks, normalization",
+        ),
         ("skenigma.plotting", "import matplotlib.pyplot as plt"),
         ("skenigma", "from .deconvolution import L2MaxDeconvolver\nfrom ._version import __version__"),
     ],

@@ -9,11 +9,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 
-from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, _base, model_selection
-from skenigma._tuning import Split, choose, standing_for
+from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator
 from skenigma.datasets import make_cohort
+from skenigma.deconvolution import _flow
 from skenigma.metrics import recovery_score, recovery_scorer, root_mean_squared_error
-from skenigma.model_selection import simulate_like
+from skenigma.model_selection import _search, simulate_like
+from skenigma.model_selection._tuning import Split, choose, standing_for
 from skenigma.reference import make_pseudobulk, make_reference
 
 GRID = {"alphas": [0.1, 0.5], "betas": [20, 50], "renorm_sizes": [None, "auto", 60.0]}
@@ -49,7 +50,7 @@ def tuning_cohort(cohort, proportions):
 
 
 def plain(tuning, params, **others):
-    return L2MaxDeconvolver(tuning.reference, max_iter=model_selection.TUNING_ITERATIONS, **params, **others)
+    return L2MaxDeconvolver(tuning.reference, max_iter=_search.TUNING_ITERATIONS, **params, **others)
 
 
 def scaled(params, factor):
@@ -110,7 +111,7 @@ def test_folds_score_samples_that_were_not_fitted(cohort):
 @pytest.mark.parametrize("cohort_like", ["a simulated cohort", "cells"])
 def test_a_large_bulk_is_tuned_on_few_samples(cells, cohort_like, monkeypatch):
     table, labels, profiles = cells
-    theta = np.random.default_rng(0).dirichlet([2, 1, 1], 2 * model_selection.TUNING_SAMPLES)
+    theta = np.random.default_rng(0).dirichlet([2, 1, 1], 2 * _search.TUNING_SAMPLES)
     bulk = pd.DataFrame(theta @ profiles.to_numpy(), columns=profiles.columns)
     fitted = []
     original = Split.solve
@@ -124,11 +125,11 @@ def test_a_large_bulk_is_tuned_on_few_samples(cells, cohort_like, monkeypatch):
         profiles, alphas=[0.1], betas=[50], renorm_sizes=[None], random_state=0, **options
     )
     model.fit(bulk)
-    assert fitted == [(2.0, model_selection.TUNING_SAMPLES)]
+    assert fitted == [(2.0, _search.TUNING_SAMPLES)]
     assert len(model.cse_) == len(bulk)
     fitted.clear()
     model.set_params(cv=2).fit(bulk)  # folds of a cohort as large as the bulk
-    assert fitted == [(2.0, model_selection.TUNING_SAMPLES)] * 2
+    assert fitted == [(2.0, _search.TUNING_SAMPLES)] * 2
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_same_choice_for_a_seed_and_any_number_of_threads(cohort, model):
 def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch):
     counts = {"basis": 0, "proportions": 0}
 
-    class Counted(_base.SpanBasis):
+    class Counted(_flow.SpanBasis):
         def __init__(self, *args):
             counts["basis"] += 1
             super().__init__(*args)
@@ -266,7 +267,7 @@ def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch)
         return original(self, *args)
 
     original = ProportionEstimator._estimate
-    monkeypatch.setattr(_base, "SpanBasis", Counted)
+    monkeypatch.setattr(_flow, "SpanBasis", Counted)
     monkeypatch.setattr(ProportionEstimator, "_estimate", estimate)
     L2MaxDeconvolverCV(cohort.reference, **GRID).fit(cohort.bulk)
     assert counts == {"basis": 2, "proportions": 2}
@@ -339,9 +340,9 @@ def test_cells_are_mixed_in_the_proportions_found_and_scaled(cells):
     mixed = make_pseudobulk(
         table,
         labels,
-        n_cells=model_selection.MIXED_CELLS,
+        n_cells=_search.MIXED_CELLS,
         proportions=pd.DataFrame(model.proportions_, columns=model.cell_types_),
-        reference_share=model_selection.REFERENCE_SHARE,
+        reference_share=_search.REFERENCE_SHARE,
         random_state=0,
     )
     kept = bulk.columns
@@ -349,9 +350,7 @@ def test_cells_are_mixed_in_the_proportions_found_and_scaled(cells):
     tuning_bulk, reference = scale * mixed.bulk[kept], scale * mixed.reference[kept]
     truth = scale * mixed.cse[:, :, 5:]
     for params, score in zip(model.cv_results_["params"], model.cv_results_["mean_test_score"], strict=True):
-        fit = L2MaxDeconvolver(reference, max_iter=model_selection.TUNING_ITERATIONS, **params).fit(
-            tuning_bulk
-        )
+        fit = L2MaxDeconvolver(reference, max_iter=_search.TUNING_ITERATIONS, **params).fit(tuning_bulk)
         # a long run of oscillating steps, started from numbers scaled in another order
         assert_allclose(score, recovery_score(truth, fit.cse_), rtol=1e-6)
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma import L2MaxDeconvolver
-from skenigma.core import passes
+from skenigma.core.optimize import passes
 from skenigma.datasets import make_cohort
 
 # Sums of up to a few hundred terms of size 1, in another order.
@@ -22,7 +22,7 @@ SHAPES = [(1, 1, 1), (1, 4, 9), (7, 1, 5), (12, 3, 40), (100, 5, 106), (300, 8, 
 
 def compiled_passes():
     pytest.importorskip("numba")
-    from skenigma.core import compiled
+    from skenigma.core.optimize import compiled
 
     return compiled
 
@@ -281,7 +281,7 @@ def test_numba_loads_while_signals_wait(monkeypatch):
     assert entered
 
 
-QUESTION = "from skenigma.core.passes import fastest; print(fastest().__name__)"
+QUESTION = "from skenigma.core.optimize.passes import fastest; print(fastest().__name__)"
 
 
 def answer(prelude="", **environment):
@@ -292,14 +292,14 @@ def answer(prelude="", **environment):
 
 class TestChoice:
     def test_numba_is_not_needed(self):
-        assert answer("import sys; sys.modules['numba'] = None") == "skenigma.core.passes"
+        assert answer("import sys; sys.modules['numba'] = None") == "skenigma.core.optimize.passes"
 
     def test_numba_is_used_where_it_is(self):
         pytest.importorskip("numba")
-        assert answer() == "skenigma.core.compiled"
+        assert answer() == "skenigma.core.optimize.compiled"
 
     def test_the_environment_can_switch_it_off(self):
-        assert answer(SKENIGMA_COMPILED="0") == "skenigma.core.passes"
+        assert answer(SKENIGMA_COMPILED="0") == "skenigma.core.optimize.passes"
 
     def test_nowhere_to_write_is_no_obstacle(self):
         pytest.importorskip("numba")
@@ -310,4 +310,4 @@ def njit(signature, cache=False, **options):
         raise RuntimeError("cannot cache function: no locator available")
     return lambda function: function
 numba.njit = njit"""
-        assert answer(prelude) == "skenigma.core.compiled"
+        assert answer(prelude) == "skenigma.core.optimize.compiled"

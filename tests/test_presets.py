@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skenigma import L2MaxDeconvolver, TraceNormDeconvolver, _validation
+from skenigma import L2MaxDeconvolver, TraceNormDeconvolver
+from skenigma.checks import validation
 from skenigma.normalization import normalize
 from skenigma.presets import enigma_l2_max_norm, enigma_losses, enigma_trace_norm
 
@@ -101,7 +102,7 @@ class TestWithoutRoundingNoise:
 
     @pytest.fixture
     def model(self, monkeypatch, runs, reference, shrunk, name):
-        monkeypatch.setattr(_validation, "SUM_TOLERANCE", 0.2)  # rows of proportions sum to 0.9
+        monkeypatch.setattr(validation, "SUM_TOLERANCE", 0.2)  # rows of proportions sum to 0.9
         return enigma_l2_max_norm(reference, **arguments(enigma_l2_max_norm, runs[name])).fit(**shrunk)
 
     def test_expression(self, model, package, name):

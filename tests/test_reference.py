@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from skenigma import ProportionEstimator
-from skenigma import _cells as cells_module
+from skenigma.reference import _cells as cells_module
 from skenigma.reference import make_reference, select_markers
 
 N_CELLS, N_GENES = 90, 40

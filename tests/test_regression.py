@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skenigma.core import regression
-from skenigma.core.regression import nonnegative_least_squares, robust_regression
+from skenigma.core.regress import robust as regression
+from skenigma.core.regress.robust import nonnegative_least_squares, robust_regression
 
 # The same iteration and stopping rule, so only rounding separates the two: measured 6e-16, and R itself moves
 # by 2e-15 when the bulk changes in the last bit. Another BLAS may need a little more.

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg
 
-from skenigma.core.penalties import TraceNorm
-from skenigma.core.spectrum import (
+from skenigma.core.optimize.penalties import TraceNorm
+from skenigma.core.optimize.spectrum import (
     SMALLEST_GRAM_THRESHOLD,
     automatic_epsilon,
     automatic_gamma,
@@ -16,7 +16,7 @@ from skenigma.core.spectrum import (
     optimal_hard_threshold,
     singular_value_threshold,
 )
-from skenigma.core.states import Tensor
+from skenigma.core.optimize.states import Tensor
 
 EPS = np.finfo(np.float64).eps
 

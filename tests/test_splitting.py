@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skenigma.core.basis import SpanBasis
-from skenigma.core.penalties import MaxL2Norm, TraceNorm
-from skenigma.core.splitting import SOLVERS, Cohort, Problem, mixture, solve
-from skenigma.core.states import Tensor
+from skenigma.core.optimize.basis import SpanBasis
+from skenigma.core.optimize.penalties import MaxL2Norm, TraceNorm
+from skenigma.core.optimize.splitting import SOLVERS, Cohort, Problem, mixture, solve
+from skenigma.core.optimize.states import Tensor
 
 R_NAMES = {"admm": "admm", "admm_fast": "admm_fast", "proximal": "proximalpoint"}
 

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skenigma.core import states
-from skenigma.core.basis import SpanBasis
-from skenigma.core.mixture import Expression, observe
-from skenigma.core.penalties import MaxL2Norm, TraceNorm
-from skenigma.core.registry import find_solver
-from skenigma.core.solvers import (
+from skenigma.core.optimize import states
+from skenigma.core.optimize.basis import SpanBasis
+from skenigma.core.optimize.mixture import Expression, observe
+from skenigma.core.optimize.penalties import MaxL2Norm, TraceNorm
+from skenigma.core.optimize.registry import find_solver
+from skenigma.core.optimize.solvers import (
     FramedMap,
     Settings,
     SpanMap,
     solve_framed,
     solve_split,
 )
-from skenigma.core.splitting import SOLVERS, Problem
-from skenigma.core.states import FramedState, Span, SpanState, Tensor, objective
+from skenigma.core.optimize.splitting import SOLVERS, Problem
+from skenigma.core.optimize.states import FramedState, Span, SpanState, Tensor, objective
 
 N_SAMPLES, N_TYPES, N_GENES, N_DIMENSIONS = 9, 3, 20, 6
 # Rounding of sums of a few hundred products of numbers of size 1; where something cancels, of their size.

@@ -20,10 +20,11 @@ from sklearn.preprocessing import StandardScaler
 from test_deconvolution import NamedOracle, Recorder, assert_close
 from test_deconvolution import objective as max_norm_objective
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver, _base
-from skenigma.core import splitting
-from skenigma.core.basis import SpanBasis
+from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma.core.optimize import splitting
+from skenigma.core.optimize.basis import SpanBasis
 from skenigma.datasets import make_cohort
+from skenigma.deconvolution import _flow
 
 N_SAMPLES, N_GENES = 30, 50
 CELL_TYPES = ["T cell", "B cell", "monocyte"]
@@ -310,7 +311,7 @@ class TestReplay:
 
     def test_unseen_rows_in_genes(self, fitted, narrow, theta, unseen, monkeypatch):
         """Compression changes nothing, outside the span of the cohort neither."""
-        monkeypatch.setattr(_base, "SpanBasis", partial(SpanBasis, compress=False))
+        monkeypatch.setattr(_flow, "SpanBasis", partial(SpanBasis, compress=False))
         plain = clone(fitted).fit(narrow[0], proportions=theta)
         expected = plain.transform(unseen[0], proportions=unseen[1])
         assert_close(fitted.transform(unseen[0], proportions=unseen[1]), expected, 1e-10)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from skenigma.core import passes
+from skenigma.core.optimize import passes
 
 from ..harness import Contest, Contestant, case, largest_difference
 from .models import SIZES, deconvolver, fitted, quietly, seconds_per_iteration, simulate
@@ -34,7 +34,7 @@ def with_passes(module, run):
 )
 def compiled(options, genes, samples, cell_types, job):
     """What numba gives: the same job without and with compiled passes."""
-    from skenigma.core import compiled
+    from skenigma.core.optimize import compiled
 
     cohort = simulate(genes, samples, cell_types)
     model = fitted(deconvolver(cohort.reference, renorm_size=None), cohort)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from .._validation import listing
+from ..checks.validation import listing
 from ..differential import interaction_test, joint_test, marginal_test
 from ..io import file_checksum, read_bulk, read_phenotype, read_run
 from ..io._runs import DIFFERENTIAL, PROPORTIONS

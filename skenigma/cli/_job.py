@@ -13,8 +13,8 @@ import pandas as pd
 import scipy
 import sklearn
 
-from .._validation import limit_blas_threads
 from .._version import __version__
+from ..checks.validation import limit_blas_threads
 from ..io import file_checksum, read_run, staged_folder, write_table
 from ._record import write_record
 

@@ -4,7 +4,7 @@ import argparse
 import inspect
 from numbers import Integral
 
-from .._validation import Interval, StrOptions
+from ..checks.validation import Interval, StrOptions
 from ..deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
 from ._job import UsageError
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .._validation import listing
+from ..checks.validation import listing
 from ..proportions import fit_quality
 from ..report import flag_samples
 

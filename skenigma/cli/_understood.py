@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._cells import LOG_SCALE_MAXIMUM
 from ..io import check_orientation
+from ..reference._cells import LOG_SCALE_MAXIMUM
 
 # Totals of a sample and a profile further apart than this are not on one scale.
 LARGEST_RATIO = 10.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .._optional import import_optional
-from .._validation import listing
+from ..checks.optional import import_optional
+from ..checks.validation import listing
 from ._formats import NAMES, file_format, layer_name, open_text
 
 # the first column while a text is read: no column of a file has this name

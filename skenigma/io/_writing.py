@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .._optional import import_optional
+from ..checks.optional import import_optional
 from ._formats import file_format, layer_name
 
 

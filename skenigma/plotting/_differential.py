@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .._validation import listing
+from ..checks.validation import listing
 from ..differential import differential_expression
 from ._style import BLUE, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
 

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_nonnegative, listing, numbered
+from ..checks.validation import check_nonnegative, listing, numbered
 from ._style import distinct_colours, figure_and_axes, legend_beside, patch_style
 
 # With more samples than this, bars touch and have no names.

@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._optional import import_optional
+from ..checks.optional import import_optional
 
 # Okabe & Ito's palette, told apart by readers with any kind of colour vision
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"

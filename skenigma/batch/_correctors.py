@@ -1,0 +1,651 @@
+"""Batch correction between bulk and reference: two platforms measure the same expression differently."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from .._transformers import GeneTransformer, ProportionsTransformer
+from ..checks.scales import SCALES
+from ..checks.validation import (
+    HasMethods,
+    Integral,
+    Interval,
+    Profiles,
+    Real,
+    StrOptions,
+    check_bulk,
+    check_finite,
+    check_nonnegative,
+    check_proportions,
+    column_names,
+    fit_context,
+    listing,
+    names_of,
+    refuse_repeats,
+    row_names,
+)
+from ..checks.warning import warn
+from ..core.regress.combat import combat
+from ..core.regress.robust import nonnegative_least_squares
+from ..proportions import ProportionEstimator
+from ..reference import make_pseudobulk
+from ..reference._cells import LOG_SCALE_MAXIMUM, read_cells
+
+__all__ = ["BulkBatchCorrector", "ReferenceBatchCorrector"]
+
+LOG = SCALES["log"]
+LINEAR = "Batch effects are removed on the scale log2(x + 1): pass expression on the linear scale."
+NEGATIVE = f"Negative values in data cannot be expression. {LINEAR}"
+# Standard deviation of drawn proportions, in units of their mean, in the original.
+SPREAD = 2.0
+# Ratio of mean totals beyond which bulk and reference are not in the same units.
+FAR_APART = 10
+
+
+class BulkBatchCorrector(ProportionsTransformer):
+    """Bring bulk to the platform of the reference: B mode.
+
+    Mixes the reference profiles by each sample's own proportions, and takes the difference between the measured and
+    the mixed samples, gene by gene, for a batch effect: ComBat [1]_ on log2(x + 1). The bulk is corrected, the
+    reference stays. Use it where the reference is a table of profiles, as of sorted cells.
+
+    Parameters
+    ----------
+    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
+        Expression profile of every cell type, on the linear scale and to the same total as X. Genes are matched by
+        name if both X and reference have string column names, else by position. None learns ``n_components``
+        profiles from X: the purest samples, by successive projection.
+    proportion_estimator : transformer, default=None
+        Estimates the proportions where none are given. Its ``reference``, if None, becomes this one's. None is
+        ``ProportionEstimator()``.
+    target : {"pooled", "reference"}, default="pooled"
+        What the bulk is brought to, per gene. "pooled", as in the original: the mean over measured and mixed samples,
+        which leaves half of the difference, with the variance pooled within both. "reference": mean and variance of
+        the mixed samples, which is advisable where platforms differ much.
+    mean_only : bool, default=False
+        Shift every gene and leave it its variance. Mixed samples vary less than measured ones, as only proportions
+        differ between them; correcting the variance takes that away from the bulk.
+    n_components : int, default=2
+        Number of profiles to learn if ``reference`` is None.
+
+    Attributes
+    ----------
+    slope_, intercept_ : ndarray of shape (n_genes,)
+        The fitted batch effect: log2(x + 1) becomes ``slope_ * log2(x + 1) + intercept_``.
+    proportions_ : ndarray of shape (n_samples, n_cell_types)
+        Proportions by which the reference was mixed.
+    cell_types_ : ndarray of str, shape (n_cell_types,)
+        Names of the cell types.
+    gene_names_ : ndarray of str, shape (n_genes,)
+        Genes in use, and columns of the result: those shared by X and reference, in the order of X.
+    reference_ : ndarray of shape (n_cell_types, n_genes)
+        Profiles on these genes.
+    proportion_estimator_ : estimator
+        Fitted estimator of proportions.
+    n_features_in_ : int
+        Number of genes of X.
+    feature_names_in_ : ndarray of str
+        Genes of X, if it has names.
+
+    Raises
+    ------
+    ValueError
+        If X, reference or proportions do not fit together, or are negative; the message names the first offenders.
+
+    Warns
+    -----
+    UserWarning
+        If X looks like logarithms, a sample or profile is all zero, X and reference have totals far apart, or no
+        gene can be corrected.
+
+    See Also
+    --------
+    ReferenceBatchCorrector : Corrects the reference instead, given the cells.
+
+    Notes
+    -----
+    ``transform`` sends every row through the fitted effect. A row's result depends on no other row, rows of the
+    cohort come back as they were fitted, and the proportions of new rows are not needed.
+
+    A gene that is constant in the bulk or in all mixtures (as one without expression, or with the same in all
+    profiles) tells nothing about a batch effect and keeps its values. No gene that X and reference share is lost;
+    genes of X that the reference lacks cannot be compared, and are left out of the result. What would fall below 0
+    is 0. The R function of ENIGMA for this mode drops genes without expression from the bulk, but not from the
+    reference, and leaves negative values. Otherwise its numbers are reproduced by the defaults.
+
+    The correction can be no better than the proportions it starts from. Their means over the cohort determine the
+    mean of every mixed gene, so that the corrected bulk agrees with the first estimate of the mean composition,
+    right or wrong; what improves are the differences between samples.
+
+    References
+    ----------
+    .. [1] Johnson, Li and Rabinovic (2007), Adjusting batch effects in microarray expression data using empirical
+       Bayes methods. Biostatistics 8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skenigma import L2MaxDeconvolver
+    >>> from skenigma.batch import BulkBatchCorrector
+    >>> from sklearn.pipeline import make_pipeline
+    >>> rng = np.random.default_rng(0)
+    >>> genes = [f"gene{i}" for i in range(200)]
+    >>> reference = pd.DataFrame(rng.lognormal(4, 1, (3, 200)), ["B", "T", "NK"], genes)
+    >>> bulk = rng.dirichlet(np.ones(3), 40) @ reference * rng.lognormal(0, 0.3, (40, 200))
+    >>> platform = rng.lognormal(0, 1, 200)
+    >>> corrected = BulkBatchCorrector(reference).set_output(transform="pandas").fit_transform(bulk * platform)
+    >>> before = np.abs(np.log2(bulk * platform + 1) - np.log2(bulk + 1)).to_numpy().mean()
+    >>> after = np.abs(np.log2(corrected + 1) - np.log2(bulk + 1)).to_numpy().mean()
+    >>> bool(after < 0.7 * before)
+    True
+
+    In front of an estimator, as a step of a pipeline:
+
+    >>> steps = make_pipeline(BulkBatchCorrector(reference), L2MaxDeconvolver(reference, renorm_size="auto"))
+    >>> steps.set_output(transform="pandas").fit_transform(bulk * platform).shape
+    (40, 600)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        "reference": ["array-like", None],
+        "proportion_estimator": [HasMethods(["fit", "transform"]), None],
+        "target": [StrOptions({"pooled", "reference"})],
+        "mean_only": ["boolean"],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self, reference=None, *, proportion_estimator=None, target="pooled", mean_only=False, n_components=2
+    ):
+        self.reference = reference
+        self.proportion_estimator = proportion_estimator
+        self.target = target
+        self.mean_only = mean_only
+        self.n_components = n_components
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, proportions=None):
+        """Estimate the batch effect between a cohort and the mixtures of the reference.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression on the linear scale, samples as rows; two or more.
+        y : Ignored
+            Present for API consistency.
+        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
+            Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them with
+            ``proportion_estimator``.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+        """
+        bulk = self._fit_genes(X, min_samples=2)
+        _check_expression(bulk, "X", row_names(X), self.gene_names_)
+        _warn_of_logarithms(bulk)
+        _check_expression(self.reference_, "reference", self.cell_types_, self.gene_names_)
+        _warn_of_units(bulk, self.reference_)
+        proportions = self._fit_proportions(X, bulk, proportions)
+        self.proportions_ = proportions.astype(bulk.dtype, copy=False)
+        anchor = None if self.target == "pooled" else 1
+        effects = combat(self._batches(bulk, proportions), anchor=anchor, mean_only=self.mean_only)
+        self.slope_, self.intercept_ = (effect[0] for effect in effects)
+        if np.all(self.slope_ == 1) and not self.intercept_.any():
+            warn(
+                "No gene varies both in X and in the mixtures of reference: nothing was corrected.",
+            )
+        return self
+
+    def transform(self, X):
+        """Corrected bulk of any samples, each on its own.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
+
+        Returns
+        -------
+        corrected : ndarray of shape (n_samples, n_genes)
+            On the linear scale, at least 0; genes are ``gene_names_``.
+        """
+        bulk = self._new_bulk(X)
+        check_nonnegative(bulk, "X", row_names(X), self.gene_names_, NEGATIVE)
+        return _corrected(bulk, self.slope_, self.intercept_)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of ``transform``: the genes shared by X and reference.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Gene names; only used to check that they are those of the fit.
+
+        Returns
+        -------
+        names : ndarray of str
+            One gene per column.
+        """
+        return self._genes_out(input_features)
+
+    def _batches(self, bulk, proportions):
+        """The measured samples and their mixtures of the reference, as logarithms."""
+        return LOG.forward(bulk), LOG.forward(proportions @ self.reference_)
+
+    def _default_proportion_estimator(self):
+        return ProportionEstimator()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
+
+def _has_score(self):
+    return hasattr(self.estimator, "score")
+
+
+class ReferenceBatchCorrector(GeneTransformer):
+    """Bring a reference of annotated cells to the platform of the bulk: S mode.
+
+    Mixes cells into pseudo-bulk samples of known proportions, takes their difference from the bulk, gene by gene, for
+    a batch effect (ComBat [1]_ on log2(x + 1)), corrects the pseudo-bulk, and restores from it the profiles that
+    explain it by non-negative least squares per gene. The bulk stays. Use it where the reference comes from single
+    cells.
+
+    Parameters
+    ----------
+    cells : AnnData, DataFrame, ndarray or sparse matrix of shape (n_cells, n_genes), default=None
+        Expression of single cells on the linear scale, see :func:`skenigma.reference.make_reference`. Either cells
+        and labels must be given, or ``pseudobulk``.
+    labels : str or array-like of shape (n_cells,), default=None
+        Cell type of each cell; a str is a column of ``obs`` of an AnnData.
+    pseudobulk : Bunch, default=None
+        Pseudo-bulk made before, as by :func:`skenigma.reference.make_pseudobulk`: any object with ``bulk``
+        (n_samples × n_genes) and ``proportions`` (n_samples × n_cell_types, rows summing to 1). Much smaller than the
+        cells: give this to a grid search, which copies its parameters.
+    estimator : estimator, default=None
+        Estimator with a parameter ``reference``, as :class:`skenigma.L2MaxDeconvolver`. It is fitted to the bulk with
+        the restored reference, and ``transform`` and ``score`` are its. None passes the bulk on.
+    n_samples : int, default=100
+        Number of pseudo-bulk samples to mix.
+    n_cells : int, default=1000
+        Number of cells in each.
+    composition : Series or array-like of shape (n_cell_types,), default=None
+        Mean proportions of the pseudo-bulk; a Series is matched by name. None is the composition of the cells. See
+        Notes.
+    layer : str, default=None
+        Which matrix of an AnnData to use.
+    gene_names : array-like of str of shape (n_genes,), default=None
+        Names of the genes of ``cells``, where they do not carry them.
+    normalize : float or "median", default=None
+        Total expression that every cell is scaled to before it is mixed. None leaves cells their totals, and makes
+        proportions those of cells; otherwise they are those of RNA.
+    min_cells : int, default=10
+        Cell types with fewer cells are left out, with a warning that names them.
+    rescale : bool, default=True
+        Multiply the pseudo-bulk by one number that gives it the mean total expression of X. False leaves it as it is.
+    target : {"pooled", "bulk"}, default="pooled"
+        What the pseudo-bulk is brought to, per gene. "pooled", as in the original: the mean over all samples of both,
+        which takes away the bulk's share of them (of 40 and 100 samples, 29 % of the difference), with the variance
+        pooled within both. "bulk": mean and variance of the bulk, which is advisable where platforms differ much.
+    mean_only : bool, default=False
+        Shift every gene and leave it its variance. Advisable with "bulk": measured samples vary more than mixed ones,
+        as more than proportions differ between them.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same pseudo-bulk on every fit.
+
+    Attributes
+    ----------
+    reference_ : DataFrame of shape (n_cell_types, n_genes)
+        The restored reference, on the scale of X: what to give to any estimator of this package.
+    estimator_ : estimator
+        Fitted to X with this reference, if ``estimator`` is given.
+    slope_, intercept_ : ndarray of shape (n_genes,)
+        The fitted batch effect: log2(x + 1) of the pseudo-bulk becomes ``slope_ * log2(x + 1) + intercept_``.
+    factor_ : float
+        Number by which the pseudo-bulk was multiplied before.
+    cell_types_ : ndarray of str, shape (n_cell_types,)
+        Names of the cell types.
+    gene_names_ : ndarray of str, shape (n_genes,)
+        Genes shared by X and cells, in the order of X.
+    n_features_in_ : int
+        Number of genes of X.
+    feature_names_in_ : ndarray of str
+        Genes of X, if it has names.
+
+    Raises
+    ------
+    ValueError
+        If neither cells nor pseudo-bulk, or both, are given, if they do not fit to X, or are negative; the message
+        names the first offenders.
+
+    Warns
+    -----
+    UserWarning
+        If X or cells look like logarithms, a sample is all zero, or cell types have few cells.
+
+    See Also
+    --------
+    BulkBatchCorrector : Corrects the bulk instead.
+    skenigma.reference.make_pseudobulk : Mixes the cells.
+
+    Notes
+    -----
+    The proportions of the pseudo-bulk are drawn as in the original: per cell type from a normal distribution around
+    its mean proportion f with standard deviation 2 f, negative ones set to 0, and scaled to sum to 1. Samples that
+    are all 0 are drawn again (the original drops them). A cell that is drawn several times counts as often, so that
+    the proportions from which the profiles are restored are those that were mixed; the original counts it once.
+    From the pseudo-bulk onwards, its numbers are reproduced by ``rescale=False`` and the other defaults.
+
+    A gene that is constant in the bulk or in the pseudo-bulk keeps its values; no shared gene is lost.
+
+    What differs between pseudo-bulk and bulk because they differ in composition is taken for a batch effect too. If
+    the cells hold a cell type much more often than the tissue, give the expected ``composition`` of the bulk.
+
+    The class has no default reference, and so no fit without cells or pseudo-bulk.
+
+    References
+    ----------
+    .. [1] Johnson, Li and Rabinovic (2007), Adjusting batch effects in microarray expression data using empirical
+       Bayes methods. Biostatistics 8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma import ProportionEstimator
+    >>> from skenigma.batch import ReferenceBatchCorrector
+    >>> rng = np.random.default_rng(0)
+    >>> profiles = rng.lognormal(3, 1, (2, 100))
+    >>> labels = np.repeat(["B", "T"], 50)
+    >>> cells = rng.poisson(np.repeat(profiles, 50, axis=0))
+    >>> platform = rng.lognormal(0, 1, 100)
+    >>> bulk = rng.dirichlet([1, 1], 20) @ profiles * platform
+    >>> corrector = ReferenceBatchCorrector(cells, labels, estimator=ProportionEstimator(), random_state=0)
+    >>> corrector.fit_transform(bulk).shape
+    (20, 2)
+    >>> corrector.reference_.shape
+    (2, 100)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        "cells": "no_validation",
+        "labels": "no_validation",
+        "pseudobulk": "no_validation",
+        "estimator": [HasMethods(["fit", "transform", "set_params"]), None],
+        "n_samples": [Interval(Integral, 2, None, closed="left")],
+        "n_cells": [Interval(Integral, 1, None, closed="left")],
+        "composition": ["array-like", None],
+        "layer": [str, None],
+        "gene_names": ["array-like", None],
+        "normalize": [Interval(Real, 0, None, closed="neither"), StrOptions({"median"}), None],
+        "min_cells": [Interval(Integral, 1, None, closed="left")],
+        "rescale": ["boolean"],
+        "target": [StrOptions({"pooled", "bulk"})],
+        "mean_only": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        cells=None,
+        labels=None,
+        *,
+        pseudobulk=None,
+        estimator=None,
+        n_samples=100,
+        n_cells=1000,
+        composition=None,
+        layer=None,
+        gene_names=None,
+        normalize=None,
+        min_cells=10,
+        rescale=True,
+        target="pooled",
+        mean_only=False,
+        random_state=None,
+    ):
+        self.cells = cells
+        self.labels = labels
+        self.pseudobulk = pseudobulk
+        self.estimator = estimator
+        self.n_samples = n_samples
+        self.n_cells = n_cells
+        self.composition = composition
+        self.layer = layer
+        self.gene_names = gene_names
+        self.normalize = normalize
+        self.min_cells = min_cells
+        self.rescale = rescale
+        self.target = target
+        self.mean_only = mean_only
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Restore the reference on the scale of a cohort, and fit ``estimator`` with it.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression on the linear scale, samples as rows; two or more.
+        y : Ignored
+            Handed to ``estimator``.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+        """
+        bulk = check_bulk(self, X, reset=True, min_samples=2)
+        mixed, shares, profiles = self._read_pseudobulk()
+        chosen = self._match_genes(profiles, getattr(self, "feature_names_in_", None), X, bulk.shape)
+        bulk, mixed = self._align(bulk), mixed[:, chosen]
+        _check_expression(bulk, "X", row_names(X), self.gene_names_)
+        _warn_of_logarithms(bulk)
+        _check_expression(mixed, "pseudobulk", None, self.gene_names_)
+        self.factor_ = float(bulk.mean(dtype=np.float64) / mixed.mean()) if self.rescale else 1.0
+        self.reference_ = self._restore(bulk, mixed * self.factor_, shares)
+        self.estimator_ = self._fit_estimator(X, y)
+        return self
+
+    def transform(self, X):
+        """What the fitted ``estimator_`` makes of X; without one, X on the shared genes.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
+
+        Returns
+        -------
+        transformed : ndarray of shape (n_samples, n_features_out)
+            Columns are named by ``get_feature_names_out``.
+        """
+        check_is_fitted(self)
+        return self._new_bulk(X) if self.estimator_ is None else self.estimator_.transform(X)
+
+    @available_if(_has_score)
+    def score(self, X, y=None):
+        """Score of the fitted ``estimator_``.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
+        y : Ignored
+            Handed to ``estimator_``.
+
+        Returns
+        -------
+        score : float
+            Larger is better.
+        """
+        check_is_fitted(self)
+        return self.estimator_.score(X, y)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of ``transform``: those of ``estimator_``, or the shared genes.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Gene names; only used to check that they are those of the fit.
+
+        Returns
+        -------
+        names : ndarray of str
+            One name per column.
+        """
+        check_is_fitted(self)
+        if self.estimator_ is None:
+            return self._genes_out(input_features)
+        return self.estimator_.get_feature_names_out(input_features)
+
+    def _read_pseudobulk(self):
+        """Pseudo-bulk, its proportions, and its names as those of profiles without values."""
+        if self.pseudobulk is not None and (self.cells is not None or self.labels is not None):
+            raise ValueError("Give cells and labels, or pseudobulk, but not both.")
+        given = self._mix() if self.pseudobulk is None else self.pseudobulk
+        missing = [name for name in ("bulk", "proportions") if not hasattr(given, name)]
+        if missing:
+            raise ValueError(f"pseudobulk has no {listing(missing)}: give what make_pseudobulk returns.")
+        genes, samples = column_names(given.bulk, "pseudobulk"), row_names(given.bulk)
+        refuse_repeats(genes, "Genes of pseudobulk", "Sum, average or drop the repeated columns first.")
+        mixed = check_array(given.bulk, dtype=np.float64, ensure_all_finite=False, input_name="pseudobulk")
+        check_finite(mixed, "pseudobulk", samples, genes)
+        types = names_of(given.proportions, "proportions of pseudobulk", "celltype")
+        shares = check_proportions(given.proportions, types, len(mixed), samples)
+        _check_identifiable(shares, types)
+        # names and widths are all that matching takes: the values are what is to be found
+        return mixed, shares, Profiles(np.broadcast_to(0.0, (len(types), mixed.shape[1])), types, genes)
+
+    def _mix(self):
+        """Pseudo-bulk from the cells."""
+        if self.cells is None or self.labels is None:
+            raise ValueError("ReferenceBatchCorrector needs cells and labels, or pseudobulk.")
+        rng = check_random_state(self.random_state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come again where the cells are mixed
+            cells = read_cells(self.cells, self.labels, layer=self.layer)
+        counts = cells.counts()
+        kept = counts >= self.min_cells
+        shares = None
+        if kept.any():  # else make_pseudobulk says what is wrong
+            mean = self._mean_shares(cells.cell_types[kept], counts[kept])
+            shares = pd.DataFrame(_draw_shares(mean, self.n_samples, rng), columns=cells.cell_types[kept])
+        return make_pseudobulk(
+            self.cells,
+            self.labels,
+            n_cells=self.n_cells,
+            proportions=shares,
+            return_cse=False,
+            layer=self.layer,
+            gene_names=self.gene_names,
+            normalize=self.normalize,
+            min_cells=self.min_cells,
+            random_state=rng,
+        )
+
+    def _mean_shares(self, names, counts):
+        if self.composition is None:
+            return counts / counts.sum()
+        given = self.composition
+        row = given.to_frame().T if isinstance(given, pd.Series) else np.atleast_2d(given)
+        return check_proportions(row, names, 1, None)[0]
+
+    def _restore(self, bulk, mixed, shares):
+        """Profiles that explain the corrected pseudo-bulk."""
+        anchor = None if self.target == "pooled" else 0
+        effects = combat([LOG.forward(bulk), LOG.forward(mixed)], anchor=anchor, mean_only=self.mean_only)
+        self.slope_, self.intercept_ = (effect[1] for effect in effects)
+        corrected = _corrected(mixed, self.slope_, self.intercept_)
+        profiles = nonnegative_least_squares(shares, corrected.T).T
+        return pd.DataFrame(profiles.astype(bulk.dtype), self.cell_types_, self.gene_names_)
+
+    def _fit_estimator(self, X, y):
+        if self.estimator is None:
+            return None
+        estimator = clone(self.estimator)
+        if "reference" not in estimator.get_params():
+            raise ValueError(
+                f"estimator={estimator!r} has no parameter 'reference' to hand the corrected one to."
+            )
+        return estimator.set_params(reference=self.reference_).fit(X, y)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
+
+def _corrected(values, slope, intercept):
+    """Expression through affine maps of its logarithms; what would fall below 0 is 0."""
+    logs = slope * LOG.forward(values) + intercept
+    np.maximum(logs, 0, out=logs)
+    LOG.backward(logs)
+    return logs.astype(values.dtype, copy=False)
+
+
+def _draw_shares(mean, n_samples, rng):
+    """Proportions spread widely around their mean, as the original draws them; no row is all zero."""
+    shares = np.zeros((n_samples, len(mean)))
+    empty = np.arange(n_samples)
+    while len(empty):
+        shares[empty] = np.maximum(rng.normal(mean, SPREAD * mean, (len(empty), len(mean))), 0)
+        empty = np.flatnonzero(shares.sum(axis=1) <= 0)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _check_identifiable(shares, types):
+    """Refuse pseudo-bulk whose proportions cannot tell the cell types apart."""
+    absent = ~np.any(shares > 0, axis=0)
+    if absent.any():
+        raise ValueError(
+            f"The pseudo-bulk holds no {listing(types[absent])}: their proportion is 0 in every sample. Drop these "
+            f"types, or mix them in."
+        )
+    if np.linalg.matrix_rank(shares) < len(types):
+        raise ValueError(
+            f"The proportions of {len(shares)} pseudo-bulk sample(s) cannot tell {len(types)} cell types apart: mix "
+            f"more samples, of proportions that vary independently."
+        )
+
+
+def _check_expression(values, what, rows, genes):
+    """Refuse negative values; warn of rows without any expression, which distort what is fitted."""
+    check_nonnegative(values, what, rows, genes, NEGATIVE)
+    empty = np.flatnonzero(values.sum(axis=1) <= 0)
+    if len(empty) == len(values):
+        raise ValueError(f"{what} has no expression at all on the {len(genes)} gene(s) in use.")
+    if len(empty):
+        names = listing(list(empty if rows is None else rows[empty]))
+        warn(
+            f"{what} has no expression in {len(empty)} row(s): {names}. Drop them: they distort the correction.",
+        )
+
+
+def _warn_of_logarithms(bulk):
+    maximum = bulk.max()
+    if maximum < LOG_SCALE_MAXIMUM:
+        warn(
+            f"The largest value of X is {maximum:.3g}: is this the logarithm of expression? {LINEAR}",
+        )
+
+
+def _warn_of_units(bulk, reference):
+    """Warn where units differ so much that it cannot be a matter of platforms."""
+    totals = [values.sum(axis=1, dtype=np.float64).mean() for values in (bulk, reference)]
+    if max(totals) > FAR_APART * min(totals):
+        warn(
+            f"On the shared genes, the mean total of X is {totals[0]:.3g} and that of reference {totals[1]:.3g}: "
+            f"scale both to the same total first, or the correction will mend the units and not the platform.",
+        )

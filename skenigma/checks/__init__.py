@@ -1,0 +1,1 @@
+"""Checks of what users pass in: validation, scales, warnings, optional imports."""

@@ -1,0 +1,50 @@
+"""Scales on which a model may be fitted, and the way back from each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .validation import check_nonnegative
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A transformation of expression and its inverse.
+
+    Attributes
+    ----------
+    name : str or None
+        Value of the estimators' ``preprocess``.
+    forward : callable
+        New array from an array; needs non-negative input unless ``name`` is None.
+    backward : callable
+        Inverse, in place; negative input keeps its sign, so that it is one-to-one.
+    """
+
+    name: str | None
+    forward: object
+    backward: object
+
+    def apply(self, values, what, rows, columns):
+        """``forward`` of ``values``, after a check that they may be transformed."""
+        if self.name is not None:
+            reason = f"preprocess='{self.name}' needs expression of at least 0: pass untransformed values."
+            check_nonnegative(values, what, rows, columns, reason)
+        return self.forward(values)
+
+
+def _square(values):
+    values *= np.abs(values)
+
+
+def _exponential(values):
+    # 2^x − 1 for x ≥ 0, mirrored for x < 0; expm1 keeps the digits of small values
+    magnitude = np.expm1(np.abs(values) * np.log(2.0))
+    np.copysign(magnitude, values, out=values)
+
+
+SCALES = {
+    None: Scale(None, lambda values: values, lambda values: None),
+    "sqrt": Scale("sqrt", np.sqrt, _square),
+    "log": Scale("log", lambda values: np.log2(values + 1.0), _exponential),
+}

@@ -1,0 +1,1 @@
+"""The optimised models: penalties, solvers, and the frame in which they iterate."""

@@ -1,0 +1,214 @@
+"""The passes of :mod:`skenigma.core.optimize.passes`, arguments and results alike, as loops that numba compiles.
+
+A sample's rows are read one after the other, as they lie in memory, which the processor then fetches ahead of time;
+they stay in the cache of the first level for everything that is done to them.
+
+The loops write into arrays that they are given: where numba returns arrays, it runs Python on the way out, and what a
+signal's handler raises there would come out as a SystemError. They are compiled, or loaded, when this module is
+imported.
+"""
+
+import numba
+import numpy as np
+
+SMALLEST = np.finfo(np.float64).tiny
+VECTOR, MATRIX, TENSOR = "float64[::1]", "float64[:, ::1]", "float64[:, :, ::1]"
+
+
+def _compile(*arguments):
+    """Make a function machine code for ``arguments`` of these types, kept on disk where that can be.
+
+    As in a BLAS, sums may be reordered and products fused with sums; infinities and NaN stay what they are.
+    """
+    signature = f"void({', '.join(arguments)})"
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+
+    def compiled(function):
+        try:
+            return numba.njit(signature, cache=True, **options)(function)
+        except RuntimeError:  # no folder to write to
+            return numba.njit(signature, **options)(function)
+
+    return compiled
+
+
+def survey(rows, proportions, sizes):
+    """See :func:`skenigma.core.optimize.passes.survey`."""
+    mean, squares = np.zeros((proportions.shape[1], rows.shape[2])), np.empty(len(rows))
+    _survey(rows, proportions, sizes, mean, squares)
+    return mean, squares
+
+
+@_compile(TENSOR, MATRIX, MATRIX, MATRIX, VECTOR)
+def _survey(rows, proportions, sizes, mean, squares):
+    n_samples, n_cell_types = proportions.shape
+    mixture = np.empty(rows.shape[2])
+    for j in range(n_samples):
+        mixture[:] = 0.0
+        for k in range(n_cell_types):
+            size, weight = sizes[j, k], proportions[j, k] * sizes[j, k]
+            for i in range(len(mixture)):
+                mixture[i] += weight * rows[j, k, i]
+                mean[k, i] += size * rows[j, k, i]
+        square = 0.0
+        for i in range(len(mixture)):
+            residual = mixture[i] - rows[j, n_cell_types, i]
+            square += residual * residual
+        squares[j] = square
+    mean /= n_samples
+
+
+def step(rows, proportions, sizes, norms, small, factor, shift, out):
+    """See :func:`skenigma.core.optimize.passes.step`."""
+    found = np.empty((3, *proportions.shape))
+    _step(rows, proportions, sizes, norms, small, factor, shift, out, found)
+    return found
+
+
+@_compile(TENSOR, MATRIX, MATRIX, MATRIX, "float64", "float64", MATRIX, TENSOR, TENSOR)
+def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
+    n_samples, n_cell_types = proportions.shape
+    squares, nearest, apart = found
+    residual = np.empty(rows.shape[2])
+    for j in range(n_samples):
+        residual[:] = 0.0
+        for k in range(n_cell_types):
+            weight = proportions[j, k] * sizes[j, k]
+            for i in range(len(residual)):
+                residual[i] += weight * rows[j, k, i]
+        for i in range(len(residual)):
+            residual[i] -= rows[j, n_cell_types, i]
+        for k in range(n_cell_types):
+            size, pull = sizes[j, k], factor * proportions[j, k]
+            square, product = 0.0, 0.0
+            for i in range(len(residual)):
+                start = rows[j, k, i]
+                end = size * start - pull * residual[i] - shift[k, i]
+                out[j, k, i] = end
+                square += end * end
+                product += end * start
+            product *= size
+            multiple, before = product / max(square, SMALLEST), norms[j, k] ** 2
+            rest = max(before - multiple * product, 0.0)
+            if rest < small * before:
+                rest = 0.0
+                for i in range(len(residual)):
+                    difference = size * rows[j, k, i] - multiple * out[j, k, i]
+                    rest += difference * difference
+            squares[j, k], nearest[j, k], apart[j, k] = square, multiple, rest
+
+
+def caps(norms, weight):
+    """See :func:`skenigma.core.optimize.passes.caps`."""
+    found = np.empty(norms.shape[1])
+    _caps(norms, weight, found)
+    return found
+
+
+@_compile(MATRIX, "float64", VECTOR)
+def _caps(norms, weight, caps):
+    n_samples = len(norms)
+    own = np.empty(n_samples)
+    for k in range(len(caps)):
+        for j in range(n_samples):
+            own[j] = norms[j, k]
+        # Newton's method from 0: the balance is concave, so that the cap grows to the right one, without sorting
+        cap, count, before = own.sum() / (n_samples + weight), n_samples, n_samples + 1
+        while 0 < count < before:
+            before, count, total = count, 0, 0.0
+            for j in range(n_samples):
+                if own[j] > cap:
+                    count += 1
+                    total += own[j]
+            if 0 < count < before:
+                cap = total / (count + weight)
+        caps[k] = cap
+
+
+def cut(norms, caps, nearest, apart):
+    """See :func:`skenigma.core.optimize.passes.cut`."""
+    sizes, left = np.empty((2, *norms.shape))
+    longest, change = np.zeros((2, len(caps)))
+    _cut(norms, caps, nearest, apart, sizes, left, longest, change)
+    return sizes, left, longest, change
+
+
+@_compile(MATRIX, VECTOR, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR)
+def _cut(norms, caps, nearest, apart, sizes, left, longest, change):
+    for j in range(len(norms)):
+        for k in range(len(caps)):
+            cap = max(caps[k], SMALLEST)
+            size = cap / max(norms[j, k], cap)
+            sizes[j, k], left[j, k] = size, size * norms[j, k]
+            longest[k] = max(longest[k], left[j, k])
+            change[k] += (norms[j, k] * (size - nearest[j, k])) ** 2 + apart[j, k]
+
+
+def leap(rows, current, other, proportions, momentum, pull, weights, shift):
+    """See :func:`skenigma.core.optimize.passes.leap`."""
+    found, residual = np.empty((2, *proportions.shape)), np.empty((len(rows), rows.shape[2]))
+    _leap(rows, current, other, proportions, momentum, pull, weights, shift, found, residual)
+    return *found, residual
+
+
+@_compile(TENSOR, "int64", "int64", MATRIX, "float64", MATRIX, MATRIX, MATRIX, TENSOR, MATRIX)
+def _leap(rows, current, other, proportions, momentum, pull, weights, shift, found, residual):
+    squares, gradients = found
+    n_samples, n_cell_types = proportions.shape
+    for j in range(n_samples):
+        residual[j] = 0.0
+        for k in range(n_cell_types):
+            theta = proportions[j, k]
+            for i in range(rows.shape[2]):
+                here = rows[j, current + k, i]
+                residual[j, i] += theta * (here + momentum * (here - rows[j, other + k, i]))
+        for i in range(rows.shape[2]):
+            residual[j, i] -= rows[j, 2 * n_cell_types, i]
+        for k in range(n_cell_types):
+            along, part = pull[j, k], 1.0 / weights[j, k]
+            square, steepness = 0.0, 0.0
+            for i in range(rows.shape[2]):
+                here = rows[j, current + k, i]
+                gradient = along * residual[j, i] + shift[k, i]
+                end = here + momentum * (here - rows[j, other + k, i]) - part * gradient
+                rows[j, other + k, i] = end
+                square += end * end
+                steepness += gradient * gradient
+            squares[j, k], gradients[j, k] = square, steepness
+
+
+def land(rows, current, other, proportions, factors, residual):
+    """See :func:`skenigma.core.optimize.passes.land`."""
+    squared, radial = found = np.empty((2, *proportions.shape))
+    mixed, shared = np.zeros(1), np.zeros((proportions.shape[1], rows.shape[2]))
+    at_rest = np.empty(len(rows))
+    _land(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest)
+    return squared, radial, float(mixed[0]), shared, at_rest
+
+
+@_compile(TENSOR, "int64", "int64", MATRIX, MATRIX, MATRIX, TENSOR, VECTOR, MATRIX, VECTOR)
+def _land(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest):
+    squared, radial = found
+    n_samples, n_cell_types = proportions.shape
+    mixture = np.empty(rows.shape[2])
+    for j in range(n_samples):
+        mixture[:] = 0.0
+        for k in range(n_cell_types):
+            factor, theta = factors[j, k], proportions[j, k]
+            square, outward, along = 0.0, 0.0, 0.0
+            for i in range(rows.shape[2]):
+                here, after = rows[j, current + k, i], factor * rows[j, other + k, i]
+                rows[j, other + k, i] = after
+                change = after - here
+                mixture[i] += theta * here
+                shared[k, i] += change
+                square += change * change
+                outward += change * after
+                along += change * residual[j, i]
+            squared[j, k], radial[j, k] = square, outward
+            mixed[0] += theta * along
+        square = 0.0
+        for i in range(rows.shape[2]):
+            rest = mixture[i] - rows[j, 2 * n_cell_types, i]
+            square += rest * rest
+        at_rest[j] = square

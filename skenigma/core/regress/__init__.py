@@ -1,0 +1,1 @@
+"""Regression: robust and weighted, many genes or samples at once, and ComBat."""

@@ -1,0 +1,360 @@
+"""Choice of hyper-parameters by recovery on a cohort whose truth is known and which resembles the bulk."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import Bunch, check_random_state
+
+from ..checks.validation import Integral, StrOptions
+from ..datasets._simulation import Deviations, simulate_like
+from ..deconvolution import L2MaxDeconvolver
+from ..metrics import recovery_scorer
+from ..reference import make_pseudobulk, make_reference
+from ._tuning import SEARCHED, Tuning, prepare, search
+
+__all__ = ["L2MaxDeconvolverCV", "simulate_like"]
+
+OUTCOME = ("best_params_", "best_index_", "best_score_", "cv_results_", "n_splits_", "baseline_scores_")
+# Settings are scored on this many genes: the mean over them hardly differs from that over all.
+SCORED_GENES = 500
+# Samples of a tuning cohort that is made, if the bulk has more: each stands for several of them.
+TUNING_SAMPLES = 32
+# Iterations after which a setting shows what it is good for, converged or not.
+TUNING_ITERATIONS = 75
+# Cells per pseudo-bulk sample: few, so that the expression of one cell type differs between samples.
+MIXED_CELLS = 200
+# Share of the cells of each type that the reference of the pseudo-bulk is made of.
+REFERENCE_SHARE = 0.5
+
+
+class L2MaxDeconvolverCV(L2MaxDeconvolver):
+    """Maximum-L2-norm model whose alpha, beta and renorm_size are chosen by recovery of a known truth.
+
+    No bulk tells how well its cell-type-specific expression is recovered. So the settings of a grid are fitted to a
+    *tuning cohort*, whose truth is known and which resembles the bulk: a given one, pseudo-bulk mixed from the
+    reference's cells, or one simulated from bulk and reference (:func:`simulate_like`). The setting that recovers it
+    best is fitted to the bulk.
+
+    Parameters
+    ----------
+    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
+        Expression profile of every cell type, see :class:`~skenigma.L2MaxDeconvolver`. None makes it of ``cells``, or
+        learns ``n_components`` profiles from X.
+    alphas : array-like of float, default=(0.1, 0.5)
+        Values of alpha to try.
+    betas : array-like of float, default=(10.0, 20.0, 50.0, 200.0)
+        Values of beta to try.
+    renorm_sizes : array-like of float, "auto" or None, default=(None, "auto")
+        Values of renorm_size to try; numbers belong to data of one size and scale, so none are tried by default. Only
+        used by ``solver="proximal"``.
+    cells : AnnData, DataFrame, ndarray or sparse matrix of shape (n_cells, n_genes), default=None
+        Annotated cells to mix the tuning cohort of, see :func:`~skenigma.reference.make_pseudobulk`, in the
+        proportions found in X. Half of them make its reference; it is scaled to the size of X.
+    labels : str or array-like of shape (n_cells,), default=None
+        Cell types of the cells: the names in ``reference``.
+    tuning_cohort : dict or Bunch, default=None
+        A tuning cohort of your own: ``bulk`` and the truth ``cse`` (n_samples, n_cell_types, n_genes), and if it has
+        its own ``reference`` or ``proportions``, these. It must have the scale of X, but not its size: 32 samples are
+        enough. Takes the place of ``cells``.
+    scoring : {"per_gene", "per_sample", "neg_rmse"}, scorer or callable, default="per_gene"
+        What to choose by: see :func:`~skenigma.metrics.recovery_scorer`, or what that returns, or a function
+        ``score(cse_true, cse_pred)``, larger is better. Up to 500 evenly spaced genes are scored.
+    cv : int, cross-validation generator or iterable, default=None
+        None fits and scores the whole tuning cohort, which is what will be done to X: no fit ever sees the truth.
+        Otherwise settings are scored on samples that they were not fitted to.
+    n_jobs : int, default=None
+        Number of threads over pairs of alpha and beta.
+    random_state : int, RandomState instance or None, default=None
+        Of the tuning cohort. Pass an int for the same choice on every call.
+    epsilon : float, default=1e-3
+        When to stop; this and what follows is as in :class:`~skenigma.L2MaxDeconvolver`.
+    tao_k : float or "auto", default=1.0
+        Step length of ``solver="proximal"``.
+    max_iter : int, default=1000
+        Largest number of iterations.
+    gamma : float, default=2.0
+        Penalty parameter of ``solver="admm"``.
+    solver : {"proximal", "admm", "accelerated"}, default="proximal"
+        How the objective is minimised.
+    n_components : int, default=2
+        Number of profiles to learn if there is neither ``reference`` nor ``cells``.
+    proportion_estimator : transformer, default=None
+        Estimates the proportions where none are given.
+    preprocess : {None, "sqrt", "log"}, default=None
+        Scale on which bulk and reference enter the model.
+    positive : bool or "auto", default="auto"
+        Whether to clip negative expression to 0 in the end.
+    normalize : {None, "frac", "pc", "quantile"}, default=None
+        What to take out of the expression of each cell type in the end. What is scored is the expression before that.
+    materialize : bool, default=True
+        Whether ``fit`` builds ``cse_``.
+    output_cell_types : array-like of str, default=None
+        Cell types that ``transform`` returns.
+    verbose : int, default=0
+        1 prints the trace of the iteration in the published form.
+
+    Attributes
+    ----------
+    best_params_ : dict
+        Chosen ``alpha``, ``beta`` and ``renorm_size``.
+    best_score_ : float
+        Their score on the tuning cohort.
+    best_index_ : int
+        Their position in ``cv_results_``.
+    cv_results_ : dict of ndarray
+        As of :class:`~sklearn.model_selection.GridSearchCV`, to be made a DataFrame: ``params``, ``param_alpha``,
+        ``param_beta``, ``param_renorm_size``, ``split0_test_score`` and so on, ``mean_test_score``,
+        ``std_test_score``, ``rank_test_score``, and ``converged`` and ``n_iter`` (the largest of the splits). The
+        score of a setting that diverges is NaN.
+    baseline_scores_ : dict
+        Scores on the tuning cohort of two answers that need no model: ``"bulk itself"`` in the place of every cell
+        type, and ``"reference itself"`` in the place of every sample. If ``best_score_`` is not above them, the model
+        adds nothing by this measure.
+    best_estimator_ : L2MaxDeconvolver
+        The same fit as an estimator without a grid.
+    n_splits_ : int
+        Number of splits.
+
+    Raises
+    ------
+    ValueError
+        If X, reference, cells or the tuning cohort do not fit together, or every setting diverges.
+
+    See Also
+    --------
+    simulate_like : The tuning cohort without cells.
+    skenigma.metrics.recovery_scorer : To search other parameters with scikit-learn's own tools.
+
+    Notes
+    -----
+    A fitted estimator has also all attributes of a fitted :class:`~skenigma.L2MaxDeconvolver`, ``cse_``,
+    ``proportions_`` and so on, and is one.
+
+    The basis and the proportions of either cohort are computed once for the whole grid, a plain run also serves to
+    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A setting
+    that has not converged by then is chosen only if it scores better by more than 1 % than every one that has: it is
+    slow, or does not settle at all, so that its result depends on when it is stopped.
+
+    What a setting means depends on the number of samples. A tuning cohort that is made for a larger bulk has 32
+    samples, like 32 of its own drawn at random (all, with ``cv``), and every fit counts each of them as often as it
+    takes to make up the number in X: settings mean the same in both, and the search costs little more for a large
+    bulk than for a small one.
+
+    The tuning cohort's proportions are estimated from it, as those of X were. If proportions are given to ``fit``, or
+    there is a ``proportion_estimator`` of your own, its true ones are used.
+
+    Examples
+    --------
+    >>> from skenigma import L2MaxDeconvolverCV
+    >>> from skenigma.datasets import make_cohort
+    >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
+    >>> model = L2MaxDeconvolverCV(cohort.reference, alphas=[0.1, 0.9], betas=[50], random_state=0)
+    >>> model.fit(cohort.bulk).best_params_
+    {'alpha': 0.1, 'beta': 50, 'renorm_size': 'auto'}
+    >>> model.cse_.shape
+    (40, 5, 200)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        **{
+            name: constraint
+            for name, constraint in L2MaxDeconvolver._parameter_constraints.items()
+            if name not in SEARCHED
+        },
+        "alphas": ["array-like"],
+        "betas": ["array-like"],
+        "renorm_sizes": ["array-like"],
+        "cells": "no_validation",
+        "labels": "no_validation",
+        "tuning_cohort": "no_validation",
+        "scoring": [StrOptions({"per_gene", "per_sample", "neg_rmse"}), callable],
+        "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        reference=None,
+        *,
+        alphas=(0.1, 0.5),
+        betas=(10.0, 20.0, 50.0, 200.0),
+        renorm_sizes=(None, "auto"),
+        cells=None,
+        labels=None,
+        tuning_cohort=None,
+        scoring="per_gene",
+        cv=None,
+        n_jobs=None,
+        random_state=None,
+        epsilon=1e-3,
+        tao_k=1.0,
+        max_iter=1000,
+        gamma=2.0,
+        solver="proximal",
+        n_components=2,
+        proportion_estimator=None,
+        preprocess=None,
+        positive="auto",
+        normalize=None,
+        materialize=True,
+        output_cell_types=None,
+        verbose=0,
+    ):
+        self.reference = reference
+        self.alphas = alphas
+        self.betas = betas
+        self.renorm_sizes = renorm_sizes
+        self.cells = cells
+        self.labels = labels
+        self.tuning_cohort = tuning_cohort
+        self.scoring = scoring
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.epsilon = epsilon
+        self.tao_k = tao_k
+        self.max_iter = max_iter
+        self.gamma = gamma
+        self.solver = solver
+        self.n_components = n_components
+        self.proportion_estimator = proportion_estimator
+        self.preprocess = preprocess
+        self.positive = positive
+        self.normalize = normalize
+        self.materialize = materialize
+        self.output_cell_types = output_cell_types
+        self.verbose = verbose
+
+    # what the flow of a fit asks for, once it is chosen
+    alpha = property(lambda self: self.best_params_["alpha"])
+    beta = property(lambda self: self.best_params_["beta"])
+    renorm_size = property(lambda self: self.best_params_["renorm_size"])
+
+    @property
+    def best_estimator_(self):
+        """The fit as a :class:`~skenigma.L2MaxDeconvolver`, which shares its arrays."""
+        estimator = L2MaxDeconvolver(self.reference, **self._fixed(), **self.best_params_)
+        names = {*vars(estimator), *self.get_params(deep=False), *OUTCOME}
+        vars(estimator).update({name: value for name, value in vars(self).items() if name not in names})
+        return estimator
+
+    def _fit_aligned(self, X, bulk, proportions):
+        """Choose among the grid on the tuning cohort, and fit the choice to X."""
+        grid = self._grid()
+        cohort = self._prepare_cohort(X, bulk, proportions)
+        known = proportions is not None or self.proportion_estimator is not None
+        tuning = self._tuning(bulk, known, check_random_state(self.random_state))
+        score = self._score_function()
+        outcome = *search(tuning, *grid, score, self.cv, self.n_jobs), tuning.baselines(score)
+        for name, value in zip(OUTCOME, outcome, strict=True):
+            setattr(self, name, value)
+        return self._fit_prepared(X, cohort)
+
+    def _fixed(self):
+        """Parameters of every fit besides its reference and what is searched."""
+        shared = L2MaxDeconvolver().get_params(deep=False).keys() - {*SEARCHED, "reference"}
+        return {name: getattr(self, name) for name in shared}
+
+    def _grid(self):
+        """Values of alpha, beta and size to try; each setting checked."""
+        sizes = list(self.renorm_sizes) if self.solver == "proximal" else [None]
+        lists = {"alphas": list(self.alphas), "betas": list(self.betas), "renorm_sizes": sizes}
+        for name, values in lists.items():
+            if not values:
+                raise ValueError(f"{name} is empty: give at least one value to try.")
+        for alpha, beta, size in product(*lists.values()):
+            L2MaxDeconvolver(alpha=alpha, beta=beta, renorm_size=size)._validate_params()
+        return lists.values()
+
+    def _score_function(self):
+        scoring = recovery_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
+        return getattr(scoring, "score", scoring)
+
+    def _learn_reference(self, bulk, names):
+        if self.cells is None:
+            return super()._learn_reference(bulk, names)
+        return make_reference(self.cells, self.labels)
+
+    def _tuning(self, bulk, known, rng):
+        """The tuning cohort, prepared."""
+        if self.tuning_cohort is not None:
+            source = self._given_cohort()
+        elif self.cells is not None:
+            source = self._mixed_cohort(rng, np.sqrt(np.mean(np.square(bulk))))
+        else:
+            source = self._simulated_cohort(bulk, rng)
+        fixed = {**self._fixed(), "proportion_estimator": None, "output_cell_types": None, "verbose": 0}
+        fixed["max_iter"] = min(self.max_iter, TUNING_ITERATIONS)
+        tuner = L2MaxDeconvolver(source.reference, **fixed)
+        aligned = tuner._fit_genes(source.bulk, min_samples=2)
+        genes = _spaced(aligned.shape[1])
+        truth = source.cse
+        if "scored" not in source:
+            truth = np.asarray(truth)[:, :, tuner._align(np.arange(truth.shape[2])[None])[0][genes]]
+        prepared = prepare(tuner, source.bulk, aligned, source.get("proportions") if known else None)
+        return Tuning(tuner, prepared, aligned, truth, genes, len(bulk))
+
+    def _tuning_samples(self, rng):
+        """Samples of the bulk like which those of the tuning cohort are made."""
+        n_samples = len(self.proportions_)
+        if n_samples <= TUNING_SAMPLES or self.cv is not None:
+            return np.arange(n_samples)
+        return rng.choice(n_samples, TUNING_SAMPLES, replace=False)
+
+    def _simulated_cohort(self, bulk, rng):
+        """A cohort like the bulk; its truth on the genes to be scored only."""
+        exact = (table.astype(np.float64, copy=False) for table in (bulk, self.reference_, self.proportions_))
+        samples = self._tuning_samples(rng)
+        mixed, truth = Deviations(*exact).draw(rng, samples, _spaced(bulk.shape[1]))
+        reference = pd.DataFrame(self.reference_, index=self.cell_types_)
+        mixed = mixed.astype(bulk.dtype, copy=False)
+        return Bunch(
+            bulk=mixed, reference=reference, proportions=self.proportions_[samples], cse=truth, scored=True
+        )
+
+    def _mixed_cohort(self, rng, size):
+        """Pseudo-bulk of the cells in the proportions found, scaled to the size of the bulk."""
+        if self.labels is None:
+            raise ValueError("cells need labels: the cell type of each, by the names in the reference.")
+        proportions = pd.DataFrame(self.proportions_[self._tuning_samples(rng)], columns=self.cell_types_)
+        cohort = make_pseudobulk(
+            self.cells,
+            self.labels,
+            n_cells=MIXED_CELLS,
+            proportions=proportions,
+            reference_share=REFERENCE_SHARE,
+            random_state=rng,
+        )
+        kept = np.arange(len(cohort.gene_names))
+        if hasattr(self, "feature_names_in_"):
+            kept = pd.Index(cohort.gene_names).get_indexer(self.gene_names_)
+            kept = kept[kept >= 0]
+        if not len(kept):
+            raise ValueError("cells share no gene with X and the reference: name their genes alike.")
+        bulk, reference = cohort.bulk.iloc[:, kept], cohort.reference.iloc[:, kept]
+        scale = size / np.sqrt(np.mean(np.square(bulk.to_numpy())))
+        cohort.update(bulk=bulk * scale, reference=reference * scale, cse=cohort.cse[:, :, kept] * scale)
+        return cohort
+
+    def _given_cohort(self):
+        """The user's tuning cohort, with a reference."""
+        cohort = Bunch(**self.tuning_cohort)
+        for name in ("bulk", "cse"):
+            if cohort.get(name) is None:
+                raise ValueError(f"tuning_cohort has no {name}; it needs bulk and cse, the truth.")
+        if cohort.get("reference") is None:
+            cohort.reference = self._reference_frame()
+        expected = (len(cohort.bulk), len(cohort.reference), np.shape(cohort.bulk)[1])
+        if np.shape(cohort.cse) != expected:
+            raise ValueError(
+                f"tuning_cohort's cse has shape {np.shape(cohort.cse)}, but its bulk and reference need {expected}: "
+                f"samples × cell types × genes."
+            )
+        return cohort
+
+
+def _spaced(n_genes):
+    """Positions of the genes to score."""
+    return np.unique(np.linspace(0, n_genes - 1, min(n_genes, SCORED_GENES)).astype(int))

@@ -1,0 +1,292 @@
+"""From annotated cells: reference profiles, marker genes, and pseudo-bulk samples with a known answer."""
+
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_scalar
+
+from ..checks.validation import listing
+from ..checks.warning import warn
+from ._cells import Members, read_cells
+from ._pseudobulk import make_pseudobulk
+
+__all__ = ["ReferenceReport", "make_pseudobulk", "make_reference", "select_markers"]
+
+# Standard errors that a marker's fold change is reduced by.
+CONFIDENCE = 2.0
+
+
+@dataclass(frozen=True, repr=False)
+class ReferenceReport:
+    """What :func:`make_reference` kept, what it left out, and why.
+
+    Parameters
+    ----------
+    cell_types : DataFrame
+        One row per cell type of the labels: ``n_cells``, ``kept`` and ``reason``, which is empty for those kept.
+    genes : DataFrame
+        One row per gene of the cells: ``kept`` and ``reason``, which is empty for those kept.
+    markers : DataFrame or None
+        What :func:`select_markers` returns, if markers were asked for.
+    """
+
+    cell_types: pd.DataFrame
+    genes: pd.DataFrame
+    markers: pd.DataFrame | None
+
+    def __repr__(self):
+        lines = [f"cell types: {_tally(self.cell_types)}", f"genes: {_tally(self.genes)}"]
+        return "\n".join(lines)
+
+
+def _tally(table):
+    """How many rows of a table of the report are kept, and how many are not for each reason."""
+    reasons = table.reason[~table.kept].value_counts()
+    left_out = "".join(f", {number} left out ({reason})" for reason, number in reasons.items())
+    return f"{table.kept.sum()} of {len(table)} kept{left_out}"
+
+
+def make_reference(
+    cells,
+    labels,
+    *,
+    layer=None,
+    gene_names=None,
+    normalize=None,
+    min_cells=10,
+    n_markers=None,
+    return_report=False,
+):
+    """Reference profiles: the mean expression of the cells of each type.
+
+    Sparse cells stay sparse: what is needed beyond them is a block of some 10 MB and the profiles.
+
+    Parameters
+    ----------
+    cells : AnnData, DataFrame, ndarray or sparse matrix of shape (n_cells, n_genes)
+        Expression of single cells, or of sorted samples, on the linear scale: counts, or counts per 10,000 or
+        per million. Cells are rows.
+    labels : str or array-like of shape (n_cells,)
+        Cell type of each cell; a str is a column of ``cells.obs``. A Series is matched to the names of the cells
+        by its index, if both have names.
+    layer : str, default=None
+        Which matrix of an AnnData to use: the name of a layer, or "raw" for ``cells.raw``. None is ``cells.X``.
+    gene_names : array-like of str of shape (n_genes,), default=None
+        Names of the genes; None takes those of the cells. Genes without names can only be matched to a bulk by
+        position, so that none is left out then.
+    normalize : float or "median", default=None
+        Total expression that every cell is scaled to before the mean: a number such as 1e4 or 1e6, or the median
+        total. None takes cells as they are. See the notes for what this means for proportions.
+    min_cells : int, default=10
+        Cell types with fewer cells are left out, with a warning that names them.
+    n_markers : int, default=None
+        Number of marker genes per cell type to keep, by :func:`select_markers`. None keeps all genes that any
+        cell expresses.
+    return_report : bool, default=False
+        Whether to return also what was left out.
+
+    Returns
+    -------
+    reference : DataFrame of shape (n_cell_types, n_genes)
+        Mean expression. Cell types are in the order of the categories, where the labels are categorical, else
+        sorted; genes in the order of the cells.
+    report : ReferenceReport
+        Only if ``return_report``.
+
+    Raises
+    ------
+    ValueError
+        If cells are negative or hold logarithms, labels are missing, names are repeated, or no cell type is left;
+        the message names the first offenders.
+
+    See Also
+    --------
+    select_markers : The rule that picks marker genes.
+    make_pseudobulk : Mixtures of the same cells, with the answer known.
+
+    Notes
+    -----
+    Profiles of cells as they are keep the differences in size: a cell type with twice the RNA has twice the
+    profile, and proportions that are estimated with them are shares of *cells*. Profiles of cells that were scaled
+    to one total give shares of *RNA*. Neither makes up for a bulk on another scale: scale the bulk to the same
+    total as the cells (with ``normalize=1e6``, a bulk in counts per million).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.reference import make_reference
+    >>> cells = np.random.default_rng(0).poisson(20, (60, 4))
+    >>> labels = np.repeat(["B", "T"], 30)
+    >>> reference = make_reference(cells, labels, gene_names=["CD3E", "CD19", "CD79A", "CD8A"], normalize=1e4)
+    >>> reference.shape
+    (2, 4)
+    >>> reference.sum(axis=1).round().tolist()
+    [10000.0, 10000.0]
+    """
+    cells = read_cells(cells, labels, layer=layer, gene_names=gene_names)
+    check_scalar(min_cells, "min_cells", Integral, min_val=1)
+    kept = cells.frequent(min_cells)
+    members = Members.of(cells, kept, normalize)
+    means = members.sums(cells.values, members.scale)
+    expressed = means.any(axis=0)
+    markers = None if n_markers is None else _markers(cells, members, means, n_markers)
+    chosen, reason = expressed, "no cell of these types expresses it"
+    if markers is not None:
+        chosen = expressed & np.isin(cells.genes, markers.gene)
+    elif cells.genes is None:
+        chosen = np.ones_like(expressed)
+    reference = pd.DataFrame(means[:, chosen], cells.cell_types[kept], _columns(cells, chosen))
+    if not return_report:
+        return reference
+    reasons = np.where(chosen, "", np.where(expressed, "not a marker", reason))
+    return reference, ReferenceReport(
+        cell_types=_reported(
+            cells.cell_types,
+            kept,
+            np.where(kept, "", f"fewer than {min_cells} cells"),
+            n_cells=cells.counts(),
+        ),
+        genes=_reported(_columns(cells), chosen, reasons),
+        markers=markers,
+    )
+
+
+def _columns(cells, chosen=slice(None)):
+    """Gene names, or numbers for genes without names."""
+    if cells.genes is None:
+        return pd.RangeIndex(cells.values.shape[1])
+    return cells.genes[chosen]
+
+
+def _reported(names, kept, reason, **columns):
+    return pd.DataFrame({**columns, "kept": kept, "reason": reason}, index=names)
+
+
+def select_markers(
+    cells,
+    labels,
+    n_markers=100,
+    *,
+    among=None,
+    layer=None,
+    gene_names=None,
+    normalize=None,
+    min_cells=10,
+):
+    """Genes that tell one cell type from every other, by a fold change that the cells support.
+
+    Parameters
+    ----------
+    cells : AnnData, DataFrame, ndarray or sparse matrix of shape (n_cells, n_genes)
+        Expression of single cells on the linear scale, see :func:`make_reference`.
+    labels : str or array-like of shape (n_cells,)
+        Cell type of each cell, see :func:`make_reference`.
+    n_markers : int, default=100
+        Largest number of markers per cell type.
+    among : array-like of str, default=None
+        Genes to choose from, such as those of the bulk; others are passed over. None chooses from all.
+    layer : str, default=None
+        Which matrix of an AnnData to use, see :func:`make_reference`.
+    gene_names : array-like of str of shape (n_genes,), default=None
+        Names of the genes, where the cells do not carry them.
+    normalize : float or "median", default=None
+        Total expression that every cell is scaled to first.
+    min_cells : int, default=10
+        Cell types with fewer cells are left out, with a warning that names them.
+
+    Returns
+    -------
+    markers : DataFrame
+        One row per marker, cell types in the order of the reference and the best marker first: ``cell_type``,
+        ``gene``, ``score`` (see the notes), ``mean`` (mean expression in the cell type), ``next_type`` and
+        ``next_mean`` (the other cell type that expresses the gene most).
+
+    Raises
+    ------
+    ValueError
+        If there are no gene names, fewer than two cell types, or no cell type has a marker; and for what
+        :func:`make_reference` refuses.
+
+    Notes
+    -----
+    A gene can be a marker of the cell type with its highest mean only, and is compared with the cell type of the
+    second highest, l. Its score is the logarithm of their fold change, less two standard errors::
+
+        score = log2((m_k + c) / (m_l + c)) - 2 / ln(2) * sqrt(s2_k / (n_k (m_k + c)^2) + s2_l / (n_l (m_l + c)^2))
+
+    with the mean m, the variance s2 and the number n of the cells of a type (the standard error is that of the
+    delta method), and c the mean over all cell types and genes, so that genes too faint to be seen in a bulk do not
+    win by a ratio of small numbers. Genes with a positive score are ranked by it; equal scores stay in the order of
+    the genes. The rule depends on no random number, and not on the unit of the expression.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma.reference import select_markers
+    >>> rates = np.repeat([[20, 1, 5, 9], [1, 20, 5, 9]], 30, axis=0)
+    >>> cells = np.random.default_rng(0).poisson(rates)
+    >>> labels = np.repeat(["B", "T"], 30)
+    >>> markers = select_markers(cells, labels, gene_names=["CD19", "CD3E", "CD37", "ACTB"])
+    >>> markers[["cell_type", "gene"]].to_numpy().tolist()
+    [['B', 'CD19'], ['T', 'CD3E']]
+    """
+    cells = read_cells(cells, labels, layer=layer, gene_names=gene_names)
+    check_scalar(min_cells, "min_cells", Integral, min_val=1)
+    members = Members.of(cells, cells.frequent(min_cells), normalize)
+    return _markers(cells, members, members.sums(cells.values, members.scale), n_markers, among)
+
+
+def _markers(cells, members, means, n_markers, among=None):
+    """Table of the markers of every type."""
+    check_scalar(n_markers, "n_markers", Integral, min_val=1)
+    names = cells.cell_types[np.unique(cells.codes[members.rows])]
+    if cells.genes is None:
+        raise ValueError("Markers need gene names: give gene_names, or cells in an AnnData or a DataFrame.")
+    if len(names) < 2:
+        raise ValueError(f"Markers tell cell types apart, and there is only {listing(names)}.")
+    top, second, score = _marker_scores(means, members.variances(cells.values, means), members.counts)
+    ranked = np.argsort(-score, kind="stable")
+    eligible = score > 0 if among is None else (score > 0) & np.isin(cells.genes, np.asarray(among))
+    ranked = ranked[eligible[ranked]]
+    best = np.concatenate([ranked[top[ranked] == k][:n_markers] for k in range(len(names))])
+    _check_marked(names, np.isin(np.arange(len(names)), top[best]))
+    return pd.DataFrame(
+        {
+            "cell_type": names[top[best]],
+            "gene": cells.genes[best],
+            "score": score[best],
+            "mean": means[top[best], best],
+            "next_type": names[second[best]],
+            "next_mean": means[second[best], best],
+        }
+    )
+
+
+def _check_marked(names, marked):
+    """Warn of cell types without a marker, and refuse to go on without any."""
+    if not marked.any():
+        raise ValueError(
+            f"No gene tells one of the cell types {listing(names)} from the others. Are the labels those of these "
+            f"cells?"
+        )
+    if not marked.all():
+        warn(
+            f"No gene tells {listing(names[~marked])} from the other cell types: merge with a related type.",
+        )
+
+
+def _marker_scores(means, variances, counts):
+    """Per gene, the highest and second highest type, and the lower bound of their log2 fold change."""
+    second, top = np.argsort(means, axis=0, kind="stable")[-2:]
+    gene = np.arange(means.shape[1])
+    offset = means.mean()
+
+    def level_and_error(which):
+        level = means[which, gene] + offset
+        return level, variances[which, gene] / (counts[which] * level**2)
+
+    (high, high_error), (low, low_error) = level_and_error(top), level_and_error(second)
+    bound = np.log(high / low) - CONFIDENCE * np.sqrt(high_error + low_error)
+    return top, second, bound / np.log(2)
