@@ -1,0 +1,120 @@
+"""The one door from a fitted model: which test, and what it is given."""
+
+from ..checks.validation import check_deconvolver, listing, row_names, sample_order
+from ._methods import METHODS, Cohort
+from ._study import Study
+
+
+def differential_expression(
+    model, phenotype, *, method="interaction", X=None, covariates=None, fold_change=False
+):
+    """Genes whose expression in a cell type goes with the phenotype, from a fitted deconvolver.
+
+    Parameters
+    ----------
+    model : L2MaxDeconvolver or TraceNormDeconvolver
+        Fitted to the cohort.
+    phenotype : array-like or Series of shape (n_samples,)
+        Strings, booleans, categories or two distinct numbers are classes; more than two distinct numbers are a
+        quantity. Matched by name to the samples if both are named.
+    method : {"interaction", "marginal", "joint"}, default="interaction"
+        "interaction" regresses the bulk on the proportions and their products with the phenotype
+        (:func:`interaction_test`): the best first answer to the question in which cell type a gene changes.
+        "marginal" (:func:`marginal_test`) and "joint" (:func:`joint_test`) are the tests of the original R package,
+        on the cell-type-specific expression.
+    X : array-like or DataFrame of shape (n_samples, n_genes), default=None
+        The bulk that the model was fitted to. Needed by "interaction" only.
+    covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
+        What else to adjust for. Columns that are not numbers are one-hot encoded, without their first category.
+    fold_change : bool, default=False
+        Report as effect the ratio of the means, negative values set to 0, and not the difference. Two classes only.
+
+    Returns
+    -------
+    table : DataFrame
+        One row per cell type and gene, sorted by p-value, with the columns
+
+        cell_type, gene : str
+            Names.
+        effect : float
+            Second class minus first (in sorted order, or that of the categories), or the ratio of the two; slope per
+            unit for a quantity; largest minus smallest mean for more than two classes.
+        statistic : float
+            t, z or F of the test; its sign is the direction.
+        p_value : float
+            NaN where there is no test, see ``flag``.
+        q_value : float
+            False discovery rate, within each cell type; see the tests for that of "joint".
+        flag : str
+            Empty, or why to distrust or miss the p-value: "constant", "singular", "separated" or "zero_mean".
+
+    Raises
+    ------
+    ValueError
+        If phenotype or covariates do not fit the cohort, the covariates are collinear, or ``method`` cannot test
+        such a phenotype. The message names the offenders.
+
+    See Also
+    --------
+    interaction_test : The same on bulk and proportions.
+    marginal_test : The same on expression.
+    joint_test : The same on expression.
+
+    Notes
+    -----
+    "marginal" and "joint" test the expression as ``normalize`` of the model asks, and by default without the linear
+    effect of each cell type's proportion, as the original does: what a sample's expression owes to its composition
+    would otherwise pass for a change wherever proportions go with the phenotype. To test ``cse_`` as it is, pass it
+    to :func:`marginal_test` or :func:`joint_test`.
+
+    Flags:
+
+    constant
+        The gene, or the proportion of the cell type, does not vary. No p-value.
+    singular
+        The regression cannot tell the cell types apart. No p-value.
+    separated
+        Joint test: the gene's expression in all cell types together tells the classes apart without an error. The
+        estimates are infinite, and p, near 1, says nothing: such genes may be the strongest of all.
+    zero_mean
+        The fold change divides by 0 and is infinite or NaN; the test stands.
+
+    Rows without a p-value do not count in the false discovery rate, as in R's ``p.adjust``.
+
+    Examples
+    --------
+    >>> from skenigma import L2MaxDeconvolver
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.differential import differential_expression
+    >>> cohort = make_cohort(n_samples=60, n_genes=200, random_state=0, as_frame=True)
+    >>> model = L2MaxDeconvolver(cohort.reference, renorm_size=None).fit(cohort.bulk)
+    >>> table = differential_expression(model, cohort.phenotype, X=cohort.bulk)
+    >>> table.shape
+    (1000, 7)
+    >>> first = table.iloc[0]
+    >>> bool(cohort.changed.loc[first.cell_type, first.gene])
+    True
+    """
+    check_deconvolver(model)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {listing(list(METHODS))}, got {method!r}.")
+    bulk = None if X is None else _bulk_of_fit(model, X)
+    if bulk is None and METHODS[method].needs_bulk:
+        raise ValueError(
+            f"method={method!r} regresses the bulk: pass the X that the model was fitted to, or choose "
+            f"method='marginal' or 'joint'."
+        )
+    samples = row_names(X) if model._sample_names is None else model._sample_names
+    study = Study(phenotype, covariates, len(model.proportions_), samples, fold_change)
+    return METHODS[method].run(Cohort(model, bulk), study)
+
+
+def _bulk_of_fit(model, X):
+    """X on the model's genes and samples."""
+    bulk = model._new_bulk(X)
+    if len(bulk) != len(model.proportions_):
+        raise ValueError(
+            f"X has {len(bulk)} samples, but the model was fitted to {len(model.proportions_)}: pass "
+            f"the X of the fit."
+        )
+    return bulk[sample_order(X, model._sample_names, "rows of X")]

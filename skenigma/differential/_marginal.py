@@ -1,0 +1,76 @@
+"""The marginal test: the expression of every cell type on its own."""
+
+import numpy as np
+
+from ..core.regress.generalized import gene_blocks
+from ._result import Result, benjamini_hochberg, is_constant
+from ._tensor import effects_on, tensor_test
+
+
+def marginal_test(cse, phenotype, *, covariates=None, fold_change=False, cell_types=None, gene_names=None):
+    r"""Test, for every cell type and gene on its own, whether the expression goes with the phenotype.
+
+    A linear model per cell type and gene, with phenotype y and covariates c,
+
+    .. math:: p_{jk} = \mu_k + y_j \delta_k + c_j^T \gamma_k + \varepsilon_{jk} ,
+
+    in which :math:`\delta_k = 0` is tested: by t, or by F if the phenotype has more than two classes.
+
+    Parameters
+    ----------
+    cse : array-like of shape (n_samples, n_cell_types, n_genes)
+        Cell-type-specific expression.
+    phenotype : array-like or Series of shape (n_samples,)
+        See :func:`differential_expression`.
+    covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
+        See :func:`differential_expression`.
+    fold_change : bool, default=False
+        See :func:`differential_expression`.
+    cell_types : array-like of str, default=None
+        Names; None counts.
+    gene_names : array-like of str, default=None
+        Names; None counts.
+
+    Returns
+    -------
+    table : DataFrame
+        See :func:`differential_expression`. The effect compares the means as they are; statistic, p and q are
+        adjusted for the covariates. q-values are Benjamini and Hochberg's, over the genes of each cell type.
+
+    Raises
+    ------
+    ValueError
+        See :func:`differential_expression`.
+
+    See Also
+    --------
+    joint_test : The same given all other cell types.
+
+    Notes
+    -----
+    The R function ``FindCSE_DEG`` of ENIGMA with ``FDR_control=FALSE``. Expression that was estimated from one bulk
+    shares its noise: a change in one cell type shows, weaker, in the others too, and the test cannot tell which
+    of them it comes from.
+
+    Examples
+    --------
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.differential import marginal_test
+    >>> cohort = make_cohort(n_genes=50, random_state=0)
+    >>> table = marginal_test(cohort.cse, cohort.phenotype)
+    >>> int((table.q_value < 0.05).sum()) >= 25
+    True
+    """
+    return tensor_test(marginal, cse, phenotype, covariates, fold_change, cell_types, gene_names)
+
+
+def marginal(expression, study, cell_types, genes):
+    base = np.column_stack([np.ones(study.n_samples), study.coded])
+    design = study.design(base, "phenotype")
+    result = Result(cell_types, genes)
+    for block in gene_blocks(len(genes), study.n_samples * len(cell_types)):
+        values = expression(block)
+        flat = values.reshape(study.n_samples, -1).astype(np.float64, copy=False)
+        result.store(block, effects_on(study, values), design.test(flat, [list(range(1, base.shape[1]))]))
+        result.drop("constant", is_constant(values), block)
+    return result.table(benjamini_hochberg(result.p_value))

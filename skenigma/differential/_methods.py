@@ -1,0 +1,66 @@
+"""The tests that a fitted model can be put to, by name.
+
+A further one is a file with its test and one entry here: a function of a :class:`Cohort` and a
+:class:`~._study.Study`, and whether it reads the bulk.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._interaction import interaction
+from ._joint import joint
+from ._marginal import marginal
+from ._tensor import tested_expression
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What a test may ask of the cohort of a fit.
+
+    Attributes
+    ----------
+    model : fitted deconvolver
+    bulk : ndarray of shape (n_samples, n_genes), or None
+        On the model's samples and genes; None where no X was given.
+    """
+
+    model: object
+    bulk: np.ndarray | None
+
+    @property
+    def proportions(self):
+        return self.model.proportions_
+
+    @property
+    def names(self):
+        """Cell types and genes."""
+        return self.model.cell_types_, self.model.gene_names_
+
+
+@dataclass(frozen=True)
+class Method:
+    """A test: ``run(cohort, study)`` returns its table."""
+
+    run: Callable
+    needs_bulk: bool
+
+
+def _interaction(cohort, study):
+    return interaction(cohort.bulk, cohort.proportions, study, *cohort.names)
+
+
+def _marginal(cohort, study):
+    return marginal(tested_expression(cohort.model), study, *cohort.names)
+
+
+def _joint(cohort, study):
+    return joint(tested_expression(cohort.model), study, *cohort.names)
+
+
+METHODS = {
+    "interaction": Method(_interaction, needs_bulk=True),
+    "marginal": Method(_marginal, needs_bulk=False),
+    "joint": Method(_joint, needs_bulk=False),
+}

@@ -1,0 +1,38 @@
+"""What the tests on a tensor of expression share."""
+
+import numpy as np
+from sklearn.utils import check_array
+
+from ..normalization import normalize
+from ._names import names_or_count, refuse_nonfinite
+from ._study import Study
+
+
+def tensor_test(test, cse, phenotype, covariates, fold_change, cell_types, gene_names):
+    """A test on a tensor, checked and named."""
+    cse = check_array(
+        cse, dtype=[np.float64, np.float32], allow_nd=True, ensure_all_finite=False, input_name="cse"
+    )
+    if cse.ndim != 3:
+        raise ValueError(f"cse must have the axes samples, cell types and genes, got the shape {cse.shape}.")
+    n_samples, n_cell_types, n_genes = cse.shape
+    cell_types = names_or_count(cell_types, n_cell_types, "celltype", "cell_types")
+    gene_names = names_or_count(gene_names, n_genes, "x", "gene_names")
+    for name, of_type in zip(cell_types, cse.swapaxes(0, 1), strict=True):
+        refuse_nonfinite(~np.isfinite(of_type.sum(axis=0)), gene_names, f"cse of '{name}'", "gene")
+    study = Study(phenotype, covariates, n_samples, None, fold_change)
+    return test(lambda genes: cse[:, :, genes], study, cell_types, gene_names)
+
+
+def tested_expression(model):
+    """Function of a slice of genes: the expression to test, without what it owes to the proportions."""
+    if model.normalize in (None, "frac"):
+        # gene by gene, so no normalised tensor is needed where the model keeps none
+        return lambda genes: normalize("frac", model._expression(genes=genes), model.proportions_)
+    normalized = model._output()
+    return lambda genes: normalized[:, :, genes]
+
+
+def effects_on(study, values):
+    """Effects on expression of shape (n_samples, K, g)."""
+    return study.effects(values.reshape(study.n_samples, -1)).reshape(values.shape[1:])
