@@ -99,5 +99,6 @@ print(
 # %%
 # The score on the tuning cohort puts the settings in nearly the order that the truth would, and the chosen one is as
 # good as the best. The value of a score is not a promise: the simulation can be kinder than the bulk. So compare it
-# with the scores, on the same cohort, of two answers that need no model.
+# with the scores, on the same cohort, of the answers that need no model. (The third is a ratio of bulk and reference,
+# and NaN for signed values as here.)
 pd.Series(model.baseline_scores_).to_frame("score")

@@ -29,6 +29,7 @@ RANKS = {
     "skenigma.datasets": 2,
     "skenigma.io": 2,
     "skenigma._transformers": 1.5,
+    "skenigma.baselines": 1.5,
     "skenigma.metrics": 1.5,
     "skenigma.checks": 1,
     "skenigma.normalization": 1,

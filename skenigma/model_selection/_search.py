@@ -108,9 +108,10 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         ``std_test_score``, ``rank_test_score``, and ``converged`` and ``n_iter`` (the largest of the splits). The
         score of a setting that diverges is NaN.
     baseline_scores_ : dict
-        Scores on the tuning cohort of two answers that need no model: ``"bulk itself"`` in the place of every cell
-        type, and ``"reference itself"`` in the place of every sample. If ``best_score_`` is not above them, the model
-        adds nothing by this measure.
+        Scores on the tuning cohort of three answers that need no model: ``"bulk itself"`` in the place of every cell
+        type, ``"reference itself"`` in the place of every sample, and ``"scaled reference"``, each gene of the
+        reference scaled to the bulk (NaN where bulk or reference hold negative values); see
+        :mod:`skenigma.baselines`. If ``best_score_`` is not above them, the model adds nothing by this measure.
     best_estimator_ : L2MaxDeconvolver
         The same fit as an estimator without a grid.
     n_splits_ : int

@@ -10,6 +10,8 @@ from joblib import Parallel, delayed
 from scipy.stats import rankdata
 from sklearn.model_selection import check_cv
 
+from ..baselines import of_arrays
+
 SEARCHED = ("alpha", "beta", "renorm_size")
 # A setting that does not converge is chosen only if it scores better by more than this share.
 UNCONVERGED_MARGIN = 0.01
@@ -93,14 +95,11 @@ class Tuning:
         return Split(self, tuner, prepare(tuner, bulk, bulk, self.cohort.proportions[train]), test)
 
     def baselines(self, score):
-        """Scores of the answers that need no model."""
-        answers = {
-            "bulk itself": self.bulk[:, None, self.genes],
-            "reference itself": self.tuner.reference_[None, :, self.genes],
-        }
+        """Scores of the answers that need no model; NaN where the data have no such answer."""
+        theta = self.cohort.proportions
+        answers = of_arrays(self.bulk[:, self.genes], self.tuner.reference_[:, self.genes], theta)
         return {
-            name: score(self.truth, np.broadcast_to(answer, self.truth.shape))
-            for name, answer in answers.items()
+            name: np.nan if answer is None else score(self.truth, answer) for name, answer in answers.items()
         }
 
 
