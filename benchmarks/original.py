@@ -1,7 +1,6 @@
 """The original R code as a contestant: run where a user has it, and as recorded elsewhere."""
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -9,10 +8,8 @@ import tempfile
 
 import pandas as pd
 
+from .data import data_folder
 from .harness import Contestant
-
-FOLDER_VARIABLE = "SKENIGMA_REFERENCE"
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 # Arguments: folder of the inputs, then the scripts to source, in this order. The inputs are read before the clock
 # runs (R evaluates arguments where they are used), under names that no script is likely to use.
@@ -46,7 +43,7 @@ class Original:
         self.program = shutil.which("Rscript")
         if self.scripts and not self.program:
             raise FileNotFoundError("--r-script needs Rscript, which is not on the path.")
-        self.folder = pathlib.Path(folder or os.environ.get(FOLDER_VARIABLE, FOLDER))
+        self.folder = pathlib.Path(folder or data_folder() / "reference")
 
     def run(self, cohort):
         """The published call on ``cohort``, as a list of no or one contestant."""

@@ -1,11 +1,10 @@
 """How close skenigma comes to recorded runs of the original R code: ``python -m benchmarks.reproduction [folder]``.
 
 Prints the table of the README. The folder holds the recorded runs; without it, they are looked for in
-``../shared/reference``, or where ``SKENIGMA_REFERENCE`` says, as the tests do.
+``../shared/reference``, or in the folder ``reference`` of what ``SKENIGMA_DATA`` says, as the tests do.
 """
 
 import json
-import os
 import pathlib
 import sys
 import time
@@ -18,7 +17,8 @@ from sklearn.base import clone
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.io._reading import EXACT
 
-DEFAULT_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
+from .data import data_folder
+
 ALPHA = 0.1  # of every recorded run but those that name another
 
 L2MAX = L2MaxDeconvolver(alpha=ALPHA, positive=False)
@@ -106,5 +106,4 @@ def report(folder):
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("SKENIGMA_REFERENCE", DEFAULT_FOLDER)
-    report(pathlib.Path(chosen))
+    report(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else data_folder() / "reference")

@@ -1,15 +1,15 @@
-"""Recorded outputs of the original R implementation, read from outside the repository."""
+"""Recorded outputs of the original R implementation, and real cohorts with truth, where they are at hand."""
 
 import os
-import pathlib
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
-REFERENCE_VARIABLE = "SKENIGMA_REFERENCE"
-DEFAULT_REFERENCE = pathlib.Path(__file__).resolve().parents[2] / "shared" / "reference"
+from benchmarks.data import VARIABLE, data_folder
+
+REQUIRE = "SKENIGMA_REQUIRE_DATA"
 
 
 class Recorded:
@@ -31,15 +31,26 @@ class Recorded:
             return dict(arrays)
 
 
-@pytest.fixture(scope="session")
-def reference_folder():
-    folder = pathlib.Path(os.environ.get(REFERENCE_VARIABLE, DEFAULT_REFERENCE))
-    if not folder.is_dir():
-        reason = f"no recorded R outputs at {folder}: set {REFERENCE_VARIABLE} to their folder"
-        if os.environ.get("CI") == "true":
+def optional(path):
+    """A file or folder outside the repository; without it a test is skipped, or fails where it has to run."""
+    if not path.exists():
+        reason = f"{path} is missing: set {VARIABLE} to the folder that holds reference/ and truth/"
+        if os.environ.get(REQUIRE) == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    return folder
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference_folder():
+    """Recorded runs of the original R code."""
+    return optional(data_folder() / "reference")
+
+
+@pytest.fixture(scope="session")
+def truth_folder():
+    """Real cohorts with known truth: gse60424.npz, kang8.npz and the sets of ``proportions/``."""
+    return optional(data_folder() / "truth")
 
 
 @pytest.fixture(scope="session")

@@ -132,17 +132,18 @@ def test_objective_from_the_recorded_histories_is_that_of_the_model():
 @pytest.fixture
 def recorded(tmp_path):
     """Recorded timings, in the form of the files that hold them."""
-    (tmp_path / "vignette").mkdir()
+    folder = tmp_path / "reference"
+    (folder / "vignette").mkdir(parents=True)
     runs = {"runs": {"l2max_none": {"solver_user_s": 8.0, "n_loss_rows": 40}}}
-    (tmp_path / "vignette" / "manifest.json").write_text(json.dumps(runs))
+    (folder / "vignette" / "manifest.json").write_text(json.dumps(runs))
     median = {"median_1_thread": {"iter_cpu_s": 12.5, "peak_rss_mib": 1000.0}}
     timings = {"big": {"20000x300x8": {"l2max_none": median}}}
-    (tmp_path / "r_timings.json").write_text(json.dumps(timings))
+    (folder / "r_timings.json").write_text(json.dumps(timings))
     return tmp_path
 
 
 def test_recorded_timings_say_what_they_are(recorded, monkeypatch):
-    monkeypatch.setenv("SKENIGMA_REFERENCE", str(recorded))
+    monkeypatch.setenv("SKENIGMA_DATA", str(recorded))
     original = Original()
     (published,) = original.recorded("l2max_none", (1000, 100, 5), 10)
     assert published.measure() == 2.0
