@@ -428,6 +428,32 @@ class TestKindsOfInput:
             estimator_class(reference.to_numpy() + 1j).fit(bulk.to_numpy())
 
 
+@both
+class TestHostileNumbers:
+    """What an error message is about must not end the process that makes it."""
+
+    @pytest.mark.parametrize("text", ["3e8123456789012345", "1e4294967296"])
+    def test_text_that_overflows_a_parser(self, estimator_class, bulk, reference, text):
+        spoilt = bulk.astype(object)
+        spoilt.iloc[:2, 1] = [text, "x"]
+        with refused(r"X has 1 column\(s\) that are not numbers: 'gene1' \('x'\)"):
+            estimator_class(reference).fit(spoilt)
+        spoilt = reference.astype(object)
+        spoilt.iloc[:2, 1] = [text, "x"]
+        with refused("reference has 1 column", r"'gene1' \('x'\)"):
+            estimator_class(spoilt).fit(bulk)
+
+    @pytest.mark.parametrize("digits", [400, 10_000])
+    def test_integers_beyond_floats(self, estimator_class, bulk, reference, digits):
+        spoilt = bulk.astype(object)
+        spoilt.iloc[2, 1] = 10**digits
+        with refused(r"X has 1 column", r"'gene1' \(an integer of [0-9,]+ bits\)"):
+            estimator_class(reference).fit(spoilt)
+        for X in (spoilt.to_numpy(), spoilt.to_numpy().tolist()):
+            with refused("X holds integers that no float can hold", "Divide"):
+                estimator_class(reference.to_numpy()).fit(X)
+
+
 def ensembl(gene):
     return f"ENSG00000{100000 + int(gene[4:])}"
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from skenigma import io
+from skenigma.checks import memory
 
 FRAME = pd.DataFrame(
     [[1.5, 0.1, -2.0], [1 / 3, 1e-300, 7.0]], index=["donor1", "donor2"], columns=["CD19", "CD4", "NA"]
@@ -198,6 +199,164 @@ class TestRefused:
         need(name)
         with refused(name, "cannot be read as"):
             io.read_bulk(self.text(tmp_path, "gene\ta\nCD4\t1\n", name))
+
+
+NAMES = [
+    "NA",
+    "nan",
+    "null",
+    "None",
+    "",
+    "N/A",
+    "007",
+    "1e5",
+    "True",
+    "=x",
+    'a"b',
+    "a\rb",
+    "a\tb",
+    "a,b",
+    "a\nb",
+]
+
+
+class TestNames:
+    """A name is what stands there, whatever else it could mean."""
+
+    frame = pd.DataFrame(
+        np.arange(1.0, 1 + len(NAMES) ** 2).reshape(len(NAMES), -1), index=NAMES, columns=NAMES[::-1]
+    )
+
+    @pytest.mark.parametrize("end", ["tsv", "csv.gz"])
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda path: io.read_bulk(path, rows="samples"),
+            lambda path: io.read_bulk(path).T,
+            lambda path: io.read_reference(path).T,
+            io.read_proportions,
+            io.read_phenotype,
+            io._reading.read_result,
+        ],
+    )
+    def test_every_reader_gives_back_what_was_written(self, tmp_path, read, end):
+        io.write_table(self.frame.rename_axis("sample"), tmp_path / f"t.{end}")
+        pd.testing.assert_frame_equal(read(tmp_path / f"t.{end}").rename_axis(None), self.frame)
+
+    def test_table_of_a_run_has_names_in_columns_too(self, tmp_path):
+        written = pd.DataFrame(
+            {"gene": NAMES, "p_value": [np.nan, *np.linspace(0, 1, len(NAMES) - 1)], "flag": ""},
+            index=pd.Index(NAMES, name="cell_type"),
+        )
+        (tmp_path / "run.json").write_text('{"skenigma_run": 1}')
+        io.write_table(written, tmp_path / "differential.tsv")
+        found = io.read_run(tmp_path).table("differential.tsv")
+        pd.testing.assert_frame_equal(found, written, check_dtype=False)
+
+    def test_values_of_a_phenotype_can_be_missing(self, tmp_path):
+        (tmp_path / "t.tsv").write_text("sample\tNA\tage\nNA\tNA\t61\nnull\tcase\tNA\n")
+        found = io.read_phenotype(tmp_path / "t.tsv")
+        assert found["NA"].isna().tolist() == [True, False]
+        assert found.loc["NA", "age"] == 61
+
+    @pytest.mark.parametrize("end", ["tsv", "parquet"])
+    def test_spaces_around_names_go_in_rows_as_in_columns(self, tmp_path, end):
+        need(f"t.{end}")
+        spaced = FRAME.rename(index=lambda name: f" {name}", columns=lambda name: f"{name}  ")
+        pd.testing.assert_frame_equal(
+            io.read_bulk(genes_by_samples(tmp_path / f"t.{end}", spaced)), FRAME, check_exact=True
+        )
+
+    def test_names_that_differ_by_spaces_are_repeats(self, tmp_path):
+        (tmp_path / "t.tsv").write_text("gene\ta\tb\nCD4\t1\t2\nCD4 \t3\t4\n")
+        with refused("genes named more than once: 'CD4'"):
+            io.read_bulk(tmp_path / "t.tsv")
+
+    def test_a_row_without_a_name(self, tmp_path):
+        pytest.importorskip("pyarrow")
+        pd.DataFrame({"gene": ["CD4", None], "a": [1.0, 2.0]}).to_parquet(tmp_path / "t.parquet")
+        with refused("t.parquet", "without a name"):
+            io.read_bulk(tmp_path / "t.parquet")
+
+    def test_nul_in_a_binary_format(self, tmp_path):
+        pytest.importorskip("pyarrow")
+        pd.DataFrame({"gene": ["CD4", "a\0b"], "a": [1.0, 2.0]}).to_parquet(tmp_path / "t.parquet")
+        with refused("t.parquet", "NUL", r"'a\0b'"):
+            io.read_bulk(tmp_path / "t.parquet")
+
+
+class TestHostileText:
+    """Neither a number nor a file can end the process, or leave it without an answer."""
+
+    # digits of an exponent that overflow the integers of pandas' own parser, which then reads what is not its
+    NUMBERS = ("3e8123456789012345", "1e4294967296", "1e2147483648", "5e18446744073709551616")
+
+    def table(self, tmp_path, *cells, name="t.tsv"):
+        (tmp_path / name).write_text("gene\ta\tb\n" + "".join(f"g{i}\t{c}\t1\n" for i, c in enumerate(cells)))
+        return tmp_path / name
+
+    @pytest.mark.parametrize("number", NUMBERS)
+    @pytest.mark.parametrize("read", [io.read_bulk, io.read_reference, io.read_proportions])
+    def test_numbers_beside_a_text(self, tmp_path, read, number):
+        with refused("holds 1 cell(s) that are not numbers: 'abc' (row 'g1', column 'a')"):
+            read(self.table(tmp_path, number, "abc"))
+
+    @pytest.mark.parametrize("number", NUMBERS)
+    def test_numbers_in_other_tables(self, tmp_path, number):
+        assert io.read_phenotype(self.table(tmp_path, number, "abc")).a.tolist() == [number, "abc"]
+        assert io._reading.read_result(self.table(tmp_path, number, "abc")).a.tolist() == [number, "abc"]
+
+    @pytest.mark.parametrize("digits", [20, 25, 300])
+    def test_integers_beyond_64_bits(self, tmp_path, digits):
+        assert io.read_bulk(self.table(tmp_path, "1" * digits, "2")).loc["a", "g0"] == float("1" * digits)
+
+    @pytest.mark.parametrize("text", ["1_000", "\u0661", "0x10", "1,5", "1e", "1d5", "+", "True"])
+    def test_what_only_python_takes_for_a_number(self, tmp_path, text):
+        with refused("1 cell(s) that are not numbers", repr(text), "row 'g0'"):
+            io.read_bulk(self.table(tmp_path, text, "1", "2.5"))
+
+    def test_long_texts_are_cut(self, tmp_path):
+        with refused("not numbers: 'xxxx", "characters") as caught:
+            io.read_bulk(self.table(tmp_path, "x" * 10**6, "1"))
+        assert len(str(caught.value)) < 1000
+
+    @pytest.mark.parametrize(
+        ("content", "line"),
+        [
+            (b"gene\ts1\ts2\nab\0cd\t1\t2\nx\t3\t4\n", 2),
+            (b"gene\ts1\ts2\nab\t1\t2\nx\t1.25\x0099\t4\n", 3),
+            (b"gene\ts\x001\ts2\nab\t1\t2\n", 1),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["t.tsv", "t.tsv.gz"])
+    @pytest.mark.parametrize("read", [io.read_bulk, io.read_phenotype])
+    def test_nul(self, tmp_path, content, line, name, read):
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        with refused(name, f"NUL character in line {line},"):
+            read(tmp_path / name)
+
+    @pytest.mark.parametrize(
+        "content", ["g\ta\nx\t" + "1" * 2000 + "\n", "g" * 2000, "g\ta\nx\t1\ny" + "\t" * 2000]
+    )
+    def test_a_line_without_end(self, tmp_path, monkeypatch, content):
+        monkeypatch.setattr(io._formats, "LONGEST_LINE", 1000)
+        (tmp_path / "t.tsv").write_text(content)
+        with refused("t.tsv has more than 1,000 characters in line", "no table"):
+            io.read_bulk(tmp_path / "t.tsv")
+
+    def test_many_lines_may_be_longer_together(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(io._formats, "LONGEST_LINE", 30)
+        assert io.read_bulk(self.table(tmp_path, *["1"] * 10**5)).shape == (2, 10**5)
+
+    def test_what_unpacks_to_more_than_fits(self, tmp_path, monkeypatch):
+        """A megabyte here; the limit is what the machine has."""
+        monkeypatch.setattr(io._formats, "available_memory", lambda: 2**20)
+        monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+        packed = gzip.compress(b"gene\ta\n" + b"CD4\t0\n" * 10**6)
+        assert len(packed) < 2**15
+        (tmp_path / "t.tsv.gz").write_bytes(packed)
+        with refused("t.tsv.gz", "needs", "MB, but 1.0 MB are available", "damaged", error=MemoryError):
+            io.read_bulk(tmp_path / "t.tsv.gz")
 
 
 class TestOrientation:

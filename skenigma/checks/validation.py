@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from .numbers import RESCALE, of_objects, quoted, shortened, unconvertible
 from .warning import warn
 
 __all__ = [
@@ -88,7 +90,7 @@ class Profiles:
 def listing(names, shown=SHOWN, total=None):
     """The first few names, quoted, and how many more there are (of ``total``, where not all are given)."""
     total = len(names) if total is None else total
-    names = [f"'{name}'" if isinstance(name, str) else str(name) for name in names[:shown]]
+    names = [f"'{shortened(name)}'" if isinstance(name, str) else str(name) for name in names[:shown]]
     more = f" and {total - shown} more" if total > shown else ""
     return ", ".join(names) + more
 
@@ -281,13 +283,15 @@ def _text_named(frame, what):
     """Name the columns of text where a frame is no table of numbers."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         text = _text_columns(frame)
         if text:
             raise ValueError(
                 f"{what} has {len(text)} column(s) that are not numbers: {listing(text)}. Names of rows must stand "
                 f"in the index: read the table with index_col=0. Drop or convert other columns."
             ) from error
+        if isinstance(error, OverflowError):
+            raise ValueError(f"{what} holds integers that no float can hold: {error}. {RESCALE}") from error
         raise
 
 
@@ -299,9 +303,8 @@ def _text_columns(frame):
     found = []
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]
-        text = column.notna() & pd.to_numeric(column, errors="coerce").isna()
-        if text.any():
-            found.append(Noted(name, repr(column[text.to_numpy()].iloc[0])))
+        if of_objects(column) and (text := list(islice(unconvertible(column), 1))):
+            found.append(Noted(name, quoted(text[0])))
     return found
 
 

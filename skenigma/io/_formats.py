@@ -1,11 +1,19 @@
 """Which format a file has, by the end of its name."""
 
+import csv
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checks.memory import available_memory, check_memory
+
 DELIMITERS = {".tsv": "\t", ".tab": "\t", ".txt": "\t", ".csv": ","}
 NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces", "|": "bars"}
+# Characters up to which a line can be meant: a row of millions of numbers.
+LONGEST_LINE = 2**26
+# Bytes that a cell takes while a text is read: its number, its end, and its place in the text.
+CELL_SIZE = 24
+SMALLER_FILE = "Give fewer genes or samples, .parquet or .h5ad; a small file that unpacks to this is damaged."
 KNOWN = ".tsv, .txt, .tab or .csv (each also .gz), .h5ad or .parquet"
 
 
@@ -41,10 +49,77 @@ def file_format(path):
     raise ValueError(f"{path}: the end of the name does not tell the format. Let it be {KNOWN}.")
 
 
+class BoundedText:
+    """A text opened for reading that ends in one clear error where it is none, or does not fit into memory.
+
+    Parameters
+    ----------
+    path : Path
+    form : Format
+    """
+
+    def __init__(self, path, form):
+        opener = gzip.open if form.compressed else open
+        self._file = opener(path, "rt", encoding="utf-8-sig", newline="")
+        self._path, self._delimiter = path, form.delimiter
+        self._free = available_memory()
+        self._lines = self._line_length = self._needed = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if line := self.readline():
+            return line
+        raise StopIteration
+
+    def readline(self):
+        """The next line with its end, "" after the last."""
+        return self._checked(self._file.readline(LONGEST_LINE + 1))
+
+    def read(self, size=-1):
+        """That many characters."""
+        return self._checked(self._file.read(size))
+
+    def _checked(self, text):
+        position = text.find("\0")
+        if position >= 0:
+            line = self._lines + text.count("\n", 0, position) + 1
+            raise ValueError(
+                f"{self._path} holds a NUL character in line {line}, where names and numbers would be cut: it is no "
+                f"text, or damaged. Write it again, or remove these characters."
+            )
+        self._lines += text.count("\n")
+        self._line_length = len(text) - text.rfind("\n") - 1 + ("\n" not in text) * self._line_length
+        if self._line_length > LONGEST_LINE:
+            raise ValueError(
+                f"{self._path} has more than {LONGEST_LINE:,} characters in line {self._lines + 1}: it is no table "
+                f"of numbers, or its ends of lines are lost."
+            )
+        self._needed += len(text) + CELL_SIZE * text.count(self._delimiter)
+        if self._free is not None and self._needed > self._free:
+            check_memory(
+                self._needed, f"Reading {self._path}, no further than line {self._lines:,},", SMALLER_FILE
+            )
+        return text
+
+
 def open_text(path, form):
-    """A text file opened for reading, unpacked if it is compressed."""
-    opener = gzip.open if form.compressed else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+    """A text file opened for reading, unpacked if it is compressed, within bounds."""
+    return BoundedText(path, form)
+
+
+def rows_of(file, form):
+    """Rows of an opened text, each a list of its fields."""
+    # a row of a large table can be longer than the csv module expects
+    csv.field_size_limit(2 * LONGEST_LINE)
+    return csv.reader(file, delimiter=form.delimiter)
 
 
 def layer_name(cell_type):

@@ -7,15 +7,37 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype
 
+from ..checks.numbers import Cell, is_written_number, written_numbers
 from ..checks.optional import import_optional
-from ..checks.validation import listing
-from ._formats import NAMES, file_format, layer_name, open_text
+from ..checks.validation import SHOWN, listing
+from ._formats import NAMES, file_format, layer_name, open_text, rows_of
 
 # the first column while a text is read: no column of a file has this name
 INDEX = "\0"
 # before version 3, pandas rounds the last digit of a number unless told otherwise; since then it never does
+# (nor ends the process at a number such as 3e8123456789012345)
 EXACT = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
+# how a run writes that there is no number
+NOT_A_NUMBER = ("", "nan")
+# what a table of the samples has where a value is missing
+MISSING = (
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "<NA>",
+    "#N/A",
+    "#NA",
+    "NaN",
+    "nan",
+    "-NaN",
+    "-nan",
+    "NULL",
+    "null",
+    "None",
+)
 
 
 def read_bulk(path, *, rows="genes"):
@@ -42,6 +64,13 @@ def read_bulk(path, *, rows="genes"):
         If the file cannot be read.
     ImportError
         If its format needs a package that is not installed.
+    MemoryError
+        If the table does not fit into the memory that is available.
+
+    Notes
+    -----
+    Names are read as they stand, whatever they could mean: a sample can be named NA. Spaces around them go. A text
+    with NUL characters is refused, and one with a line of more than 67 million characters.
 
     Examples
     --------
@@ -148,7 +177,8 @@ def read_phenotype(path):
     Returns
     -------
     phenotype : DataFrame of shape (n_samples, n_variables)
-        Numbers where a column holds nothing else; missing values are NaN.
+        Numbers where a column holds nothing else; missing values are NaN. Missing is what is empty, or NA, N/A, NaN,
+        NULL or None in the ways these are written; names of samples and of variables are never missing.
 
     Raises
     ------
@@ -172,9 +202,9 @@ def read_phenotype(path):
     donor2  control   47
     """
     if file_format(path).kind == "h5ad":
-        frame = _read_anndata(path).obs
+        frame = _named(_read_anndata(path).obs, path)
     else:
-        frame = _read_frame(path, columns="variable", missing=True)
+        frame = _read_frame(path, columns="variable", missing=MISSING)
     _refuse_repeats(frame.index, path, "sample")
     return frame
 
@@ -222,6 +252,25 @@ def read_layers(path):
     """Expression by cell type from the layers of an AnnData file, as DataFrames samples × genes."""
     adata = _read_anndata(path)
     return {kind: adata.to_df(layer=layer_name(kind)) for kind in adata.uns["cell_types"]}
+
+
+def read_result(path, names=()):
+    """A table that a run wrote, as it was written.
+
+    Parameters
+    ----------
+    path : str or path-like
+    names : sequence of str, default=()
+        Columns of names: whatever stands there is one.
+
+    Returns
+    -------
+    frame : DataFrame
+        Empty cells of numbers are NaN, and empty texts empty.
+    """
+    frame = _read_text(Path(path), file_format(path), "variable", NOT_A_NUMBER, names)
+    frame = _named(frame, path).rename_axis(frame.index.name)
+    return frame.fillna({name: "" for name in frame.select_dtypes(exclude="number")})
 
 
 def check_orientation(bulk, reference):
@@ -297,14 +346,12 @@ def _expression(path, turned, what):
     frame = _numbers(_read_frame(path, columns=what if turned else "gene"), path)
     if turned and file_format(path).kind != "h5ad":
         frame = frame.T
-    frame.index = frame.index.map(str)
-    frame.columns = frame.columns.map(str)
     _refuse_repeats(frame.index, path, what)
     _refuse_repeats(frame.columns, path, "gene")
     return frame
 
 
-def _read_frame(path, columns, missing=False):
+def _read_frame(path, columns, missing=()):
     """The table in a file, with its first column as index; ``columns`` says what the others are."""
     path, form = Path(path), file_format(path)
     if path.is_dir():
@@ -321,7 +368,18 @@ def _read_frame(path, columns, missing=False):
         frame = _read_text(path, form, columns, missing)
     if not frame.size:
         raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")
-    return frame
+    return _named(frame, path)
+
+
+def _named(frame, path):
+    """The frame with names that are strings, without the spaces around them that a table does not show."""
+    if frame.index.hasnans or frame.columns.hasnans:
+        raise ValueError(f"{path} has a row or column without a name: give each one.")
+    names = {axis: [str(name).strip() for name in frame.axes[axis]] for axis in (0, 1)}
+    ended = [name.replace("\0", "\\0") for axis in names.values() for name in axis if "\0" in name]
+    if ended:
+        raise ValueError(f"{path} has names with NUL characters: {listing(ended)}. Remove these characters.")
+    return frame.set_axis(pd.Index(names[0], dtype=object)).set_axis(pd.Index(names[1], dtype=object), axis=1)
 
 
 def _read_anndata(path):
@@ -347,24 +405,25 @@ def _read_parquet(path):
     return frame.rename_axis(None)
 
 
-def _read_text(path, form, columns, missing):
+def _read_text(path, form, columns, missing=(), text=()):
+    """The table in a text; ``missing`` are the cells that stand for no value, ``text`` the columns of names."""
     try:
-        header = _header(path, form, columns)
-        values = {} if missing else {"keep_default_na": False}
-        frame = pd.read_csv(
-            path,
-            sep=form.delimiter,
-            header=None,
-            names=header,
-            skiprows=1,
-            dtype={INDEX: str},
-            compression="gzip" if form.compressed else None,
-            encoding="utf-8",
-            low_memory=False,
-            skip_blank_lines=True,
-            **values,
-            **EXACT,
-        )
+        corner, header = _header(path, form, columns)
+        with open_text(path, form) as file:
+            frame = pd.read_csv(
+                file,
+                sep=form.delimiter,
+                header=None,
+                names=header,
+                skiprows=1,
+                dtype={INDEX: str} | {name: str for name in text if name in header},
+                # in a column of names every text is a name, and none is missing
+                na_values={name: missing for name in header[1:] if name not in text} if missing else None,
+                keep_default_na=False,
+                low_memory=False,
+                skip_blank_lines=True,
+                **EXACT,
+            )
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is no whole gzip file: {error}") from error
     except UnicodeDecodeError as error:
@@ -374,18 +433,16 @@ def _read_text(path, form, columns, missing):
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} holds a header and no rows.") from None
     index = frame.pop(INDEX).fillna("").to_numpy(dtype=object)
-    return frame.set_axis(pd.Index(index), axis=0)
+    return frame.set_axis(pd.Index(index, name=corner), axis=0)
 
 
 def _header(path, form, columns):
-    """Names of the columns, the first being that of the index.
+    """What stands in the corner, and names for the columns, the first of which is the index.
 
     A header that is one field shorter than the rows is R's way of writing: the names of the rows have none.
     """
     with open_text(path, form) as file:
-        # a row of a large table can be longer than the csv module expects
-        csv.field_size_limit(2**27)
-        lines = csv.reader(file, delimiter=form.delimiter)
+        lines = rows_of(file, form)
         header, first = next(lines, []), next(lines, [])
     if len(header) < 2 and len(first) < 2:
         raise ValueError(_one_column(path, form.delimiter, "".join(header)))
@@ -397,7 +454,7 @@ def _header(path, form, columns):
         )
     header = [name.strip() for name in header]
     _refuse_repeats(pd.Index(header[1:]), path, columns)
-    return [INDEX, *header[1:]]
+    return header[0], [INDEX, *header[1:]]
 
 
 def _one_column(path, delimiter, line):
@@ -415,9 +472,13 @@ def _one_column(path, delimiter, line):
 
 def _numbers(frame, path):
     """The frame as floats; a ValueError names the first cells that are none."""
-    wrong = [position for position, dtype in enumerate(frame.dtypes) if not _is_number(dtype)]
-    if wrong:
-        raise ValueError(_not_numbers(frame.iloc[:, wrong], path))
+    for position in np.flatnonzero([not _is_number(dtype) for dtype in frame.dtypes]):
+        # pandas leaves integers beyond 64 bits as they are written
+        numbers = written_numbers(frame.iloc[:, position])
+        if numbers is None:
+            raise ValueError(_not_numbers(frame, path))
+        frame = frame.copy(deep=False)
+        frame.isetitem(position, numbers)
     single = all(dtype == np.float32 for dtype in frame.dtypes)
     return frame.astype(np.float32 if single else np.float64)
 
@@ -428,25 +489,18 @@ def _is_number(dtype):
 
 def _not_numbers(frame, path):
     """Message on columns that hold more than numbers."""
-    parsed = frame.apply(pd.to_numeric, errors="coerce")
-    found = np.argwhere(parsed.isna().to_numpy())
-    if not len(found):  # true numbers that were kept as something else, such as booleans
+    wrong = frame.loc[:, [not _is_number(dtype) for dtype in frame.dtypes]]
+    if all(map(is_bool_dtype, wrong.dtypes)):
         return (
-            f"{path}: the values of column {listing(frame.columns)} are {frame.dtypes.iloc[0]}, not numbers."
+            f"{path}: the values of column {listing(wrong.columns)} are {wrong.dtypes.iloc[0]}, not numbers."
         )
-    shown = [_Cell(frame.index[i], frame.columns[j], frame.iat[i, j]) for i, j in found]
-    message = f"{path} holds {len(found)} cell(s) that are not numbers: {listing(shown)}."
-    if parsed.isna().all().any():
+    written = np.column_stack([column.map(is_written_number) for _, column in wrong.items()]).astype(bool)
+    found = np.argwhere(~written)
+    shown = [Cell(wrong.iat[i, j], wrong.index[i], wrong.columns[j]) for i, j in found[:SHOWN]]
+    message = f"{path} holds {len(found)} cell(s) that are not numbers: {listing(shown, total=len(found))}."
+    if not written.any(axis=0).all():
         return f"{message} Remove columns of annotation; only names (first column) and values belong here."
     return f"{message} Impute or drop missing values first."
-
-
-class _Cell:
-    def __init__(self, row, column, value):
-        self.row, self.column, self.value = row, column, value
-
-    def __str__(self):
-        return f"{self.value!r} (row '{self.row}', column '{self.column}')"
 
 
 def _refuse_repeats(names, path, what):

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._reading import read_bulk, read_layers, read_phenotype
+from ._reading import read_bulk, read_layers, read_result
 from ._staging import RECORD
 
 PROPORTIONS, HISTORY, QUALITY, DIFFERENTIAL = (
@@ -14,6 +14,8 @@ PROPORTIONS, HISTORY, QUALITY, DIFFERENTIAL = (
     "quality.tsv",
     "differential.tsv",
 )
+# columns of these tables that hold names beside the first, which always does
+NAME_COLUMNS = ("gene", "flag")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class RunFolder:
     def table(self, name):
         """DataFrame of one of the tables, None where the run wrote none."""
         path = self.path / name
-        return read_phenotype(path) if path.is_file() else None
+        return read_result(path, NAME_COLUMNS) if path.is_file() else None
 
     def expression(self, kind="expression"):
         """Expression by cell type, as a dict of DataFrames samples × genes; empty where the run wrote none."""

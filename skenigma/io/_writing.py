@@ -1,5 +1,6 @@
 """Writers: the same frame gives the same bytes."""
 
+import csv
 import gzip
 import io
 from contextlib import contextmanager
@@ -55,7 +56,14 @@ def write_table(frame, path):
         frame.to_parquet(path, engine="pyarrow", compression="zstd")
         return
     with _text(path, form) as file:
-        frame.to_csv(file, sep=form.delimiter, lineterminator="\n")
+        frame.to_csv(file, sep=form.delimiter, lineterminator="\n", quoting=_quoting(frame))
+
+
+def _quoting(frame):
+    """Which texts stand in quotes: all, where one holds the carriage return that Python leaves without."""
+    texts = [frame.index, frame.columns, *(frame[name] for name in frame.select_dtypes(exclude="number"))]
+    returns = any(isinstance(text, str) and "\r" in text for column in texts for text in column)
+    return csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
 
 
 @contextmanager

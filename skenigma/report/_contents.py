@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._version import __version__
 from ..io import read_run
-from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, QUALITY
+from ..io._reading import read_result
+from ..io._runs import DIFFERENTIAL, HISTORY, NAME_COLUMNS, PROPORTIONS, QUALITY
 from ..proportions import fit_quality
 
 LOSSES = ("reconstruction", "reference", "penalty")
@@ -136,8 +137,6 @@ def _from_run(run, differential):
     record = run.record
     result, understood = record["result"], record["understood"]
     quality = run.table(QUALITY)
-    if quality is not None:
-        quality[FLAG] = quality[FLAG].fillna("")
     stored = run.path / "differential" / DIFFERENTIAL
     if differential is None and stored.is_file():
         differential = _read_differential(stored)
@@ -217,13 +216,7 @@ def _stored_differential(path):
 
 def _read_differential(path):
     """The table of 'skenigma differential': a row per cell type and gene."""
-    frame = pd.read_csv(
-        path,
-        sep="\t",
-        dtype={"cell_type": str, "gene": str, "flag": str},
-        keep_default_na=False,
-        na_values={name: ["", "nan"] for name in ("effect", "statistic", "p_value", "q_value")},
-    )
+    frame = read_result(path, NAME_COLUMNS).reset_index()
     missing = {"cell_type", "gene", "p_value", "q_value"} - set(frame.columns)
     if missing:
         raise ValueError(
