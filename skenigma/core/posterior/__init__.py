@@ -1,0 +1,1 @@
+"""Posterior of cell-type-specific expression on the log scale."""

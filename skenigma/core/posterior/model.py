@@ -1,0 +1,551 @@
+r"""Posterior of cell-type-specific expression, given bulk, reference and proportions.
+
+On the scale of f(x) = log2(x + 1). Y = f(X) is the bulk, M = f(ΘR) what the reference expects of it.
+
+1. e = y − λ m, the centred bulk without as much of the expected effect of composition as can be trusted
+   (:func:`composition_weight`).
+2. The own part s of a row is e without most of the leading directions over samples (:mod:`.directions`).
+3. Variance components of what is kept (:mod:`.variances`) give the share κ of a gene's own part that is of a type.
+4. The posterior mean is f(r) + κ s, and its variance what κ s leaves of the prior's.
+
+A row needs nothing of the others: fitted and new rows are mapped alike.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..regress.moderation import VariancePrior
+from .directions import Directions
+from .variances import Components, fit_components, shares
+
+LN2 = np.log(2.0)
+# Mismatch of bulk and reference, as a variance over genes, at which half is believed of what the reference says.
+TYPICAL_MISMATCH = 0.41
+# Share of the variance at which half of a direction is kept, at the typical mismatch.
+TYPICAL_SHARE = 0.05
+# Fraction of a type's variance over donors that it shares with the other types.
+SHARED = 0.1
+# Median absolute deviation to standard deviation, of Gaussian values.
+MAD_TO_SD = 1.4826
+# Mismatch below which the bulk is a mixture of the very profiles whose expression is sought, as in pseudo-bulk.
+EXACT_MIXTURE = 0.02
+# A platform's offset of a gene is believed up to this many standard deviations of all genes' offsets.
+LARGEST_OFFSET = 3.0
+# Expression measured on a share of the reads below this is as uncertain as at this share.
+SMALLEST_SHARE = 1e-3
+# Fewest degrees of freedom of the posterior: with 2, a t distribution has no variance.
+FEWEST_DEGREES = 2.5
+# Squares of own parts beyond this multiple of their variance are cut off: they say nothing of noise.
+LARGEST_SQUARE = 20.0
+# Noise of a sample relative to the cohort's, least and most.
+NOISE_FACTORS = 0.05, 100.0
+# Numbers of a block of genes (all samples) and of a block of rows (all genes).
+BLOCK_SIZE = 2**18
+
+
+def forward(values):
+    """f: log2(x + 1)."""
+    return np.log2(values + 1.0)
+
+
+def mismatch(bulk_mean, expected_mean):
+    """δ²: robust variance over genes of what the reference does not expect of the mean bulk."""
+    delta = bulk_mean - expected_mean
+    return float((MAD_TO_SD * np.median(np.abs(delta - np.median(delta)))) ** 2) if len(delta) else 0.0
+
+
+def composition_weight(square_bulk, square_expected, product, n_samples, delta2):
+    """λ: how much of the expected effect of composition is subtracted.
+
+    Parameters
+    ----------
+    square_bulk, square_expected, product : ndarray of shape (n_genes,)
+        Σ y², Σ m² and Σ y m over the samples.
+    n_samples : int
+    delta2 : float
+        Mismatch.
+    """
+    variance = square_bulk / n_samples
+    scale = variance + np.median(variance)
+    weights = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
+    total = float(weights @ square_expected)
+    slope = float(weights @ product) / total if total > 0 else 0.0
+    return min(float(np.clip(slope, 0, 1)), 1 / (1 + delta2 / TYPICAL_MISMATCH))
+
+
+def half_share(delta2):
+    """s*: share of the variance at which half of a direction is kept."""
+    return TYPICAL_SHARE * (TYPICAL_MISMATCH / max(delta2, 1e-9)) ** 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller decides.
+
+    Attributes
+    ----------
+    composition : float or None
+        λ; None finds it.
+    threshold : float or None
+        s*; None finds it, infinity keeps all directions.
+    shared : float
+        ρ.
+    on_platform : bool
+        Whether profiles are moved to the level at which the bulk measures a gene.
+    measured : bool
+        Whether deviations are those of a measured profile.
+    variance : ndarray of shape (n_cell_types, n_genes), or None
+        Variance between donors on the log scale.
+    n_donors : int or None
+        Donors behind the reference.
+    """
+
+    composition: float | None = None
+    threshold: float | None = None
+    shared: float = SHARED
+    on_platform: bool = False
+    measured: bool = True
+    variance: np.ndarray | None = None
+    n_donors: int | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Samples, fitted or new, as the posterior needs them.
+
+    Attributes
+    ----------
+    bulk : ndarray of shape (n_samples, n_genes)
+    proportions : ndarray of shape (n_samples, n_cell_types)
+    coordinates : ndarray of shape (n_samples, n_directions)
+        Along the leading directions.
+    design : ndarray of shape (n_samples, n_covariates)
+        Covariates that are protected; no column where there are none.
+    proportions_std : ndarray of shape (n_samples, n_cell_types), or None
+    noise : ndarray of shape (n_samples,), or None
+        Noise of each sample relative to the cohort's; None takes all to be the same.
+    """
+
+    bulk: np.ndarray
+    proportions: np.ndarray
+    coordinates: np.ndarray
+    design: np.ndarray
+    proportions_std: np.ndarray | None = None
+    noise: np.ndarray | None = None
+
+    def __getitem__(self, samples):
+        parts = {name: value[samples] for name, value in vars(self).items() if value is not None}
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A fitted posterior, which maps any rows.
+
+    Attributes
+    ----------
+    reference : ndarray of shape (n_cell_types, n_genes)
+    bulk_mean, expected_mean : ndarray of shape (n_genes,)
+        Means of Y and M over the cohort.
+    scale : ndarray of shape (n_genes,)
+        Standard deviation of e; 1 where a gene does not vary.
+    varies : ndarray of bool, shape (n_genes,)
+    effects : ndarray of shape (n_covariates, n_genes)
+        Of the protected covariates on e.
+    design_mean : ndarray of shape (n_covariates,)
+    delta2, composition, threshold : float
+        δ², λ and s*.
+    directions : Directions
+    components : Components
+    weights : ndarray of shape (n_cell_types, n_genes)
+        Share of each type in the mean bulk of each gene.
+    share : ndarray of shape (n_cell_types, n_genes)
+        κ.
+    ratio : ndarray of shape (n_genes,)
+        Variance of the estimated over that of the true own part, ψ.
+    spread : ndarray of shape (n_cell_types, n_genes)
+        Variance of a type's gene relative to the component's.
+    gene_spread : ndarray of shape (n_genes,)
+        Moderated variance of a gene's own part over the fitted one, h.
+    belonging : ndarray of shape (n_cell_types, n_genes)
+        Share of a type's own variance in a gene's.
+    degrees : ndarray of shape (n_cell_types, n_genes)
+        Degrees of freedom of the posterior.
+    offset : ndarray of shape (n_genes,)
+        Of the bulk's platform against the reference's; zero unless asked for.
+    removed_variance : ndarray of shape (n_genes,)
+        Of what was taken for hidden directions.
+    settings : Settings
+    """
+
+    reference: np.ndarray
+    bulk_mean: np.ndarray
+    expected_mean: np.ndarray
+    scale: np.ndarray
+    varies: np.ndarray
+    effects: np.ndarray
+    design_mean: np.ndarray
+    delta2: float
+    composition: float
+    threshold: float
+    directions: Directions
+    components: Components
+    weights: np.ndarray
+    share: np.ndarray
+    ratio: np.ndarray
+    spread: np.ndarray
+    gene_spread: np.ndarray
+    belonging: np.ndarray
+    degrees: np.ndarray
+    offset: np.ndarray
+    removed_variance: np.ndarray
+    settings: Settings
+
+    # Rows
+
+    def rows(self, bulk, proportions, design=None, proportions_std=None, noise=True):
+        """New rows, ready to be expanded; without ``noise`` for values only."""
+        if design is None:
+            design = np.broadcast_to(self.design_mean, (len(bulk), len(self.design_mean)))
+        rows = Rows(bulk, proportions, np.empty((len(bulk), 0)), design, proportions_std)
+        coordinates = np.empty((len(bulk), len(self.directions.loadings)))
+        step = max(1, BLOCK_SIZE // max(1, bulk.shape[1]))
+        for start in range(0, len(bulk), step):
+            some = slice(start, start + step)
+            coordinates[some] = self.directions.coordinates(self._scaled(rows[some]))
+        rows = replace(rows, coordinates=coordinates)
+        if not noise:
+            return rows
+        blocks = self._blocks(rows, bulk.shape[1])
+        return replace(
+            rows, noise=np.concatenate([self.noise_factors(self.own(rows[some])) for some in blocks])
+        )
+
+    def noise_factors(self, own):
+        """Noise of rows relative to the cohort's, from their own parts: large where there were few reads.
+
+        The slope of what a gene's own part has beyond its signal on the noise that the cohort has there.
+        """
+        components = self.components
+        noise = components.noise * np.exp2(-self.bulk_mean)
+        signal = components.common + components.own @ self.weights**2
+        total = signal + noise
+        scale = self.ratio * self.gene_spread * total
+        usable = self.varies & (scale > 0) & (noise > 0)
+        if not usable.any():
+            return np.ones(len(own))
+        scale, signal, noise, total = (part[usable] for part in (scale, signal, noise, total))
+        squares = np.minimum(own[:, usable] ** 2 / scale, LARGEST_SQUARE)
+        shares = noise / total
+        beyond = (squares - signal / total) @ shares / (shares @ shares)
+        return np.clip(beyond, *NOISE_FACTORS)
+
+    def _scaled(self, rows, genes=slice(None)):
+        """z: deviations that no covariate explains, scaled; zero in genes that do not vary."""
+        y = forward(rows.bulk[:, genes]) - self.bulk_mean[genes]
+        if self.composition:
+            expected = forward(rows.proportions @ self.reference[:, genes])
+            y -= self.composition * (expected - self.expected_mean[genes])
+        if len(self.effects):
+            y -= (rows.design - self.design_mean) @ self.effects[:, genes]
+        return np.where(self.varies[genes], y / self.scale[genes], 0).astype(rows.bulk.dtype, copy=False)
+
+    def _parts(self, rows, genes=slice(None)):
+        """Own part of rows, and the part that was taken for hidden directions; both (n_rows, n_genes)."""
+        return self.assemble(self._scaled(rows, genes), rows, genes)
+
+    def assemble(self, scaled, rows, genes=slice(None)):
+        """The same from scaled deviations."""
+        own = self.directions.keep(scaled, rows.coordinates, genes)
+        removed = (scaled - own) * self.scale[genes]
+        own *= self.scale[genes].astype(own.dtype, copy=False)
+        if len(self.effects):
+            own += (rows.design - self.design_mean) @ self.effects[:, genes]
+        return own, removed
+
+    def own(self, rows, genes=slice(None)):
+        """What distinguishes rows, without most of the hidden directions: s, of shape (n_rows, n_genes)."""
+        return self._parts(rows, genes)[0]
+
+    # Moments
+
+    def expand(self, rows, cell_types=slice(None), genes=slice(None)):
+        """Estimated expression, shape (n_rows, n_cell_types, n_genes), on the scale of the bulk."""
+        reference = self.reference[cell_types][:, genes]
+        start = (reference + 1.0) * np.exp2(self.offset[genes])
+        share = self.share[cell_types][:, genes].astype(rows.bulk.dtype, copy=False)
+        values = np.empty((len(rows.bulk), *reference.shape), dtype=rows.bulk.dtype)
+        for some in self._blocks(rows, reference.shape[1]):
+            own = self.own(rows[some], genes)
+            for k, block in enumerate(np.moveaxis(values[some], 1, 0)):
+                np.exp2(own * share[k], out=block)
+                block *= start[k]
+                block -= 1.0
+                np.maximum(block, 0, out=block)
+        return values
+
+    def mean(self, rows, cell_types=slice(None), genes=slice(None)):
+        """Posterior mean on the log scale, shape (n_rows, n_cell_types, n_genes)."""
+        start = forward(self.reference[cell_types][:, genes]) + self.offset[genes]
+        return start + self.share[cell_types][:, genes] * self.own(rows, genes)[:, None]
+
+    def variance(self, rows, cell_types=slice(None), genes=slice(None)):
+        """Posterior variance on the log scale, shape (n_rows, n_cell_types, n_genes)."""
+        types = np.arange(len(self.reference))[cell_types]
+        n_genes = len(self.bulk_mean[genes])
+        found = np.empty((len(rows.bulk), len(types), n_genes))
+        step = max(1, BLOCK_SIZE // max(1, n_genes * len(self.reference)))
+        for start in range(0, len(rows.bulk), step):
+            some = slice(start, start + step)
+            self._variance(rows[some], types, genes, found[some])
+        return found
+
+    def _variance(self, rows, types, genes, out):
+        theta, components = rows.proportions, self.components
+        reference = self.reference[:, genes].astype(np.float64, copy=False)
+        expected = theta @ reference
+        weights = _row_weights(theta, reference, expected)
+        level = self.bulk_mean[genes] + forward(expected) - self.expected_mean[genes]
+        bulk = components.of_bulk(np.moveaxis(weights, 1, 0), level)
+        if rows.noise is not None:
+            bulk += (rows.noise[:, None] - 1) * components.noise * np.exp2(-level)
+        removed = self._parts(rows, genes)[1] ** 2
+        wrong = self._composition_error(rows, reference, expected)
+        for position, k in enumerate(types):
+            share, spread = self.share[k, genes], self.spread[k, genes]
+            ratio = self.ratio[genes]
+            common = components.common + components.own[k] * weights[:, k]
+            found = components.prior[k] - ratio * share * (2 * common - share * bulk)
+            found = np.maximum(found, 0) * spread
+            found += share**2 * (self.belonging[k, genes] * removed + wrong)
+            found += self._measurement(k, genes, theta[:, k])
+            found += self._baseline(k, genes)
+            out[:, position] = found
+
+    def _composition_error(self, rows, reference, expected):
+        """Variance that errors of the proportions leave in e."""
+        if rows.proportions_std is None or not self.composition:
+            return 0.0
+        slopes = (rows.proportions_std**2) @ reference**2
+        return self.composition**2 * slopes / (LN2 * (expected + 1.0)) ** 2
+
+    def _measurement(self, k, genes, theta):
+        """Variance that measuring a profile adds, shape (n_rows, n_genes)."""
+        if not self.settings.measured:
+            return 0.0
+        noise = self.components.noise / (self.reference[k, genes] + 1.0) * self.spread[k, genes]
+        exact = 1 / (1 + self.delta2 / EXACT_MIXTURE)
+        reads = 1 + exact * (1 / np.maximum(theta, SMALLEST_SHARE) - 1)
+        return reads[:, None] * noise
+
+    def _baseline(self, k, genes):
+        """Variance of the reference profile, from few donors."""
+        if self.settings.n_donors is None:
+            return 0.0
+        return self.components.prior[k] * self.spread[k, genes] / self.settings.n_donors
+
+    def reliability(self):
+        """Expected correlation of estimate and truth over samples, shape (n_cell_types, n_genes)."""
+        components, weights, h = self.components, self.weights, self.gene_spread
+        own, prior = components.own[:, None], components.prior[:, None]
+        signal = (components.common + components.own @ weights**2) * h
+        noise = components.noise * np.exp2(-self.bulk_mean)
+        truth = prior * (h if self.settings.variance is None else self.spread)
+        truth = truth + self.belonging * self.share**2 * self.removed_variance
+        if self.settings.measured:
+            truth = truth + components.noise / (self.reference + 1.0)
+        product = truth * (signal + noise)
+        together = np.sqrt(self.ratio) * (components.common + weights * own) * h
+        return np.divide(together, np.sqrt(product), out=np.zeros_like(product), where=product > 0).clip(0, 1)
+
+    def log_density(self, rows):
+        """Mean over the entries of rows of the log density of their e, the hidden directions known."""
+        n_genes = int(self.varies.sum())
+        if not n_genes:
+            return 0.0
+        along = self.directions.shares * n_genes
+        rest = max(n_genes - along.sum(), 0.0) / max(n_genes - len(along), 1)
+        rest = max(rest, np.finfo(float).tiny ** 0.5)
+        constant = np.log(along).sum() + max(n_genes - len(along), 0) * np.log(rest)
+        constant += n_genes * np.log(2 * np.pi) + 2 * np.log(self.scale[self.varies]).sum()
+        total = 0.0
+        for some in self._blocks(rows, len(self.scale)):
+            scaled = self._scaled(rows[some]).astype(np.float64, copy=False)
+            squares = rows.coordinates[some] ** 2
+            outside = (scaled**2).sum(axis=1) - squares.sum(axis=1)
+            total += (squares / along).sum() + outside.sum() / rest
+        return -0.5 * (constant + total / len(rows.bulk)) / n_genes
+
+    @staticmethod
+    def _blocks(rows, n_genes):
+        step = max(1, BLOCK_SIZE // max(1, n_genes))
+        return [slice(start, start + step) for start in range(0, len(rows.bulk), step)]
+
+
+def fit_posterior(bulk, reference, proportions, *, design=None, proportions_std=None, settings=None):
+    """Fit the posterior of a cohort.
+
+    Parameters
+    ----------
+    bulk : ndarray of shape (n_samples, n_genes)
+        At least 0.
+    reference : ndarray of shape (n_cell_types, n_genes)
+        At least 0, on the scale of the bulk.
+    proportions : ndarray of shape (n_samples, n_cell_types)
+    design : ndarray of shape (n_samples, n_covariates), default=None
+        Covariates whose effects are not taken for hidden directions.
+    proportions_std : ndarray of shape (n_samples, n_cell_types), default=None
+        Standard errors of the proportions.
+    settings : Settings, default=None
+
+    Returns
+    -------
+    posterior : Posterior
+    rows : Rows
+        The cohort, ready to be expanded.
+    """
+    settings = Settings() if settings is None else settings
+    scaled, facts = _deviations(bulk, reference, proportions, settings)
+    n_samples = len(bulk)
+    design = np.empty((n_samples, 0)) if design is None else np.asarray(design, dtype=np.float64)
+    facts["design_mean"], facts["effects"], explained, degrees = _protect(scaled, design)
+    variance, facts["scale"], facts["varies"] = _scale(scaled, degrees, bulk.dtype)
+    directions = Directions.fit(scaled, facts["threshold"])
+    explained = (explained**2).sum(axis=0) / (n_samples - 1) if len(facts["effects"]) else 0.0
+    signal = explained + variance * directions.signal
+    kept = explained + variance * directions.explained
+    facts["ratio"] = np.divide(kept, signal, out=np.ones_like(variance), where=signal > 0)
+    facts["removed_variance"] = variance * max(1 - 2 * directions.signal + directions.explained, 0.0)
+    facts |= _moments(signal, n_samples - 1, reference, proportions.mean(axis=0), facts, settings)
+    posterior = Posterior(reference=reference, directions=directions, settings=settings, **facts)
+    coordinates = directions.coordinates(scaled).astype(np.float64)
+    rows = Rows(bulk, proportions, coordinates, design, proportions_std)
+    noise = [
+        posterior.noise_factors(posterior.assemble(scaled[some], rows[some])[0])
+        for some in posterior._blocks(rows, bulk.shape[1])
+    ]
+    return posterior, replace(rows, noise=np.concatenate(noise))
+
+
+def _deviations(bulk, reference, proportions, settings):
+    """e, and what it took to form it."""
+    n_samples, n_genes = bulk.shape
+    deviations = np.empty((n_samples, n_genes), dtype=np.result_type(bulk.dtype, np.float32))
+    means = np.empty((2, n_genes))
+    squares = np.empty((3, n_genes))
+    step = max(1, BLOCK_SIZE // n_samples)
+    blocks = [slice(start, start + step) for start in range(0, n_genes, step)]
+    for genes in blocks:
+        y, m = forward(bulk[:, genes]), forward(proportions @ reference[:, genes])
+        means[:, genes] = y.mean(axis=0), m.mean(axis=0)
+        y -= means[0, genes]
+        m -= means[1, genes]
+        squares[:, genes] = (y * y).sum(axis=0), (m * m).sum(axis=0), (y * m).sum(axis=0)
+        deviations[:, genes] = y
+    expressed = means[1] > 0
+    delta2 = mismatch(means[0, expressed], means[1, expressed])
+    composition = settings.composition
+    if composition is None:
+        composition = composition_weight(*squares, n_samples, delta2)
+    if composition:
+        for genes in blocks:
+            m = forward(proportions @ reference[:, genes]) - means[1, genes]
+            deviations[:, genes] -= composition * m
+    threshold = half_share(delta2) if settings.threshold is None else settings.threshold
+    facts = {"bulk_mean": means[0], "expected_mean": means[1], "delta2": delta2}
+    return deviations, facts | {"composition": composition, "threshold": threshold}
+
+
+def _protect(deviations, design):
+    """Take the effects of covariates out of deviations, in place.
+
+    Returns
+    -------
+    design_mean, effects : ndarray
+    explained : ndarray of shape (n_samples, n_genes), or None
+    degrees : int
+        Degrees of freedom that are left.
+    """
+    n_samples, n_covariates = design.shape
+    mean = design.mean(axis=0)
+    if not n_covariates:
+        return mean, np.empty((0, deviations.shape[1])), None, n_samples - 1
+    centred = design - mean
+    inverse = np.linalg.pinv(centred)
+    effects = inverse @ deviations
+    explained = centred @ effects
+    deviations -= explained
+    return mean, effects, explained, max(n_samples - 1 - np.linalg.matrix_rank(centred), 1)
+
+
+def _scale(deviations, degrees, dtype):
+    """Divide deviations by their standard deviation, in place; returns variance, scale and what varies."""
+    variance = np.einsum("jg,jg->g", deviations, deviations, dtype=np.float64) / degrees
+    # of two logarithms each
+    smallest = 64 * np.finfo(dtype).eps * 32
+    varies = np.sqrt(variance) > smallest
+    variance = np.where(varies, variance, 0.0)
+    scale = np.sqrt(np.where(varies, variance, 1.0))
+    deviations /= scale.astype(deviations.dtype)
+    deviations[:, ~varies] = 0
+    return variance, scale, varies
+
+
+def _moments(signal, degrees, reference, theta, facts, settings):
+    """Variance components and what follows from them."""
+    reference = reference.astype(np.float64, copy=False)
+    level, weights = facts["bulk_mean"], shares(theta, reference)
+    usable = facts["varies"] & (facts["expected_mean"] > 0)
+    if not usable.any():
+        usable = facts["varies"]
+    components = fit_components(signal[usable], weights[:, usable], level[usable], settings.shared)
+    fitted = components.of_bulk(weights, level)
+    together = components.common + weights * components.own[:, None]
+    share = np.divide(together, fitted, out=np.zeros_like(weights), where=fitted > 0)
+    relative = np.divide(signal, fitted, out=np.zeros_like(fitted), where=fitted > 0)
+    prior = VariancePrior.fit(relative[usable], degrees)
+    gene_spread = prior.moderate(relative, degrees)
+    own = weights**2 * components.own[:, None]
+    belonging = np.divide(own, fitted, out=np.zeros_like(weights), where=fitted > 0)
+    return {
+        "components": components,
+        "weights": weights,
+        "share": share,
+        "gene_spread": gene_spread,
+        "spread": _spread(gene_spread, components, weights.shape, settings),
+        "belonging": belonging,
+        "degrees": np.maximum(prior.degrees, FEWEST_DEGREES) + belonging * degrees,
+        "offset": _offset(signal / (degrees + 1), components, facts)
+        if settings.on_platform
+        else np.zeros(len(level)),
+    }
+
+
+def _spread(gene_spread, components, shape, settings):
+    """Variance of a type's gene relative to the component's: known from donors, or as a root of the gene's."""
+    if settings.variance is None:
+        # a gene that varies in the bulk need not vary in each of its types
+        return np.broadcast_to(np.sqrt(gene_spread), shape)
+    prior = components.prior[:, None]
+    return np.divide(settings.variance, prior, out=np.ones(shape), where=prior > 0)
+
+
+def _offset(error, components, facts):
+    """Level at which the bulk measures a gene against the reference, pulled to that of all genes."""
+    delta = facts["bulk_mean"] - facts["expected_mean"]
+    expressed = facts["expected_mean"] > 0
+    centre = float(np.median(delta[expressed])) if expressed.any() else 0.0
+    error = error + components.noise * np.exp2(-facts["expected_mean"])
+    pulled = facts["delta2"] / np.maximum(facts["delta2"] + error, np.finfo(float).tiny)
+    limit = LARGEST_OFFSET * np.sqrt(facts["delta2"])
+    return np.where(expressed, centre + pulled * np.clip(delta - centre, -limit, limit), 0.0)
+
+
+def _row_weights(theta, reference, expected):
+    """Share of each type in the expected bulk of rows, shape (n_rows, n_cell_types, n_genes)."""
+    parts = theta[:, :, None] * reference
+    where = (expected > 0)[:, None]
+    return np.divide(
+        parts, expected[:, None], out=np.broadcast_to(theta[:, :, None], parts.shape).copy(), where=where
+    )
