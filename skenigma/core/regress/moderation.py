@@ -2,8 +2,9 @@ r"""Variances of many genes, estimated together: moderation by what genes have i
 
 A variance :math:`s_g^2` on ν degrees of freedom is taken for a draw of :math:`\sigma_g^2 \chi^2_\nu / \nu` with
 :math:`1/\sigma_g^2 \sim \chi^2_{d_0} / (d_0 s_0^2)` over genes (Smyth 2004, Linear models and empirical Bayes methods
-for assessing differential expression in microarray experiments). :math:`d_0` and :math:`s_0` come from mean and variance
-of :math:`\log s_g^2`; the moderated variance is :math:`(d_0 s_0^2 + \nu s_g^2) / (d_0 + \nu)` on :math:`d_0 + \nu`.
+for assessing differential expression in microarray experiments). :math:`d_0` and :math:`s_0` come from mean and
+variance of :math:`\log s_g^2`; the moderated variance is :math:`(d_0 s_0^2 + \nu s_g^2) / (d_0 + \nu)` on
+:math:`d_0 + \nu`.
 """
 
 from dataclasses import dataclass
