@@ -50,8 +50,8 @@ class Ridge:
 class RidgeDeconvolver(TraceNormDeconvolver):
     """Cell-type-specific expression with a ridge penalty in the place of the trace norm."""
 
-    def _penalty(self, proportions):
-        return Ridge(self.beta_)
+    def _penalty(self, cohort, beta):
+        return Ridge(beta)
 
 
 class RelaxedAdmmRows(splitting.AdmmRows):

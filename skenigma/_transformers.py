@@ -88,11 +88,6 @@ class ReferenceTransformer(GeneTransformer):
         self._gene_positions = None
         return self
 
-    def _reference_frame(self):
-        """The profiles in use, named as far as X is, to be given to another estimator."""
-        genes = self.gene_names_ if hasattr(self, "feature_names_in_") else None
-        return pd.DataFrame(self.reference_, index=self.cell_types_, columns=genes)
-
     def _learn_reference(self, bulk, names):
         if self.n_components > len(bulk):
             raise ValueError(
@@ -115,7 +110,7 @@ class ProportionsTransformer(ReferenceTransformer):
         else:
             self.proportion_estimator_ = clone(self.proportion_estimator)
             if getattr(self.proportion_estimator_, "reference", self) is None:
-                self.proportion_estimator_.set_params(reference=self._reference_frame())
+                self.proportion_estimator_.set_params(reference=reference_frame(self))
             self.proportion_estimator_.fit(X)
         return self._new_proportions(X, bulk, proportions)
 
@@ -129,6 +124,17 @@ class ProportionsTransformer(ReferenceTransformer):
             columns = _output_names(self.proportion_estimator_, found, self.cell_types_)
             proportions = pd.DataFrame(np.asarray(found), columns=columns)
         return check_proportions(proportions, self.cell_types_, len(bulk), rows)
+
+
+def reference_frame(fitted):
+    """The profiles in use of a fitted estimator, named as far as its X was, to be given to another."""
+    genes = fitted.gene_names_ if hasattr(fitted, "feature_names_in_") else None
+    return pd.DataFrame(fitted.reference_, index=fitted.cell_types_, columns=genes)
+
+
+def aligned_bulk(fitted, X):
+    """Validated X on the genes of a fitted estimator."""
+    return fitted._new_bulk(X)
 
 
 def _output_names(estimator, output, cell_types):

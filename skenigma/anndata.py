@@ -18,11 +18,11 @@ from .checks.validation import (
     check_profiles,
     listing,
     match_genes,
-    numbered,
     refuse_repeats,
     row_names,
 )
 from .deconvolution import L2MaxDeconvolver
+from .expression import output_expression, sample_and_type
 from .io._formats import layer_name
 from .proportions import ProportionEstimator, fit_quality
 from .reference import make_reference, select_markers
@@ -303,10 +303,13 @@ def _fit(model, bulk, reference, markers, proportions):
 
 def _write_expression(adata, fitted, columns):
     """Write one layer per cell type, if there is expression; their names."""
-    layers = [] if isinstance(fitted, ProportionEstimator) else [f"cse_{name}" for name in columns]
+    if isinstance(fitted, ProportionEstimator):
+        return []
+    expression = output_expression(fitted)
+    layers = [f"cse_{name}" for name in columns]
     for k, name in enumerate(layers):
         # one at a time: a model without the tensor does not build it here
-        adata.layers[name] = np.ascontiguousarray(fitted._output(slice(k, k + 1))[:, 0])
+        adata.layers[name] = np.ascontiguousarray(expression.values(cell_types=[k])[:, 0])
     return layers
 
 
@@ -383,14 +386,8 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
         proportions = np.asarray(source.obsm["proportions"])
     else:
         check_deconvolver(source)
-        cse, cell_types, proportions = source._output(), source.cell_types_, source.proportions_
-        names = source._sample_names if sample_names is None else sample_names
-        if names is None:
-            names = numbered("sample", len(cse), start=1)
-        refuse_repeats(names, "Samples", "Give sample_names that differ.")
-        samples = pd.DataFrame(index=pd.Index(names, dtype=object))
-        var = pd.DataFrame(index=pd.Index(source.gene_names_, dtype=object))
-    obs = _sample_and_type(samples, cell_types, proportions)
+        return output_expression(source).to_anndata(sample_names)
+    obs = sample_and_type(samples, cell_types, proportions)
     return anndata.AnnData(cse.reshape(len(obs), -1), obs, var)
 
 
@@ -401,19 +398,3 @@ def _written_expression(data, key):
     if not layers:
         raise ValueError(f"uns['{key}'] names no layers of cell-type-specific expression: deconvolve first.")
     return np.stack([data.layers[name] for name in layers], axis=1), written["cell_types"]
-
-
-def _sample_and_type(samples, cell_types, proportions):
-    """One row per sample and cell type, the cell type fastest."""
-    n_samples, n_types = proportions.shape
-    own = {
-        "sample": pd.Categorical(
-            np.repeat(samples.index.astype(str), n_types), list(samples.index.astype(str))
-        ),
-        "cell_type": pd.Categorical(np.tile(cell_types, n_samples), list(cell_types)),
-        "proportion": proportions.reshape(-1),
-    }
-    rows = samples.iloc[np.repeat(np.arange(n_samples), n_types)]
-    rows = rows.rename(columns={name: f"{name}_of_bulk" for name in own})
-    names = [f"{sample}:{kind}" for sample in samples.index for kind in cell_types]
-    return pd.concat([pd.DataFrame(own, index=names), rows.set_axis(names)], axis=1)

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from ._transformers import reference_frame
 from .checks.validation import (
     Integral,
     check_deconvolver,
@@ -340,7 +341,7 @@ def _with_found_parameters(model):
         if getattr(estimator, name, None) == "auto" and hasattr(model, f"{name}_")
     }
     if estimator.reference is None:
-        found["reference"] = model._reference_frame()
+        found["reference"] = reference_frame(model)
     return estimator.set_params(materialize=False, verbose=0, **found)
 
 

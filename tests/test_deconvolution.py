@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma import L2MaxDeconvolver, ProportionEstimator, expression
 from skenigma.datasets import make_cohort
-from skenigma.deconvolution import _flow
+from skenigma.deconvolution import _flow, _optimised
 
 N_SAMPLES, N_GENES = 40, 60
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
@@ -382,7 +382,7 @@ class TestScore:
         """The score of some rows does not depend on what else was fitted beyond the trajectory."""
         fitted = model(reference).fit(bulk.iloc[:30])
         again = pickle.loads(pickle.dumps(fitted))
-        again.cse_ = again.proportions_ = again.loss_history_ = None
+        again.expression_ = again.proportions_ = again.loss_history_ = None
         assert again.score(bulk.iloc[30:]) == fitted.score(bulk.iloc[30:])
 
 
@@ -938,18 +938,18 @@ def test_small_fits_keep_to_one_thread(monkeypatch, small, threads):
     """From the basis to the expression; the iteration has a bound of its own."""
     seen = []
 
-    def watch(name):
-        original = getattr(_flow, name)
+    def watch(module, name):
+        original = getattr(module, name)
 
         def watched(*args, **kwargs):
             seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(_flow, name, watched)
+        monkeypatch.setattr(module, name, watched)
 
     monkeypatch.setattr(_flow, "SMALL_RESULT", small)
-    watch("SpanBasis")
-    watch("row_blocks")
+    watch(_optimised, "SpanBasis")
+    watch(expression, "row_blocks")
     cohort = make_cohort(n_samples=10, n_genes=40, n_cell_types=3, random_state=0)
     with threadpool_limits(2, user_api="blas"):
         fitted = L2MaxDeconvolver(cohort.reference, renorm_size=None).fit(cohort.bulk)

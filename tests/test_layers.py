@@ -30,6 +30,8 @@ RANKS = {
     "skenigma.io": 2,
     "skenigma._transformers": 1.5,
     "skenigma.baselines": 1.5,
+    "skenigma.expression": 1.5,
+    "skenigma._parameters": 1.25,
     "skenigma.metrics": 1.5,
     "skenigma.checks": 1,
     "skenigma.normalization": 1,

@@ -10,10 +10,12 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator
+from skenigma.core.optimize.basis import SpanBasis
 from skenigma.datasets import make_cohort
-from skenigma.deconvolution import _flow
+from skenigma.deconvolution import _optimised, _solving
+from skenigma.deconvolution._flow import prepare
 from skenigma.metrics import recovery_score, recovery_scorer, root_mean_squared_error
-from skenigma.model_selection import _search, simulate_like
+from skenigma.model_selection import _search, _tuning, simulate_like
 from skenigma.model_selection._tuning import Split, choose, standing_for
 from skenigma.reference import make_pseudobulk, make_reference
 
@@ -147,18 +149,18 @@ def test_a_sample_stands_for_several_like_it(params):
     data = make_cohort(n_samples=12, n_genes=60, n_cell_types=3, random_state=0)
     thrice = [np.tile(table, (3, 1)) for table in (data.bulk, data.proportions)]
     many = L2MaxDeconvolver(data.reference, **params).fit(thrice[0], proportions=thrice[1])
-    alone = L2MaxDeconvolver(data.reference, solver=params.get("solver", "proximal"))
-    alone.set_params(tao_k=params.get("tao_k", 1.0), epsilon=params.get("epsilon", 1e-3))
-    cohort = alone._prepare_cohort(data.bulk, alone._fit_genes(data.bulk, min_samples=2), data.proportions)
-    tuning = SimpleNamespace(n_samples=36)
-    split = Split(tuning, alone, cohort, None)
+    fixed = {"solver": "proximal", "tao_k": 1.0, "epsilon": 1e-3, "gamma": 2.0, "max_iter": 1000}
+    fixed = {name: params.get(name, value) for name, value in fixed.items()}
+    cohort, conversion, _ = prepare(L2MaxDeconvolver(data.reference, **fixed), data.bulk, data.proportions)
+    tuning = SimpleNamespace(n_samples=36, params=fixed)
+    split = Split(tuning, cohort, None)
     alpha, beta, size = params.get("alpha", 0.1), params.get("beta", 50.0), params["renorm_size"]
     if size == "auto":
         size = split.usual_size(split.solve(alpha, beta, None).gradient_norm)
         assert_allclose(size, many.renorm_size_, **SAME)
     solution = split.solve(alpha, beta, size)
     assert len(solution.loss) == many.n_iter_ > 2
-    assert_allclose(alone._expand(solution.state(cohort.bulk)), many.cse_[:12], **SAME)
+    assert_allclose(conversion.values(solution.state(cohort.bulk)), many.cse_[:12], **SAME)
 
 
 def test_admm_of_few_samples_has_the_same_minimum():
@@ -257,7 +259,7 @@ def test_same_choice_for_a_seed_and_any_number_of_threads(cohort, model):
 def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch):
     counts = {"basis": 0, "proportions": 0}
 
-    class Counted(_flow.SpanBasis):
+    class Counted(SpanBasis):
         def __init__(self, *args):
             counts["basis"] += 1
             super().__init__(*args)
@@ -267,7 +269,8 @@ def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch)
         return original(self, *args)
 
     original = ProportionEstimator._estimate
-    monkeypatch.setattr(_flow, "SpanBasis", Counted)
+    for module in (_optimised, _tuning):
+        monkeypatch.setattr(module, "SpanBasis", Counted)
     monkeypatch.setattr(ProportionEstimator, "_estimate", estimate)
     L2MaxDeconvolverCV(cohort.reference, **GRID).fit(cohort.bulk)
     assert counts == {"basis": 2, "proportions": 2}
@@ -275,12 +278,13 @@ def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch)
 
 def test_a_plain_run_is_a_setting_and_finds_the_size(cohort, monkeypatch):
     runs = []
-    original = L2MaxDeconvolver._run
-    monkeypatch.setattr(
-        L2MaxDeconvolver,
-        "_run",
-        lambda self, *args: runs.append(args[2].renorm_size) or original(self, *args),
-    )
+    original = _solving.solve
+    for module in (_optimised, _tuning):
+        monkeypatch.setattr(
+            module,
+            "solve",
+            lambda setting, *args: runs.append(setting.renorm_size) or original(setting, *args),
+        )
     grid = {**GRID, "renorm_sizes": ["auto", None]}
     model = L2MaxDeconvolverCV(cohort.reference, **grid, random_state=0).fit(cohort.bulk)
     assert model.best_params_["renorm_size"] == "auto"

@@ -24,7 +24,7 @@ from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.core.optimize import splitting
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.datasets import make_cohort
-from skenigma.deconvolution import _flow
+from skenigma.deconvolution import _optimised
 
 N_SAMPLES, N_GENES = 30, 50
 CELL_TYPES = ["T cell", "B cell", "monocyte"]
@@ -278,7 +278,7 @@ class TestReplay:
 
     def test_mode(self, fitted, mode, seen):
         """The two ways are taken: the one holds the updates, the other the coordinates of the cohort."""
-        held = fitted._fitted_map.iteration.nbytes
+        held = fitted._outcome.map.iteration.iteration.nbytes
         dimensions = min(seen.shape[1], N_SAMPLES + len(CELL_TYPES))
         numbers = (N_SAMPLES + len(CELL_TYPES)) * dimensions + N_SAMPLES * len(CELL_TYPES)
         assert (held == 8 * numbers) == (mode == "repeated")
@@ -311,7 +311,7 @@ class TestReplay:
 
     def test_unseen_rows_in_genes(self, fitted, narrow, theta, unseen, monkeypatch):
         """Compression changes nothing, outside the span of the cohort neither."""
-        monkeypatch.setattr(_flow, "SpanBasis", partial(SpanBasis, compress=False))
+        monkeypatch.setattr(_optimised, "SpanBasis", partial(SpanBasis, compress=False))
         plain = clone(fitted).fit(narrow[0], proportions=theta)
         expected = plain.transform(unseen[0], proportions=unseen[1])
         assert_close(fitted.transform(unseen[0], proportions=unseen[1]), expected, 1e-10)

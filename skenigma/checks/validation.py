@@ -1,6 +1,6 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral, Real
@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.sparse import issparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.parallel import _get_threadpool_controller
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -32,6 +33,7 @@ __all__ = [
     "check_proportions",
     "check_selection",
     "check_table",
+    "few_blas_threads",
     "fit_context",
     "limit_blas_threads",
     "listing",
@@ -85,6 +87,11 @@ class Profiles:
     values: np.ndarray
     cell_types: np.ndarray
     genes: np.ndarray | None
+
+
+def few_blas_threads(few):
+    """Context in which the BLAS runs on one thread, if ``few``."""
+    return _get_threadpool_controller().limit(limits=1, user_api="blas") if few else nullcontext()
 
 
 def listing(names, shown=SHOWN, total=None):

@@ -1,5 +1,7 @@
-"""Models of cell-type-specific expression: the one flow, and a file per kind of model."""
+"""Models of cell-type-specific expression: the one flow, and a file per model."""
 
-from ._optimised import L2MaxDeconvolver, TraceNormDeconvolver
+from ._flow import BaseDeconvolver, Cohort, Estimate
+from ._l2max import L2MaxDeconvolver
+from ._tracenorm import TraceNormDeconvolver
 
-__all__ = ["L2MaxDeconvolver", "TraceNormDeconvolver"]
+__all__ = ["BaseDeconvolver", "Cohort", "Estimate", "L2MaxDeconvolver", "TraceNormDeconvolver"]

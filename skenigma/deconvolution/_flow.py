@@ -1,84 +1,151 @@
-"""The one flow of every estimator that stands on a reference.
+"""The one flow of every model: validate → align genes → proportions → scale → ``_estimate`` → expression.
 
-Fit: validate, align genes, proportions, preprocess, compress, solve, expand, attributes. Transform replays
-the fitted trajectory for each row on its own.
+A model is asked one question, ``_estimate(cohort)``. What it answers stands in :class:`Estimate`; everything before
+and after is here and in :mod:`skenigma.expression`.
 """
 
-import time
-from dataclasses import dataclass
-from functools import partial
+import warnings
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pandas as pd
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from .._parameters import COMMON, FITTED, constraints, documented, set_parameters
 from .._transformers import ProportionsTransformer
 from ..checks.scales import SCALES
-from ..checks.validation import (
-    check_selection,
-    fit_context,
-    limit_blas_threads,
-    listing,
-    row_names,
-)
+from ..checks.validation import check_selection, few_blas_threads, fit_context, listing, row_names
 from ..checks.warning import warn
-from ..core.blocks import row_blocks
-from ..core.optimize.basis import SpanBasis
-from ..core.optimize.mixture import lipschitz_constant
-from ..core.optimize.registry import find_solver
-from ..core.optimize.solvers import Settings
-from ..core.optimize.splitting import Problem
-from ..core.optimize.states import ALL, objective
-from ..normalization import apply_normalization, fit_normalization
-from ._callbacks import CallbackSupportMixin, iteration_monitor
+from ..expression import (
+    CellTypeExpression,
+    Conversion,
+    Converted,
+    fit_normalized,
+    materialized,
+    normalized,
+)
+from ..proportions import ProportionEstimator
+from ._callbacks import CallbackSupportMixin
 
-# A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
-ROUNDING_MARGIN = 128
-
-# Numbers up to which threads of the BLAS cost more than they give. Of a cohort, in an iteration: its matrices are
-# small and many, and where other work runs, waiting for a thread takes longer than the work. Of a result, in a whole
-# fit: the threads of a product spin for a while after it, and where two share a core they slow down what follows.
-SMALL_PROBLEM, SMALL_RESULT = 2**19, 2**24
+# Numbers of a result up to which threads of the BLAS cost more in a whole fit than they give: the threads of a
+# product spin for a while after it, and where two share a core they slow down what follows.
+SMALL_RESULT = 2**24
 
 
 @dataclass(frozen=True)
-class PreparedCohort:
-    """A cohort ready to be solved.
+class Cohort:
+    """What a model estimates from: a cohort on the scale of the model, its genes matched and its values checked.
 
     Attributes
     ----------
-    basis : SpanBasis
     bulk : ndarray of shape (n_samples, n_genes)
-        On the scale of the model.
+        May be the caller's memory: not to be written to.
+    reference : ndarray of shape (n_cell_types, n_genes)
     proportions : ndarray of shape (n_samples, n_cell_types)
+    cell_types, gene_names : ndarray of str
+    sample_names : ndarray of str, or None
+        None where X has none.
+    X : array-like
+        What ``fit`` was given, for callbacks.
     """
 
-    basis: SpanBasis
     bulk: np.ndarray
+    reference: np.ndarray
     proportions: np.ndarray
+    cell_types: np.ndarray
+    gene_names: np.ndarray
+    sample_names: np.ndarray | None = None
+    X: object = None
+
+    def select(self, samples):
+        """Some of its samples."""
+        names = None if self.sample_names is None else self.sample_names[samples]
+        return replace(
+            self, bulk=self.bulk[samples], proportions=self.proportions[samples], sample_names=names
+        )
 
 
-class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
-    """Fit and transform of every model of cell-type-specific expression.
+@dataclass(frozen=True)
+class Estimate:
+    """What a model answers.
 
-    A subclass names its parameters and provides
-
-    - ``_resolve(basis, bulk)``, which sets the fitted values of "auto" parameters,
-    - ``_penalty(proportions)``, ``_solver_parameter(proportions)``, ``_tolerance(bulk)``, ``_trace_weights()``,
-    - ``_default_proportion_estimator()``.
+    Attributes
+    ----------
+    map : object
+        ``map.replay(bulk, proportions)`` gives the state of any samples, each on its own and those of the cohort as
+        they were fitted, on the scale of the model. A state answers ``expand(samples, cell_types, genes)``, where
+        each argument is a slice or an array of positions: a new array of expression. It may also answer
+        ``deviations(...)`` and ``interval(level, ...)``, see :class:`skenigma.expression.Converted`. Both must be
+        picklable.
+    state : callable or None, default=None
+        Makes the state of the cohort from its bulk, where that is less work than to replay it.
+    record : dict, default={}
+        Fitted attributes by name, such as ``n_iter_``, ``converged_`` and histories; names end in an underscore.
     """
 
-    # fitted attributes that not every configuration sets: a refit must not keep old ones
-    _optional_attributes = (
-        "cse_",
-        "cse_normalized_",
-        "gradient_norm_",
-        "renorm_size_",
-        "tao_k_",
-        "gamma_",
-        "_normalization",
-    )
+    map: object
+    state: object = None
+    record: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fitted estimator keeps for new samples.
+
+    Attributes
+    ----------
+    map : object
+        Of the :class:`Estimate`.
+    conversion : Conversion
+    normalization : list or None
+        A fitted normalisation per cell type.
+    output_types : slice or ndarray of int
+        Positions of ``output_cell_types``.
+    recorded : tuple of str
+        Attributes that came with the estimate; another fit may not set them.
+    """
+
+    map: object
+    conversion: Conversion
+    normalization: list | None
+    output_types: object
+    recorded: tuple
+
+
+@documented
+class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
+    """Base of every model of cell-type-specific expression.
+
+    A model is a subclass with a method ``_estimate(cohort)``, which takes a :class:`Cohort` and returns an
+    :class:`Estimate`. It may have parameters of its own; then it writes out ``__init__`` and adds their constraints
+    to ``_parameter_constraints``.
+
+    Parameters
+    ----------
+    {reference}
+    {n_components}
+    {proportion_estimator}
+    {preprocess}
+    {positive}
+    {normalize}
+    {materialize}
+    {output_cell_types}
+    {verbose}
+    """
+
+    _parameter_constraints = constraints(*COMMON)
+
+    def __init__(
+        self, reference=None, *, n_components=2, proportion_estimator=None, preprocess=None, positive="auto",
+        normalize=None, materialize=True, output_cell_types=None, verbose=0,
+    ):  # fmt: skip
+        set_parameters(self, locals())
+
+    def _estimate(self, cohort):
+        """Fit the model to a cohort: a :class:`Cohort` in, an :class:`Estimate` out."""
+        raise NotImplementedError(f"{type(self).__name__} is no model: it has no method _estimate(cohort).")
+
+    def _default_proportion_estimator(self):
+        return ProportionEstimator()
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, proportions=None):
@@ -86,13 +153,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, samples as rows.
-        y : Ignored
-            Present for API consistency; in a Pipeline it is the phenotype.
-        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
-            Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them
-            with ``proportion_estimator``.
+        {X}
+        {y}
+        {proportions}
 
         Returns
         -------
@@ -100,57 +163,110 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             Fitted estimator.
         """
         bulk = self._fit_genes(X, min_samples=2)
-        return self._calmly(self._fit_aligned, bulk)(X, bulk, proportions)
+        with self._few_threads(bulk):
+            return self._fit_aligned(X, bulk, proportions)
+
+    def _few_threads(self, bulk):
+        """One thread of the BLAS if the expression of ``bulk`` is small."""
+        return few_blas_threads(bulk.size * len(self.cell_types_) <= SMALL_RESULT)
 
     def _fit_aligned(self, X, bulk, proportions):
         """The rest of a fit, on a bulk of the genes in use."""
-        return self._fit_prepared(X, self._prepare_cohort(X, bulk, proportions))
+        return self._fit_prepared(*self._prepare(X, bulk, proportions))
 
-    def _calmly(self, function, bulk):
-        """``function`` on one thread of the BLAS if the expression of ``bulk`` is small."""
-        return _calm(function, bulk.size * len(self.cell_types_), SMALL_RESULT)
-
-    def _fit_prepared(self, X, cohort):
-        """The rest of a fit, on a prepared cohort."""
-        for name in self._optional_attributes:
-            self.__dict__.pop(name, None)
-        problem, settings = self._problem(cohort)
-        solution = self._solve(X, problem, cohort.basis, settings)
-        self._store(solution)
-        self._judge()
-        self._keep_expression(solution, cohort.bulk)
-        return self
-
-    def _prepare_cohort(self, X, bulk, proportions):
-        """All of a fit that does not depend on alpha, beta and the solver: many of these can follow."""
-        self._name_axes(X)
+    def _prepare(self, X, bulk, proportions):
+        """The cohort on the scale of the model, and the way back."""
+        # a name that is not there is refused before anything is computed
+        self._type_positions(self.output_cell_types)
         proportions = self._fit_proportions(X, bulk, proportions)
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
-        self._absent = self._find_absent(proportions)
+        absent = self._find_absent(proportions)
         self.positive_ = self._resolve_positive(bulk)
-        model_bulk, model_reference = self._to_model_scale(X, bulk)
-        return PreparedCohort(SpanBasis(model_bulk, model_reference), model_bulk, proportions)
+        conversion = Conversion(self.preprocess, self.positive_, absent, self.reference_)
+        scale = SCALES[self.preprocess]
+        cohort = Cohort(
+            self._to_model_scale(X, bulk),
+            scale.apply(self.reference_, "reference", self.cell_types_, self.gene_names_),
+            proportions,
+            self.cell_types_,
+            self.gene_names_,
+            row_names(X),
+            X,
+        )
+        return cohort, conversion
 
-    def _problem(self, cohort):
-        """The problem of a prepared cohort, and the settings of its solver."""
-        self._resolve(cohort.basis, cohort.bulk)
-        self._fitted_penalty = self._penalty(cohort.proportions)
-        theta = cohort.proportions.astype(np.float64, copy=False)
-        coordinates = cohort.basis.bulk, cohort.basis.reference
-        problem = Problem(*coordinates, theta, self.alpha, self._fitted_penalty)
-        return problem, self._settings(cohort.bulk, cohort.proportions)
+    def _fit_prepared(self, cohort, conversion):
+        """The rest of a fit, on a prepared cohort."""
+        estimate = self._estimate(cohort)
+        self._set_record(estimate.record)
+        self.expression_ = self._cohort_expression(cohort, estimate, conversion)
+        self.__dict__.pop("expression_normalized_", None)
+        normalization = None
+        if self.normalize is not None:
+            normalization = fit_normalized(self.expression_, self.normalize)
+            found = normalized(self.expression_, normalization)
+            self.expression_normalized_ = materialized(found) if self.materialize else found
+        output_types = self._type_positions(self.output_cell_types)
+        self._outcome = Outcome(estimate.map, conversion, normalization, output_types, tuple(estimate.record))
+        return self
+
+    def _set_record(self, record):
+        """Set the values of this fit, and let go those of one before that this one does not have."""
+        for name in getattr(getattr(self, "_outcome", None), "recorded", ()):
+            self.__dict__.pop(name, None)
+        for name, value in record.items():
+            setattr(self, name, value)
+
+    def _cohort_expression(self, cohort, estimate, conversion):
+        """The expression of the cohort, as a tensor or in its compact form."""
+        make = estimate.state or (lambda bulk: _replay(estimate.map, bulk, cohort.proportions))
+        # what is kept must not refer to the caller's X; where the tensor is built nothing else is kept
+        bulk = cohort.bulk if self.materialize and estimate.state else np.array(cohort.bulk)
+        state = make(bulk)
+        if bulk is cohort.bulk and hasattr(state, "deviations"):
+            state = make(np.array(bulk))
+        found = self._as_expression(state, conversion, self.proportions_, cohort.sample_names, bulk.dtype)
+        return materialized(found) if self.materialize else found
+
+    def _as_expression(self, state, conversion, proportions, sample_names, dtype):
+        source = Converted(state, conversion, dtype)
+        names = self.cell_types_, self.gene_names_, sample_names
+        return CellTypeExpression(source, proportions, *names, conversion.preprocess)
+
+    @property
+    def cse_(self):
+        """Cell-type-specific expression of the cohort, (n_samples, n_cell_types, n_genes)."""
+        return self._tensor("expression_")
+
+    @property
+    def cse_normalized_(self):
+        """The same, normalised."""
+        return self._tensor("expression_normalized_")
+
+    @property
+    def cse_std_(self):
+        """Standard deviation of every value of ``cse_``, built whenever it is asked for."""
+        if not self.expression_.has_std:
+            raise AttributeError(f"{type(self).__name__} has no cse_std_: it estimates no deviations.")
+        return self.expression_.std()
+
+    def _tensor(self, name):
+        expression = getattr(self, name)
+        if not expression.is_materialized:
+            raise AttributeError(
+                f"This {type(self).__name__} holds no tensor, because it was fitted with materialize=False: use "
+                f"{name}, which builds any part of it."
+            )
+        return expression.values()
 
     def fit_transform(self, X, y=None, *, proportions=None):
         """Fit to a cohort and return its expression, flattened; equal to ``fit`` and then ``transform``.
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, samples as rows.
-        y : Ignored
-            Present for API consistency.
-        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
-            Known proportions, see :meth:`fit`.
+        {X}
+        {y}
+        {proportions}
 
         Returns
         -------
@@ -159,18 +275,16 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             ``cse_`` or ``cse_normalized_`` where it is the whole of it: copy it before you write into it.
         """
         self.fit(X, y, proportions=proportions)
-        cse = self._output(self._output_types)
-        return cse.reshape(len(cse), -1)
+        found = getattr(self, "expression_normalized_", self.expression_)
+        return self._flat(found)
 
     def transform(self, X, *, proportions=None):
         """Cell-type-specific expression of any samples, each mapped on its own as the cohort was.
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
-        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
-            Known proportions, see :meth:`fit`.
+        {X_new}
+        {proportions}
 
         Returns
         -------
@@ -178,17 +292,45 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.
         """
         bulk = self._new_bulk(X)
-        return self._calmly(self._transform_aligned, bulk)(X, bulk, proportions)
+        with self._few_threads(bulk):
+            found = self._predict(X, bulk, proportions)
+            if self.normalize is not None:
+                found = normalized(found, self._outcome.normalization)
+            return self._flat(found)
 
-    def _transform_aligned(self, X, bulk, proportions):
-        """The rest of ``transform``, on a bulk of the genes of the fit."""
+    def _flat(self, expression):
+        values = expression.values(cell_types=self._outcome.output_types)
+        return values.reshape(len(values), -1)
+
+    def predict_expression(self, X, *, proportions=None):
+        """Expression of any samples as an object, each mapped on its own as the cohort was.
+
+        Parameters
+        ----------
+        {X_new}
+        {proportions}
+
+        Returns
+        -------
+        expression : CellTypeExpression
+            Before ``normalize``, like ``expression_``; values are built when they are asked for.
+        """
+        bulk = self._new_bulk(X)
+        with self._few_threads(bulk):
+            return self._predict(X, np.array(bulk), proportions)
+
+    def _predict(self, X, bulk, proportions):
+        """Expression of new samples, from their bulk on the genes in use."""
+        state, proportions = self._predict_state(X, bulk, proportions)
+        shares = proportions.astype(bulk.dtype, copy=False)
+        return self._as_expression(state, self._outcome.conversion, shares, row_names(X), bulk.dtype)
+
+    def _predict_state(self, X, bulk, proportions):
+        """State of new samples on the scale of the model, and their proportions."""
         proportions = self._new_proportions(X, bulk, proportions)
-        model_bulk, _ = self._to_model_scale(X, bulk)
-        cse = self._expand(self._replay(model_bulk, proportions), cell_types=self._output_types)
-        cse = self._normalize(cse, proportions, self._output_types)
-        return cse.reshape(len(cse), -1)
+        return _replay(self._outcome.map, self._to_model_scale(X, bulk), proportions), proportions
 
-    def cell_type_expression(self, cell_type, *, samples=None, genes=None):
+    def cell_type_expression(self, cell_type, *, samples=None, genes=None, std=False):
         """Expression of one cell type in the fitted cohort, or a part of it.
 
         After a fit with ``materialize=False`` only what is asked for is built.
@@ -200,90 +342,27 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         samples, genes : None, slice, or array-like of str, int or bool, default=None
             Which of them: names, positions or a mask; None is all. Samples have names if X was a DataFrame with
             named rows.
+        std : bool, default=False
+            Whether to return standard deviations as well.
 
         Returns
         -------
         expression : DataFrame of shape (n_samples, n_genes)
             On the scale of X; before ``normalize``, like ``cse_``.
+        std : DataFrame of shape (n_samples, n_genes)
+            Standard deviation of every value. Only if ``std``.
 
         Raises
         ------
         ValueError
-            If a cell type, sample or gene is not there; the message names the first.
+            If a cell type, sample or gene is not there (the message names the first), or the model has no standard
+            deviations.
         """
         check_is_fitted(self)
-        (position,) = np.arange(len(self.cell_types_))[self._type_positions([cell_type])]
-        n_samples, n_genes = len(self.proportions_), len(self.gene_names_)
-        rows = check_selection(samples, self._sample_names, n_samples, "sample")
-        columns = check_selection(genes, self.gene_names_, n_genes, "gene")
-        values = self._expression(rows, slice(position, position + 1), columns)[:, 0]
-        index = pd.RangeIndex(n_samples) if self._sample_names is None else pd.Index(self._sample_names)
-        return pd.DataFrame(values, index=index[rows], columns=pd.Index(self.gene_names_)[columns])
-
-    def _name_axes(self, X):
-        """Names of the samples, and the positions of the cell types that ``transform`` returns."""
-        self._sample_names = row_names(X)
-        self._output_types = self._type_positions(self.output_cell_types)
-
-    def _type_positions(self, cell_types):
-        return check_selection(cell_types, self.cell_types_, len(self.cell_types_), "cell type")
-
-    def _keep_expression(self, solution, model_bulk):
-        """Keep the expression of the cohort, as a tensor or in its compact form."""
-        if self.materialize:
-            self._compact = None
-            self.cse_ = self._expand(solution.state(model_bulk))
-        else:
-            # with samples of its own: X is the caller's
-            self._compact = solution.state(np.array(model_bulk))
-        if self.normalize is not None:
-            by_type = (
-                self._expression(cell_types=slice(k, k + 1))[:, 0] for k in range(len(self.cell_types_))
-            )
-            self._normalization = fit_normalization(self.normalize, by_type, self.proportions_)
-            if self.materialize:
-                self.cse_normalized_ = self._normalize(np.array(self.cse_), self.proportions_)
-
-    def _output(self, cell_types=ALL):
-        """Expression of the cohort in these cell types as ``transform`` returns it, normalised if asked for."""
-        if self.normalize is not None and self._compact is None:
-            return self.cse_normalized_[:, cell_types]
-        return self._normalize(self._expression(cell_types=cell_types), self.proportions_, cell_types)
-
-    def _expression(self, samples=ALL, cell_types=ALL, genes=ALL):
-        """A part of the expression of the cohort."""
-        if self._compact is None:
-            return self.cse_[samples][:, cell_types][:, :, genes]
-        return self._expand(self._compact, samples, cell_types, genes)
-
-    def score(self, X, y=None, *, proportions=None):
-        """Minus the model's objective per entry of X, on any samples: larger is better.
-
-        The objective depends on alpha, beta and preprocess, not on how it is minimised: compare scores
-        across solver, tao_k, renorm_size, epsilon and max_iter only.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
-        y : Ignored
-            Present for API consistency.
-        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
-            Known proportions, see :meth:`fit`.
-
-        Returns
-        -------
-        score : float
-            Minus F over the number of entries of X.
-        """
-        bulk = self._new_bulk(X)
-        proportions = self._new_proportions(X, bulk, proportions)
-        model_bulk, reference = self._to_model_scale(X, bulk)
-        state = self._calmly(self._replay, bulk)(model_bulk, proportions)
-        return -objective(state, reference, self.alpha, self._fitted_penalty) / bulk.size
-
-    def _replay(self, bulk, proportions):
-        return self._fitted_map.replay(bulk, proportions.astype(np.float64, copy=False))
+        frame = self.expression_.to_frame(cell_type, samples=samples, genes=genes)
+        if not std:
+            return frame
+        return frame, self.expression_.to_frame(cell_type, samples=samples, genes=genes, std=True)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: "cell type:gene", the cell type slowest.
@@ -299,8 +378,11 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             One name per column.
         """
         genes = self._genes_out(input_features)
-        cell_types = self.cell_types_[self._output_types]
+        cell_types = self.cell_types_[self._outcome.output_types]
         return np.array([f"{kind}:{gene}" for kind in cell_types for gene in genes], dtype=object)
+
+    def _type_positions(self, cell_types):
+        return check_selection(cell_types, self.cell_types_, len(self.cell_types_), "cell type")
 
     def _find_absent(self, proportions):
         absent = ~np.any(proportions > 0, axis=0)
@@ -317,117 +399,38 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         return bool(self.positive)
 
     def _to_model_scale(self, X, bulk):
-        """Bulk and reference on the scale on which the model is fitted."""
-        scale = SCALES[self.preprocess]
-        return (
-            scale.apply(bulk, "X", row_names(X), self.gene_names_),
-            scale.apply(self.reference_, "reference", self.cell_types_, self.gene_names_),
-        )
-
-    def _expand(self, state, samples=ALL, cell_types=ALL, genes=ALL):
-        """Expression on the scale of X: clipped, transformed back, absent cell types filled in."""
-        cse = state.expand(samples, cell_types, genes)
-        backward = SCALES[self.preprocess].backward
-        for rows in row_blocks(cse):
-            block = cse[rows]
-            if self.positive_:
-                np.maximum(block, 0, out=block)
-            backward(block)
-        absent = self._absent[cell_types]
-        cse[:, absent] = self.reference_[cell_types][absent][:, genes]
-        return cse
-
-    def _normalize(self, cse, proportions, cell_types=ALL):
-        """``cse`` of these cell types, normalised in place if that is asked for."""
-        if self.normalize is None:
-            return cse
-        fitted = [self._normalization[k] for k in np.arange(len(self.cell_types_))[cell_types]]
-        return apply_normalization(fitted, cse, proportions[:, cell_types])
-
-    def _settings(self, bulk, proportions):
-        return Settings(
-            parameter=self._solver_parameter(proportions),
-            epsilon=self._tolerance(bulk),
-            max_iter=self.max_iter,
-            resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
-        )
-
-    def _solve(self, X, problem, basis, settings):
-        """Run the solver, after as many runs as ``_prepare`` needs for its settings."""
-        report, finish = iteration_monitor(self, X, self.max_iter * self._n_runs())
-        trace = _Trace(self.verbose)
-        run = partial(self._run, problem, basis)
-        settings = self._prepare(settings, lambda first: run(first, lambda loss, delta: report()))
-        solution = run(settings, lambda loss, delta: trace.iteration(delta) or report())
-        finish()
-        trace.end(solution, self._trace_weights())
-        return solution
-
-    def _n_runs(self):
-        """Number of runs that a fit takes."""
-        return 1
-
-    def _prepare(self, settings, run):
-        """Settings of the run that counts; ``run(settings)`` makes one before it."""
-        return settings
-
-    def _run(self, problem, basis, settings, monitor):
-        solve = _calm(find_solver(self.solver, problem.penalty), problem.bulk.size, SMALL_PROBLEM)
-        try:
-            return solve(problem, basis, settings, monitor)
-        except FloatingPointError as error:
-            raise ValueError(
-                f"{type(self).__name__} diverged: {error}. {self._divergence_remedy()}"
-            ) from error
-
-    def _judge(self):
-        """Warn of a fit that went through but cannot be meant."""
-
-    def _automatic_step(self, proportions):
-        """Inverse Lipschitz constant of the gradient of the smooth terms."""
-        curvature = self._fitted_penalty.curvature
-        return float(2.0 / (curvature * lipschitz_constant(proportions, self.alpha)))
-
-    def _store(self, solution):
-        self.loss_history_ = solution.loss
-        self.delta_history_ = solution.delta
-        if solution.gradient_norm is not None:
-            self.gradient_norm_ = solution.gradient_norm
-        self.n_iter_ = len(solution.loss)
-        self.converged_ = solution.converged
-        self._fitted_map = solution.fitted_map()
-        if not self.converged_:
-            warn(
-                f"{type(self).__name__} did not converge in {self.n_iter_} iterations: the largest squared change "
-                f"of the last was {self.delta_history_[-1].max():.3g}. {self._convergence_remedy()}",
-                ConvergenceWarning,
-            )
+        """Bulk on the scale on which the model is fitted."""
+        return SCALES[self.preprocess].apply(bulk, "X", row_names(X), self.gene_names_)
 
 
-def _calm(function, size, small):
-    """``function`` on one thread of the BLAS up to a ``size`` of ``small``."""
-    return limit_blas_threads(limits=1)(function) if size <= small else function
+def _replay(fitted_map, bulk, proportions):
+    return fitted_map.replay(bulk, proportions.astype(np.float64, copy=False))
 
 
-class _Trace:
-    """The printed trace of a fit, in the form of the published one."""
+def prepare(estimator, X, proportions=None):
+    """All of a fit that does not depend on the model, for fits of many settings to one cohort.
 
-    def __init__(self, verbose):
-        self.verbose = verbose
-        self._print("{now} Optimizing cell type specific expression profile...")
+    Returns
+    -------
+    cohort : Cohort
+    conversion : Conversion
+    genes : ndarray of int, shape (n_genes,)
+        Where the genes in use stand in X.
+    """
+    bulk = estimator._fit_genes(X, min_samples=2)
+    genes = estimator._gene_positions
+    with warnings.catch_warnings():
+        # a cohort made for tuning resembles another one, of which there is the same to warn
+        warnings.simplefilter("ignore", UserWarning)
+        cohort, conversion = estimator._prepare(X, bulk, proportions)
+    return cohort, conversion, np.arange(bulk.shape[1]) if genes is None else genes
 
-    def _print(self, line, **values):
-        if self.verbose:
-            print(line.format(now=time.ctime(), **values))
 
-    def iteration(self, delta):
-        if self.verbose:  # nor are the extremes looked for where nobody reads them
-            self._print("Ratio ranges from: {low:.6f} - {high:.6f}", low=delta.min(), high=delta.max())
-
-    def end(self, solution, weights):
-        first, last = solution.loss[0], solution.loss[-1]
-        self._print("Total delta_loss: {change:.6f}, {now}", change=abs(last @ weights - first @ weights))
-        self._print("part1:{loss[0]:.15g} part2:{loss[1]:.15g} part3:{loss[2]:.15g}", loss=last)
-        self._print("Done!")
-        outcome = "Converge in" if solution.converged else "Not converged in"
-        self._print(outcome + " {steps} steps", steps=len(solution.loss))
+def share_fit(fitted, other):
+    """Let an estimator of the same kind have the fit of another; they share its arrays."""
+    held = vars(fitted)  # not what is built whenever it is asked for
+    for name in (*FITTED, *fitted._outcome.recorded):
+        if name in held:
+            setattr(other, name, held[name])
+    other._outcome, other._gene_positions = fitted._outcome, fitted._gene_positions
+    return other

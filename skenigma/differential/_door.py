@@ -1,5 +1,6 @@
 """The one door from a fitted model: which test, and what it is given."""
 
+from .._transformers import aligned_bulk
 from ..checks.validation import check_deconvolver, listing, row_names, sample_order
 from ._methods import METHODS, Cohort
 from ._study import Study
@@ -104,17 +105,18 @@ def differential_expression(
             f"method={method!r} regresses the bulk: pass the X that the model was fitted to, or choose "
             f"method='marginal' or 'joint'."
         )
-    samples = row_names(X) if model._sample_names is None else model._sample_names
+    samples = model.expression_.sample_names
+    samples = row_names(X) if samples is None else samples
     study = Study(phenotype, covariates, len(model.proportions_), samples, fold_change)
     return METHODS[method].run(Cohort(model, bulk), study)
 
 
 def _bulk_of_fit(model, X):
     """X on the model's genes and samples."""
-    bulk = model._new_bulk(X)
+    bulk = aligned_bulk(model, X)
     if len(bulk) != len(model.proportions_):
         raise ValueError(
             f"X has {len(bulk)} samples, but the model was fitted to {len(model.proportions_)}: pass "
             f"the X of the fit."
         )
-    return bulk[sample_order(X, model._sample_names, "rows of X")]
+    return bulk[sample_order(X, model.expression_.sample_names, "rows of X")]

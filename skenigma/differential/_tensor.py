@@ -28,8 +28,9 @@ def tested_expression(model):
     """Function of a slice of genes: the expression to test, without what it owes to the proportions."""
     if model.normalize in (None, "frac"):
         # gene by gene, so no normalised tensor is needed where the model keeps none
-        return lambda genes: normalize("frac", model._expression(genes=genes), model.proportions_)
-    normalized = model._output()
+        values = model.expression_.values
+        return lambda genes: normalize("frac", values(genes=genes), model.proportions_)
+    normalized = model.expression_normalized_.values()
     return lambda genes: normalized[:, :, genes]
 
 

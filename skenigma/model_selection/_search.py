@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
+from .._parameters import documented, set_parameters
+from .._transformers import reference_frame
 from ..checks.validation import Integral, StrOptions
 from ..datasets._simulation import Deviations, simulate_like
 from ..deconvolution import L2MaxDeconvolver
+from ..deconvolution._flow import prepare, share_fit
 from ..metrics import recovery_scorer
 from ..reference import make_pseudobulk, make_reference
-from ._tuning import SEARCHED, Tuning, prepare, search
+from ._tuning import SEARCHED, Tuning, search
 
 __all__ = ["L2MaxDeconvolverCV", "simulate_like"]
 
@@ -28,6 +31,7 @@ MIXED_CELLS = 200
 REFERENCE_SHARE = 0.5
 
 
+@documented
 class L2MaxDeconvolverCV(L2MaxDeconvolver):
     """Maximum-L2-norm model whose alpha, beta and renorm_size are chosen by recovery of a known truth.
 
@@ -68,29 +72,20 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     random_state : int, RandomState instance or None, default=None
         Of the tuning cohort. Pass an int for the same choice on every call.
     epsilon : float, default=1e-3
-        When to stop; this and what follows is as in :class:`~skenigma.L2MaxDeconvolver`.
-    tao_k : float or "auto", default=1.0
-        Step length of ``solver="proximal"``.
-    max_iter : int, default=1000
-        Largest number of iterations.
+        When to stop, as in :class:`~skenigma.L2MaxDeconvolver`.
+    {tao_k}
+    {max_iter}
     gamma : float, default=2.0
         Penalty parameter of ``solver="admm"``.
     solver : {"proximal", "admm", "accelerated"}, default="proximal"
         How the objective is minimised.
-    n_components : int, default=2
-        Number of profiles to learn if there is neither ``reference`` nor ``cells``.
-    proportion_estimator : transformer, default=None
-        Estimates the proportions where none are given.
-    preprocess : {None, "sqrt", "log"}, default=None
-        Scale on which bulk and reference enter the model.
-    positive : bool or "auto", default="auto"
-        Whether to clip negative expression to 0 in the end.
-    normalize : {None, "frac", "pc", "quantile"}, default=None
-        What to take out of the expression of each cell type in the end. What is scored is the expression before that.
-    materialize : bool, default=True
-        Whether ``fit`` builds ``cse_``.
-    output_cell_types : array-like of str, default=None
-        Cell types that ``transform`` returns.
+    {n_components}
+    {proportion_estimator}
+    {preprocess}
+    {positive}
+    {normalize}
+    {materialize}
+    {output_cell_types}
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
 
@@ -176,57 +171,13 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     }
 
     def __init__(
-        self,
-        reference=None,
-        *,
-        alphas=(0.1, 0.5),
-        betas=(10.0, 20.0, 50.0, 200.0),
-        renorm_sizes=(None, "auto"),
-        cells=None,
-        labels=None,
-        tuning_cohort=None,
-        scoring="per_gene",
-        cv=None,
-        n_jobs=None,
-        random_state=None,
-        epsilon=1e-3,
-        tao_k=1.0,
-        max_iter=1000,
-        gamma=2.0,
-        solver="proximal",
-        n_components=2,
-        proportion_estimator=None,
-        preprocess=None,
-        positive="auto",
-        normalize=None,
-        materialize=True,
-        output_cell_types=None,
-        verbose=0,
-    ):
-        self.reference = reference
-        self.alphas = alphas
-        self.betas = betas
-        self.renorm_sizes = renorm_sizes
-        self.cells = cells
-        self.labels = labels
-        self.tuning_cohort = tuning_cohort
-        self.scoring = scoring
-        self.cv = cv
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.epsilon = epsilon
-        self.tao_k = tao_k
-        self.max_iter = max_iter
-        self.gamma = gamma
-        self.solver = solver
-        self.n_components = n_components
-        self.proportion_estimator = proportion_estimator
-        self.preprocess = preprocess
-        self.positive = positive
-        self.normalize = normalize
-        self.materialize = materialize
-        self.output_cell_types = output_cell_types
-        self.verbose = verbose
+        self, reference=None, *, alphas=(0.1, 0.5), betas=(10.0, 20.0, 50.0, 200.0), renorm_sizes=(None, "auto"),
+        cells=None, labels=None, tuning_cohort=None, scoring="per_gene", cv=None, n_jobs=None, random_state=None,
+        epsilon=1e-3, tao_k=1.0, max_iter=1000, gamma=2.0, solver="proximal", n_components=2,
+        proportion_estimator=None, preprocess=None, positive="auto", normalize=None, materialize=True,
+        output_cell_types=None, verbose=0,
+    ):  # fmt: skip
+        set_parameters(self, locals())
 
     # what the flow of a fit asks for, once it is chosen
     alpha = property(lambda self: self.best_params_["alpha"])
@@ -236,22 +187,19 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     @property
     def best_estimator_(self):
         """The fit as a :class:`~skenigma.L2MaxDeconvolver`, which shares its arrays."""
-        estimator = L2MaxDeconvolver(self.reference, **self._fixed(), **self.best_params_)
-        names = {*vars(estimator), *self.get_params(deep=False), *OUTCOME}
-        vars(estimator).update({name: value for name, value in vars(self).items() if name not in names})
-        return estimator
+        return share_fit(self, L2MaxDeconvolver(self.reference, **self._fixed(), **self.best_params_))
 
     def _fit_aligned(self, X, bulk, proportions):
         """Choose among the grid on the tuning cohort, and fit the choice to X."""
         grid = self._grid()
-        cohort = self._prepare_cohort(X, bulk, proportions)
+        prepared = self._prepare(X, bulk, proportions)
         known = proportions is not None or self.proportion_estimator is not None
         tuning = self._tuning(bulk, known, check_random_state(self.random_state))
         score = self._score_function()
         outcome = *search(tuning, *grid, score, self.cv, self.n_jobs), tuning.baselines(score)
         for name, value in zip(OUTCOME, outcome, strict=True):
             setattr(self, name, value)
-        return self._fit_prepared(X, cohort)
+        return self._fit_prepared(*prepared)
 
     def _fixed(self):
         """Parameters of every fit besides its reference and what is searched."""
@@ -289,13 +237,14 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         fixed = {**self._fixed(), "proportion_estimator": None, "output_cell_types": None, "verbose": 0}
         fixed["max_iter"] = min(self.max_iter, TUNING_ITERATIONS)
         tuner = L2MaxDeconvolver(source.reference, **fixed)
-        aligned = tuner._fit_genes(source.bulk, min_samples=2)
-        genes = _spaced(aligned.shape[1])
+        cohort, conversion, used = prepare(tuner, source.bulk, source.get("proportions") if known else None)
+        genes = _spaced(cohort.bulk.shape[1])
         truth = source.cse
         if "scored" not in source:
-            truth = np.asarray(truth)[:, :, tuner._align(np.arange(truth.shape[2])[None])[0][genes]]
-        prepared = prepare(tuner, source.bulk, aligned, source.get("proportions") if known else None)
-        return Tuning(tuner, prepared, aligned, truth, genes, len(bulk))
+            truth = np.asarray(truth)[:, :, used[genes]]
+        mixed = np.asarray(source.bulk)[:, used[genes]]
+        params = {name: fixed[name] for name in ("epsilon", "tao_k", "max_iter", "gamma", "solver")}
+        return Tuning(cohort, conversion, mixed, params, truth, genes, len(bulk))
 
     def _tuning_samples(self, rng):
         """Samples of the bulk like which those of the tuning cohort are made."""
@@ -346,7 +295,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
             if cohort.get(name) is None:
                 raise ValueError(f"tuning_cohort has no {name}; it needs bulk and cse, the truth.")
         if cohort.get("reference") is None:
-            cohort.reference = self._reference_frame()
+            cohort.reference = reference_frame(self)
         expected = (len(cohort.bulk), len(cohort.reference), np.shape(cohort.bulk)[1])
         if np.shape(cohort.cse) != expected:
             raise ValueError(

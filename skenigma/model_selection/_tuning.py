@@ -1,7 +1,6 @@
 """Fits of many settings to one cohort whose truth is known, and the choice among them."""
 
-import copy
-import warnings
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
 
@@ -11,6 +10,9 @@ from scipy.stats import rankdata
 from sklearn.model_selection import check_cv
 
 from ..baselines import of_arrays
+from ..core.optimize.basis import SpanBasis
+from ..deconvolution._l2max import l2max_setting
+from ..deconvolution._solving import solve
 
 SEARCHED = ("alpha", "beta", "renorm_size")
 # A setting that does not converge is chosen only if it scores better by more than this share.
@@ -64,15 +66,19 @@ def standing_for(factor, params):
     return {**params, "alpha": alpha, **changed}
 
 
+@dataclass(frozen=True)
 class Tuning:
     """A tuning cohort, prepared for many settings.
 
-    Parameters
+    Attributes
     ----------
-    tuner : L2MaxDeconvolver
-        Knows genes, reference and proportions, but no setting.
-    cohort : PreparedCohort
-    bulk : ndarray of shape (n_samples, n_genes)
+    cohort : skenigma.deconvolution.Cohort
+    conversion : skenigma.expression.Conversion
+        From the scale of the model to that of the truth.
+    bulk : ndarray of shape (n_samples, n_scored)
+        On the scale of the truth.
+    params : dict
+        Parameters of the fits besides those that are searched.
     truth : ndarray of shape (n_samples, n_cell_types, n_scored)
         Expression on ``genes``.
     genes : ndarray of int, shape (n_scored,)
@@ -80,24 +86,24 @@ class Tuning:
         Size of the cohort for which a setting is sought.
     """
 
-    def __init__(self, tuner, cohort, bulk, truth, genes, n_samples):
-        self.tuner, self.cohort, self.bulk = tuner, cohort, bulk
-        self.truth, self.genes, self.n_samples = truth, genes, n_samples
+    cohort: object
+    conversion: object
+    bulk: np.ndarray
+    params: dict
+    truth: np.ndarray
+    genes: np.ndarray
+    n_samples: int
 
     def splits(self, cv):
         """Cohorts to fit, each a :class:`Split`: this one, or the training samples of each fold."""
         if cv is None:
-            return [Split(self, self.tuner, self.cohort, None)]
-        return [self._fold(*fold) for fold in check_cv(cv).split(self.bulk)]
-
-    def _fold(self, train, test):
-        tuner, bulk = copy.copy(self.tuner), self.bulk[train]
-        return Split(self, tuner, prepare(tuner, bulk, bulk, self.cohort.proportions[train]), test)
+            return [Split(self, self.cohort, None)]
+        return [Split(self, self.cohort.select(train), test) for train, test in check_cv(cv).split(self.bulk)]
 
     def baselines(self, score):
         """Scores of the answers that need no model; NaN where the data have no such answer."""
-        theta = self.cohort.proportions
-        answers = of_arrays(self.bulk[:, self.genes], self.tuner.reference_[:, self.genes], theta)
+        reference = self.conversion.reference[:, self.genes]
+        answers = of_arrays(self.bulk, reference, self.cohort.proportions)
         return {
             name: np.nan if answer is None else score(self.truth, answer) for name, answer in answers.items()
         }
@@ -109,25 +115,23 @@ class Split:
     Parameters
     ----------
     tuning : Tuning
-    tuner : L2MaxDeconvolver
-    cohort : PreparedCohort
+    cohort : skenigma.deconvolution.Cohort
         What is fitted.
     test : ndarray of int, or None
         Samples that are scored; None: those that were fitted.
     """
 
-    def __init__(self, tuning, tuner, cohort, test):
-        self.tuning, self.tuner, self.cohort, self.test = tuning, tuner, cohort, test
+    def __init__(self, tuning, cohort, test):
+        self.tuning, self.cohort, self.test = tuning, cohort, test
+        self.basis = SpanBasis(cohort.bulk, cohort.reference)
         self.factor = tuning.n_samples / len(cohort.bulk)
 
     def solve(self, alpha, beta, renorm_size):
         """Solution with one setting, which means what it would in the cohort sought for."""
-        estimator = copy.copy(self.tuner)
-        setting = {"alpha": alpha, "beta": beta, "renorm_size": renorm_size}
-        vars(estimator).update(standing_for(self.factor, vars(estimator) | setting))
-        problem, settings = estimator._problem(self.cohort)
-        settings = estimator._prepare(settings, None)
-        return estimator._run(problem, self.cohort.basis, settings, lambda loss, delta: False)
+        searched = {"alpha": alpha, "beta": beta, "renorm_size": renorm_size}
+        params = standing_for(self.factor, {**self.tuning.params, **searched})
+        setting = l2max_setting(self.cohort.proportions, **params)
+        return solve(setting, self.basis, self.cohort.proportions, lambda loss, delta: False)
 
     def usual_size(self, gradient_norm):
         """What ``renorm_size="auto"`` comes to in the cohort sought for, given the norms of a plain run."""
@@ -137,21 +141,17 @@ class Split:
 
     def score(self, solution, score):
         """Score of what a solver found."""
-        tuning = self.tuning
+        tuning, truth = self.tuning, self.tuning.truth
         if self.test is None:
-            found = self.tuner._expand(solution.state(self.cohort.bulk), genes=tuning.genes)
-            return score(tuning.truth, found)
-        fitted = copy.copy(self.tuner)
-        fitted._fitted_map = solution.fitted_map()
-        state = fitted._replay(tuning.cohort.bulk[self.test], tuning.cohort.proportions[self.test])
-        return score(tuning.truth[self.test], fitted._expand(state, genes=tuning.genes))
-
-
-def prepare(tuner, X, bulk, proportions):
-    """A prepared cohort; what there is to warn of was said, or will be, of the bulk itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return tuner._prepare_cohort(X, bulk, proportions)
+            state = solution.state(self.cohort.bulk)
+        else:
+            unseen, truth = tuning.cohort.select(self.test), truth[self.test]
+            theta = unseen.proportions.astype(np.float64, copy=False)
+            state = solution.fitted_map().replay(unseen.bulk, theta)
+        # a cell type that these samples lack has the profile for an answer
+        absent = ~np.any(self.cohort.proportions > 0, axis=0)
+        conversion = replace(tuning.conversion, absent=absent)
+        return score(truth, conversion.values(state, genes=tuning.genes))
 
 
 def search(tuning, alphas, betas, sizes, score, cv, n_jobs):
@@ -188,7 +188,7 @@ def _solve_pair(split, pair, sizes, score):
     for size in sizes:
         try:
             solution = solve(split.usual_size(solve(None).gradient_norm) if size == "auto" else size)
-        except ValueError:  # diverged
+        except FloatingPointError:  # diverged
             rows.append((np.nan, False, 0))
             continue
         rows.append((split.score(solution, score), solution.converged, len(solution.loss)))

@@ -94,7 +94,7 @@ class ProportionDisplay:
         """
         check_is_fitted(estimator, "proportions_")
         if sample_names is None:
-            sample_names = getattr(estimator, "_sample_names", None)
+            sample_names = getattr(getattr(estimator, "expression_", None), "sample_names", None)
         display = cls(
             proportions=estimator.proportions_, cell_types=estimator.cell_types_, sample_names=sample_names
         )

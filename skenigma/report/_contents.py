@@ -9,6 +9,7 @@ import pandas as pd
 import sklearn
 from sklearn.utils.validation import check_is_fitted
 
+from .._transformers import reference_frame
 from .._version import __version__
 from ..io import read_run
 from ..io._reading import read_result
@@ -172,7 +173,7 @@ def _from_model(model, differential, X):
     proportions = pd.DataFrame(model.proportions_, columns=[str(kind) for kind in model.cell_types_])
     quality = getattr(model, "quality_", None)
     if X is not None:
-        quality = fit_quality(X, model._reference_frame(), model.proportions_)
+        quality = fit_quality(X, reference_frame(model), model.proportions_)
     if quality is not None:
         quality = flag_samples(quality)
         proportions.index = quality.index

@@ -1,0 +1,311 @@
+"""What estimators have in common, told once: parameters with their constraints and texts, and fitted values.
+
+Signatures stay written out in each class, because scikit-learn and readers look there. Everything else about a shared
+parameter (what it may be, its text in docstrings, its option on the command line) stands here.
+"""
+
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+
+from .checks.validation import HasMethods, Integral, Interval, Real, StrOptions
+from .normalization import NORMALIZATIONS
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter that several estimators have.
+
+    Attributes
+    ----------
+    type : str
+        Its type as numpydoc writes it; "{default}" stands for the default of the class.
+    text : str
+        What it means.
+    constraint : list
+        What scikit-learn's validation allows.
+    option : str or None
+        Its help on the command line; None where it has no option.
+    """
+
+    type: str
+    text: str
+    constraint: list
+    option: str | None = None
+
+
+POSITIVE = Interval(Real, 0, None, closed="neither")
+NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+COUNT = Interval(Integral, 1, None, closed="left")
+
+PARAMETERS = {
+    "reference": Parameter(
+        "DataFrame or array-like of shape (n_cell_types, n_genes), default={default}",
+        """Expression profile of every cell type, on the scale of X. Genes are matched by name if both X and
+        reference have string column names, else by position. None learns ``n_components`` profiles from X:
+        the purest samples, by successive projection.""",
+        ["array-like", None],
+    ),
+    "n_components": Parameter(
+        "int, default={default}", "Number of profiles to learn if ``reference`` is None.", [COUNT]
+    ),
+    "proportion_estimator": Parameter(
+        "transformer, default={default}",
+        """Estimates the proportions where none are given; fitted on the untransformed X. Its ``reference``, if
+        None, becomes this one's. None is ``ProportionEstimator()``.""",
+        [HasMethods(["fit", "transform"]), None],
+    ),
+    "preprocess": Parameter(
+        '{{None, "sqrt", "log"}}, default={default}',
+        """Scale on which bulk and reference enter the model: as they are, square root, or log2(x + 1). Results are
+        returned on the scale of X.""",
+        [StrOptions({"sqrt", "log"}), None],
+        "scale on which bulk and reference enter the model; results are on that of the bulk",
+    ),
+    "positive": Parameter(
+        'bool or "auto", default={default}',
+        """Whether to clip negative expression to 0 in the end. "auto": if neither X nor reference has a negative
+        entry.""",
+        ["boolean", StrOptions({"auto"})],
+        "whether to clip negative expression to 0",
+    ),
+    "normalize": Parameter(
+        '{{None, "frac", "pc", "quantile"}}, default={default}',
+        """What to take out of the expression of each cell type in the end, on the scale of X; the result is
+        ``cse_normalized_``, and what ``transform`` returns. "frac" removes, per gene, the linear effect of the cell
+        type's proportion. "pc" removes the principal component that follows the proportion best. "quantile" gives
+        all samples the same distribution over genes. Formulas stand in "The method", section "Normalisation".""",
+        [StrOptions(set(NORMALIZATIONS)), None],
+        "write a second, normalised expression as well",
+    ),
+    "materialize": Parameter(
+        "bool, default={default}",
+        """Whether ``fit`` builds ``cse_``. False keeps the expression in its compact form, from which
+        ``cell_type_expression`` builds what is asked for: about the size of X instead of X times cell types.""",
+        ["boolean"],
+    ),
+    "output_cell_types": Parameter(
+        "array-like of str, default={default}",
+        "Cell types that ``transform`` returns, in this order; the others are not built. None returns all.",
+        ["array-like", None],
+    ),
+    "verbose": Parameter("int, default={default}", "1 prints the trace of the iteration.", ["verbose"]),
+    # of the models that minimise a penalised squared error
+    "alpha": Parameter(
+        "float in [0, 1], default={default}",
+        "Weight of reconstructing the bulk; the weight of staying near the reference is 1 − alpha.",
+        [Interval(Real, 0, 1, closed="both")],
+        "weight of reconstructing the bulk; staying near the reference has the rest to 1",
+    ),
+    "tao_k": Parameter(
+        'float or "auto", default={default}',
+        """Step length of ``solver="proximal"``. "auto" is the inverse of the smooth terms' Lipschitz constant, which
+        cannot diverge unless gradients are renormalised.""",
+        [POSITIVE, StrOptions({"auto"})],
+        "step length of the solver 'proximal'",
+    ),
+    "max_iter": Parameter(
+        "int, default={default}", "Largest number of iterations.", [COUNT], "largest number of iterations"
+    ),
+}
+
+# Options on the command line of parameters that mean something else in every model that has them.
+OWN_OPTIONS = {
+    "beta": "weight of the penalty",
+    "renorm_size": "norm to which both gradients are rescaled in every iteration",
+    "solver": "how the objective is minimised",
+    "epsilon": "when to stop: see the documentation of the model for its unit",
+    "gamma": "penalty parameter of the ADMM solvers",
+}
+
+# Parameters that every model of cell-type-specific expression has.
+COMMON = (
+    "reference",
+    "n_components",
+    "proportion_estimator",
+    "preprocess",
+    "positive",
+    "normalize",
+    "materialize",
+    "output_cell_types",
+    "verbose",
+)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A value that a fit leaves.
+
+    Attributes
+    ----------
+    text : str
+        Its entry in the "Attributes" of a docstring.
+    kind : {"history", "setting", "outcome", "array", "object"}
+        A row per iteration; a parameter as it was used; a number that says how the fit went; an array over samples,
+        cell types or genes; anything else.
+    """
+
+    text: str
+    kind: str
+
+
+FITTED = {
+    "expression_": Fitted(
+        """CellTypeExpression
+        Cell-type-specific expression of the fitted cohort, whole or in part, by name.""",
+        "object",
+    ),
+    "expression_normalized_": Fitted(
+        """CellTypeExpression
+        The same, normalised. Only if ``normalize`` is given.""",
+        "object",
+    ),
+    "cse_": Fitted(
+        """ndarray of shape (n_samples, n_cell_types, n_genes)
+        Cell-type-specific expression of the fitted cohort, on the scale of X. Only if ``materialize``.""",
+        "array",
+    ),
+    "cse_normalized_": Fitted(
+        """ndarray of shape (n_samples, n_cell_types, n_genes)
+        Only if ``normalize`` is given and ``materialize``.""",
+        "array",
+    ),
+    "cse_std_": Fitted(
+        """ndarray of shape (n_samples, n_cell_types, n_genes)
+        Standard deviation of every value of ``cse_``. Built whenever it is asked for.""",
+        "array",
+    ),
+    "proportions_": Fitted(
+        """ndarray of shape (n_samples, n_cell_types)
+        Proportions that were used.""",
+        "array",
+    ),
+    "cell_types_": Fitted(
+        """ndarray of str, shape (n_cell_types,)
+        Names of the cell types.""",
+        "array",
+    ),
+    "gene_names_": Fitted(
+        """ndarray of str, shape (n_genes,)
+        Genes in use: those shared by X and reference, in the order of X.""",
+        "array",
+    ),
+    "reference_": Fitted(
+        """ndarray of shape (n_cell_types, n_genes)
+        Profiles on these genes.""",
+        "array",
+    ),
+    "reliability_": Fitted(
+        """ndarray of shape (n_cell_types, n_genes)
+        Expected correlation of estimate and truth over samples.""",
+        "array",
+    ),
+    "loss_history_": Fitted("ndarray of shape (`n_iter_`, 3)", "history"),
+    "gradient_norm_": Fitted("ndarray of shape (`n_iter_` - 1, 2)", "history"),
+    "delta_history_": Fitted("ndarray of shape (`n_iter_`, n_cell_types)", "history"),
+    "n_iter_": Fitted("int", "outcome"),
+    "converged_": Fitted("bool", "outcome"),
+    "alpha_": Fitted("float", "setting"),
+    "beta_": Fitted("float", "setting"),
+    "gamma_": Fitted("float", "setting"),
+    "epsilon_": Fitted("float", "setting"),
+    "tao_k_": Fitted("float", "setting"),
+    "renorm_size_": Fitted("float or None", "setting"),
+    "positive_": Fitted(
+        """bool
+        Whether negative expression was clipped.""",
+        "setting",
+    ),
+    "proportion_estimator_": Fitted(
+        """estimator
+        Fitted estimator of proportions.""",
+        "object",
+    ),
+    "n_features_in_": Fitted(
+        """int
+        Number of genes of X.""",
+        "outcome",
+    ),
+    "feature_names_in_": Fitted(
+        """ndarray of str
+        Genes of X, if it has names.""",
+        "array",
+    ),
+}
+
+# Texts of the arguments that methods share.
+ARGUMENTS = {
+    "X": """array-like or DataFrame of shape (n_samples, n_genes)
+        Bulk expression, samples as rows.""",
+    "X_new": """array-like or DataFrame of shape (n_samples, n_genes)
+        Bulk expression, with the genes of the fit.""",
+    "y": """Ignored
+        Present for API consistency; in a Pipeline it is the phenotype.""",
+    "proportions": """array-like or DataFrame of shape (n_samples, n_cell_types), default=None
+        Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them
+        with ``proportion_estimator``.""",
+}
+
+
+def constraints(*names):
+    """Constraints of shared parameters, for ``_parameter_constraints``."""
+    return {name: PARAMETERS[name].constraint for name in names}
+
+
+def fitted_names(*kinds):
+    """Names of the fitted values of these kinds."""
+    return [name for name, value in FITTED.items() if value.kind in kinds]
+
+
+def fitted_values(model, *kinds):
+    """Fitted values of these kinds that ``model`` has, by name."""
+    return {name: getattr(model, name) for name in fitted_names(*kinds) if hasattr(model, name)}
+
+
+def set_parameters(estimator, given):
+    """Keep what ``__init__`` was given, unchanged: ``set_parameters(self, locals())`` is its whole body."""
+    for name, value in given.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
+
+
+def documented(cls):
+    """Class decorator: fill the texts of shared parameters and fitted values into docstrings.
+
+    A line of a docstring that holds nothing but "{name}" becomes the entry of that name: of a parameter in a class,
+    of an argument in a method; a name with a trailing underscore is a fitted value. Nothing happens where Python has
+    dropped the docstrings (``-OO``).
+    """
+    defaults = inspect.signature(cls.__init__).parameters
+    if cls.__doc__:
+        cls.__doc__ = _filled(cls.__doc__, lambda name: _class_entry(name, defaults))
+    for method in vars(cls).values():
+        if inspect.isfunction(method) and method.__doc__:
+            method.__doc__ = _filled(method.__doc__, lambda name: _entry(name, ARGUMENTS[name]))
+    return cls
+
+
+def _filled(text, entry):
+    """A docstring with the entries in the place of the lines that name them, indented like these."""
+    # whole lines only: formulas are full of braces
+    return re.sub(
+        r"^( *)\{(\w+)\}$",
+        lambda found: textwrap.indent(entry(found[2]), found[1]),
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def _class_entry(name, defaults):
+    if name.endswith("_"):
+        return _entry(name, FITTED[name].text)
+    shared = PARAMETERS[name]
+    default = defaults[name].default
+    shown = f'"{default}"' if isinstance(default, str) else default
+    return _entry(name, f"{shared.type.format(default=shown)}\n{shared.text}")
+
+
+def _entry(name, text):
+    kind, *lines = [line.strip() for line in text.splitlines()]
+    return "\n".join([f"{name.removesuffix('_new')} : {kind}", *(f"    {line}" for line in lines)])

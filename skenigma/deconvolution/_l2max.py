@@ -1,0 +1,236 @@
+"""The maximum-L2-norm model."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from .._parameters import (
+    COMMON,
+    NOT_NEGATIVE,
+    POSITIVE,
+    constraints,
+    documented,
+    set_parameters,
+)
+from ..checks.validation import StrOptions
+from ..checks.warning import warn
+from ..core.optimize.penalties import MaxL2Norm
+from ._optimised import OptimisedDeconvolver
+from ._solving import Setting, automatic_step
+
+# Mean gradient norm over renorm_size above which the fit is the penalty's. It is 0.9 in the published analysis;
+# expression a thousand times as large with the same size has 1000, and shrinks to a thousandth of the bulk.
+SHRINKING = 20
+
+
+def l2max_setting(proportions, *, alpha, beta, epsilon, tao_k, renorm_size, max_iter, gamma, solver):
+    """What a fit with these parameters minimises and how; a ``renorm_size`` of "auto" has no number yet.
+
+    Parameters
+    ----------
+    proportions : ndarray of shape (n_samples, n_cell_types)
+    alpha, beta, epsilon, tao_k, renorm_size, max_iter, gamma, solver
+        As in :class:`L2MaxDeconvolver`.
+
+    Returns
+    -------
+    setting : Setting
+    """
+    penalty, parameter, size = MaxL2Norm(beta), None, None
+    if solver == "proximal":
+        parameter = automatic_step(penalty, proportions, alpha) if tao_k == "auto" else tao_k
+        size = None if renorm_size == "auto" else renorm_size
+    elif solver == "admm":
+        parameter = gamma
+    return Setting(alpha, penalty, solver, parameter, epsilon, max_iter, size)
+
+
+@documented
+class L2MaxDeconvolver(OptimisedDeconvolver):
+    r"""Cell-type-specific expression by the maximum-L2-norm model of ENIGMA.
+
+    Estimates, for a cohort of bulk samples, what every cell type expresses in every single sample: a tensor P
+    that minimises
+
+    .. math::
+
+        \begin{aligned}
+        F(P) = {} & \alpha \sum_j \| x_j - \sum_k \theta_{jk} p_{jk} \|^2 \\
+            & + (1 - \alpha) \sum_k \| \mathrm{mean}_j(p_{jk}) - r_k \|^2 \\
+            & + \frac{\beta}{2} \sum_k \max_j \| p_{jk} \|^2
+        \end{aligned}
+
+    with bulk x, proportions θ and reference profiles r, by the published proximal-gradient iteration.
+
+    Parameters
+    ----------
+    {reference}
+    {alpha}
+    beta : float, default=50.0
+        Weight of the penalty; larger values shorten and stabilise.
+    epsilon : float, default=1e-3
+        When to stop. "proximal" and "admm": when the squared change of every cell type is below this (in squared
+        units of the expression: it grows with the data). "accelerated": when F is proven to be within this share of
+        its minimum, by a duality gap, whatever the units.
+    {tao_k}
+    renorm_size : float, "auto" or None, default=200.0
+        Frobenius norm to which ``solver="proximal"`` rescales both gradients in every iteration. None uses them as
+        they are.
+        "auto" is the mean gradient norm of a first run without rescaling, the published way to find 200.
+    {max_iter}
+    gamma : float, default=2.0
+        Penalty parameter γ of ``solver="admm"``: how strongly the two copies of the expression are held together.
+    solver : {"proximal", "admm", "accelerated"}, default="proximal"
+        How the objective is minimised: by the published proximal-gradient iteration, by the alternating direction
+        method of multipliers, or by an accelerated proximal gradient that proves how close it came. Only "proximal"
+        has a step length and renormalisation; with renormalisation it does not minimise F.
+    {n_components}
+    {proportion_estimator}
+    {preprocess}
+    {positive}
+    {normalize}
+    {materialize}
+    {output_cell_types}
+    verbose : int, default=0
+        1 prints the trace of the iteration in the published form.
+
+    Attributes
+    ----------
+    {expression_}
+    {cse_}
+    {cse_normalized_}
+    {expression_normalized_}
+    {proportions_}
+    {cell_types_}
+    {gene_names_}
+    {reference_}
+    loss_history_ : ndarray of shape (`n_iter_`, 3)
+        Squared residual, squared distance of every sample to the reference, and the sum of the largest squared
+        norms, unweighted, of the expression that went into each iteration.
+    gradient_norm_ : ndarray of shape (`n_iter_` - 1, 2)
+        Frobenius norms of the gradients of reconstruction and reference term before rescaling, of each applied
+        update.
+    delta_history_ : ndarray of shape (`n_iter_`, n_cell_types)
+        Squared change per cell type.
+    n_iter_ : int
+        Number of evaluations; the update of the last is not applied.
+    converged_ : bool
+        Whether the change, or for "accelerated" the gap, fell below epsilon.
+    renorm_size_, tao_k_, gamma_ : float or None
+        Values in use; the first two of "proximal", ``gamma_`` of "admm".
+    {positive_}
+    {proportion_estimator_}
+    {n_features_in_}
+    {feature_names_in_}
+
+    Raises
+    ------
+    ValueError
+        If X, reference or proportions do not fit together (the message names the first offenders), or the
+        iteration diverges.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If ``max_iter`` ends the iteration.
+    UserWarning
+        If ``renorm_size`` is far below the gradient norms of the data, the proportion of a cell type is 0 in every
+        sample, or X and reference share few genes.
+
+    See Also
+    --------
+    TraceNormDeconvolver : The trace-norm model.
+    ProportionEstimator : The default estimator of proportions.
+
+    Notes
+    -----
+    The iteration is that of the R function ``cell_deconvolve`` in the analysis scripts of ENIGMA [1]_, with one
+    difference: a gradient that is zero but for rounding is not rescaled to ``renorm_size``. The original
+    rescales it, and so begins with a step along noise.
+
+    ``solver="admm"`` and ``solver="accelerated"`` minimise the same F. The original's ADMM has data terms with 1/2:
+    its β and γ are half of those here.
+
+    ``transform`` replays the fitted iteration for each row: its step factors, shared shifts and caps are all
+    that a sample needs from the cohort. So a row's result depends on no other row, rows of the cohort come back
+    as they were fitted, and held-out scores are honest. The cohort itself is not kept; its expression is, in
+    ``cse_``.
+
+    Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``, less with
+    ``materialize=False``), and about the size of X once more while fitting, with ``solver="admm"`` twice. Time per
+    iteration does not depend on the number of genes.
+
+    References
+    ----------
+    .. [1] Wang et al., ENIGMA: dEcoNvolutIon method based on reGularized MAtrix completion.
+
+    Examples
+    --------
+    >>> from skenigma import L2MaxDeconvolver
+    >>> from skenigma.datasets import make_cohort
+    >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
+    >>> model = L2MaxDeconvolver(reference=cohort.reference, renorm_size="auto").fit(cohort.bulk)
+    >>> model.cse_.shape
+    (40, 5, 200)
+    >>> model.transform(cohort.bulk[:3]).shape
+    (3, 1000)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        **constraints(*COMMON, "alpha", "tao_k", "max_iter"),
+        "beta": [NOT_NEGATIVE],
+        "epsilon": [NOT_NEGATIVE],
+        "renorm_size": [POSITIVE, StrOptions({"auto"}), None],
+        "gamma": [POSITIVE],
+        "solver": [StrOptions({"proximal", "admm", "accelerated"})],
+    }
+
+    def __init__(
+        self, reference=None, *, alpha=0.1, beta=50.0, epsilon=1e-3, tao_k=1.0, renorm_size=200.0, max_iter=1000,
+        gamma=2.0, solver="proximal", n_components=2, proportion_estimator=None, preprocess=None, positive="auto",
+        normalize=None, materialize=True, output_cell_types=None, verbose=0,
+    ):  # fmt: skip
+        set_parameters(self, locals())
+
+    _steps, _safe_if = "tao_k or renorm_size", " without renormalisation"
+
+    def _setting(self, cohort, basis):
+        names = ("alpha", "beta", "epsilon", "tao_k", "renorm_size", "max_iter", "gamma", "solver")
+        setting = l2max_setting(cohort.proportions, **{name: getattr(self, name) for name in names})
+        used = {"proximal": "tao_k_", "admm": "gamma_"}
+        found = {used[self.solver]: setting.parameter} if self.solver in used else {}
+        return setting, found
+
+    def _searches_size(self):
+        return self.solver == "proximal" and self.renorm_size == "auto"
+
+    def _n_runs(self):
+        return 2 if self._searches_size() else 1
+
+    def _preliminary(self, setting, run):
+        if self.solver != "proximal":
+            return setting, {}
+        if self._searches_size():
+            norms = run(setting).gradient_norm
+            # without an update, or with exact ones only, there is no size to rescale to
+            setting = replace(setting, renorm_size=float(norms.mean()) if norms.any() else None)
+        return setting, {"renorm_size_": setting.renorm_size}
+
+    def _judge(self, setting, solution):
+        size = setting.renorm_size
+        if size is None or not solution.gradient_norm.size:
+            return
+        natural = solution.gradient_norm.mean()
+        if natural > SHRINKING * size:
+            warn(
+                f"renorm_size={size:g} is far below the gradient norms of these data (mean {natural:.3g}): the "
+                f"penalty outweighs the data, and the expression shrinks towards zero. Use renorm_size='auto'.",
+            )
+
+    def _convergence_remedy(self):
+        if self.solver == "accelerated":
+            return "Use a larger max_iter, epsilon or beta."
+        return super()._convergence_remedy()
+
+    def _trace_weights(self):
+        return np.array([1.0, self.alpha, self.beta])
