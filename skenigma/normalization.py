@@ -8,14 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
-from scipy.stats import rankdata
 
 from .core.blocks import row_blocks
 
 # Share of the summed roots of the singular values that the components to choose from make up.
 COMPONENT_SHARE = 0.8
-# A gene varies, and a direction exists, if it exceeds this many times the rounding error of the largest.
+# A direction exists if it exceeds this many times the rounding error of the largest.
 NOISE = 64
+# A computation leaves of a zero up to 1e-14 of the largest expression of the cell type. A gene varies if it exceeds
+# the first part of that, and values are ties if they differ by less than the second: both are far from what is left
+# and from what is measured, so that rounding does not decide.
+VARIES, TIED = 1e-9, 1e-11
+# The same in roundings of the type: what single precision leaves is more than these parts.
+ROUNDINGS = 2
+# Agreements and scores that are equal, but for rounding, have to be equal: which is larger decides.
+EQUAL = 1e-7
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,7 @@ class ProportionComponent:
         mean = expression.mean(axis=0, dtype=np.float64)
         standard = expression - mean
         spread = np.sqrt(np.einsum("jg,jg->g", standard, standard) / (len(standard) - 1))
-        largest = np.maximum(expression.max(axis=0), -expression.min(axis=0))
-        varies = spread > NOISE * np.finfo(expression.dtype).eps * largest
+        varies = spread > _negligible(expression, VARIES).max()
         inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=varies)
         standard *= inverse
         direction = _direction_of(standard, proportion)
@@ -102,7 +108,7 @@ class CommonQuantiles:
     def apply(self, expression, proportion):
         """Replace every value by the quantile of its rank, in place; ties get that of their mean rank."""
         order = np.argsort(expression, axis=1)
-        first, last = _ties(np.take_along_axis(expression, order, axis=1))
+        first, last = _ties(np.take_along_axis(expression, order, axis=1), _negligible(expression, TIED))
         twice = first + last
         half = expression.dtype.type(0.5)
         values = half * self.quantiles[twice // 2] + half * self.quantiles[(twice + 1) // 2]
@@ -172,6 +178,12 @@ def normalize(method, cse, proportions):
     return apply_normalization(fitted, np.array(cse), proportions)
 
 
+def _negligible(expression, part):
+    """What may be left of zero in each sample (n_samples, n_genes): a part of its largest expression."""
+    part = max(part, ROUNDINGS * np.finfo(expression.dtype).eps)
+    return part * np.maximum(expression.max(axis=1), -expression.min(axis=1))
+
+
 def _direction_of(standard, proportion):
     """Right singular vector whose scores have the largest rank correlation with ``proportion``, or zeros."""
     # the smaller Gram matrix holds all components, and costs a fraction of a decomposition of ``standard``
@@ -179,13 +191,14 @@ def _direction_of(standard, proportion):
     squares, vectors = linalg.eigh(standard.T @ standard if tall else standard @ standard.T)
     squares, vectors = squares[::-1], vectors[:, ::-1]
     exist = squares > NOISE * len(squares) * np.finfo(np.float64).eps * squares[0]
-    ranks = _centred_ranks(proportion)
+    ranks = _centred_ranks(proportion[:, None])[:, 0]
     if not exist.any() or not ranks.any():
         return np.zeros(standard.shape[1])
     vectors = vectors[:, : _n_kept(np.sqrt(squares[exist]))]
     scores = _centred_ranks(standard @ vectors if tall else vectors)
     agreement = np.abs(ranks @ scores) / np.linalg.norm(scores, axis=0)
-    chosen = vectors[:, np.argmax(agreement)]
+    # of those that agree as well, the largest component
+    chosen = vectors[:, np.argmax(agreement >= (1 - EQUAL) * agreement.max())]
     direction = chosen if tall else chosen @ standard
     return direction / np.linalg.norm(direction)
 
@@ -193,23 +206,27 @@ def _direction_of(standard, proportion):
 def _n_kept(singular_values):
     """Fewest leading components whose share of the summed roots of the singular values exceeds the limit."""
     share = np.cumsum(np.sqrt(singular_values))
-    return int(np.argmax(share > COMPONENT_SHARE * share[-1])) + 1
+    return int(np.argmax(share > (COMPONENT_SHARE + EQUAL) * share[-1])) + 1
 
 
 def _centred_ranks(values):
-    """Ranks along the first axis minus their mean; ties share their mean rank."""
-    return rankdata(values, axis=0) - (len(values) + 1) / 2
+    """Ranks within each column minus their mean; ties, and what differs by rounding only, share their mean rank."""
+    columns = values.T
+    order = np.argsort(columns, axis=1)
+    tolerance = EQUAL * np.abs(columns).max(axis=1)
+    first, last = _ties(np.take_along_axis(columns, order, axis=1), tolerance)
+    ranks = np.empty(columns.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2, axis=1)
+    return ranks.T - (len(values) - 1) / 2
 
 
-def _ties(ordered):
+def _ties(ordered, tolerance):
     """Positions of the first and the last value equal to each, in sorted rows.
 
-    Values count as equal that differ by rounding only: a gene may be a copy of another, and where a computation
-    leaves which of the two is larger must not matter.
+    Values count as equal up to the ``tolerance`` of their row: a gene may be a copy of another, or have no
+    expression, and where a computation leaves which of the two is larger must not matter.
     """
-    tolerance = max(1e-12, 16 * np.finfo(ordered.dtype).eps)
-    size = np.abs(ordered)
-    begins = np.diff(ordered, axis=1) > tolerance * np.maximum(size[:, 1:], size[:, :-1])
+    begins = np.diff(ordered, axis=1) > tolerance[:, None]
     ends = np.ones((len(ordered), 1), dtype=bool)
     positions = np.arange(ordered.shape[1])
     first = np.where(np.hstack([ends, begins]), positions, 0)

@@ -200,11 +200,11 @@ class TestCommonQuantiles:
             assert_array_equal(row, [[3, 1.5, 1.5, 0]])
 
     def test_small_values_are_not_ties(self):
-        """Rounding is relative to a value, not to the largest of the sample."""
-        fitted = CommonQuantiles(np.arange(4.0))
-        row = np.array([[1e9, 2e-9, 3e-9, 1e-9]])
-        fitted.apply(row, None)
-        assert_array_equal(row, [[3, 1, 2, 0]])
+        """But what rounding leaves of the largest of the sample is."""
+        fitted = CommonQuantiles(np.arange(5.0))
+        rows = np.array([[1e3, 2e-6, 3e-6, 1e-6, 0.0], [1e9, 2e-9, 3e-9, 1e-9, 0.0]])
+        fitted.apply(rows, None)
+        assert_array_equal(rows, [[4, 2, 3, 1, 0], [4, 1.5, 1.5, 1.5, 1.5]])
 
 
 def _applied(fitted, expression):
@@ -244,6 +244,74 @@ class TestEveryMethod:
         got = normalize(method, absent, none)
         # a mean of equal values is rounded
         assert_allclose(got[:, 1], np.broadcast_to(profile, got[:, 1].shape), rtol=1e-14)
+
+
+class TestGenesNearZero:
+    """Rounding leaves something of a zero, and what is made of it must not show that."""
+
+    @pytest.fixture(params=range(30))
+    def cohort(self, request):
+        """A small cohort in which a third of the genes is next to nothing."""
+        rng = np.random.default_rng(request.param)
+        n_samples, n_genes = int(rng.integers(4, 12)), int(rng.integers(8, 30))
+        expression = rng.gamma(2, 50, (n_samples, n_genes))
+        silent = np.arange(n_genes) < n_genes // 3
+        expression[:, silent] = rng.uniform(1, 1000, (n_samples, silent.sum())) * 1e-16
+        return expression[:, None], rng.dirichlet([2.0, 3.0], n_samples)[:, :1], silent
+
+    @pytest.mark.parametrize("size", [1e-100, 1.0, 1e100])
+    def test_what_is_left_does_not_show(self, cohort, method, size):
+        cse, shares, silent = cohort
+        cse = size * cse
+        left = (
+            cse * np.random.default_rng(0).normal(size=cse.shape) * silent
+        )  # another remainder, of either sign
+        assert largest_difference(
+            normalize(method, cse, shares), normalize(method, left + cse * ~silent, shares)
+        ) < (
+            1e-12  # far above the remainders, 1e-15 of the largest
+        )
+
+    def test_order_of_samples(self, cohort, method):
+        cse, shares, _ = cohort
+        order = np.random.default_rng(1).permutation(len(cse))
+        turned = normalize(method, cse[order], shares[order])
+        assert largest_difference(turned, normalize(method, cse, shares)[order]) < 1e-12  # rounding
+
+    def test_two_samples_alike(self, cohort, method):
+        """Equal scores have equal ranks, whatever rounding makes of them."""
+        cse, shares, _ = cohort
+        cse, shares = np.concatenate([cse, cse[:1]]), np.concatenate([shares, shares[:1]])
+        moved = cse * (1 + 1e-15 * np.random.default_rng(2).normal(size=cse.shape))
+        assert (
+            largest_difference(normalize(method, moved, shares), normalize(method, cse, shares)) < 1e-11
+        )  # rounding
+
+
+@pytest.mark.parametrize("preprocess", [None, "sqrt", "log"])
+@pytest.mark.parametrize("seed", range(8))
+def test_small_cohorts_of_counts(seed, preprocess, method):
+    """From the bulk on: fit and transform, and the cohort in another order."""
+    rng = np.random.default_rng(seed)
+    profiles = rng.gamma(1, 30, (3, 25)) * (rng.random((3, 25)) < 0.6)
+    theta = rng.dirichlet(np.ones(3), 7)
+    X = rng.poisson(theta @ profiles).astype(float)
+    model = L2MaxDeconvolver(
+        profiles,
+        normalize=method,
+        preprocess=preprocess,
+        renorm_size=None,
+        tao_k="auto",
+        beta=0.1,
+        epsilon=1.0,
+    )
+    fitted = clone(model).fit(X, proportions=theta)
+    expected = fitted.cse_normalized_
+    mapped = fitted.transform(X, proportions=theta).reshape(expected.shape)
+    assert largest_difference(mapped, expected) < 1e-10  # replay
+    order = rng.permutation(len(X))
+    turned = clone(model).fit(X[order], proportions=theta[order]).cse_normalized_
+    assert largest_difference(turned, expected[order]) < 1e-10  # sums in another order
 
 
 @pytest.mark.parametrize(
