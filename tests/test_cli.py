@@ -18,11 +18,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import skenigma
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver, io
-from skenigma.cli import _job, _main, _parameters, help_texts, main
+from skenigma.cli import _job, _parameters, help_texts, main
 from skenigma.cli._console import Console, IterationCounter
 from skenigma.cli._understood import find_scale, understand
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression
+from skenigma.io._signals import ending_signals
 from skenigma.reference import make_reference
 from skenigma.reference._cells import layer_names
 
@@ -666,10 +667,10 @@ class TestRefused:
     @pytest.mark.skipif(os.name == "nt", reason="rights are those of POSIX")
     def test_unwritable_folder(self, fails, deconvolve, tmp_path, monkeypatch):
         # root may write everywhere, so the refusal of the system is imitated
-        def refuse(**options):
+        def refuse(target):
             raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
 
-        monkeypatch.setattr("skenigma.io._staging.tempfile.mkdtemp", refuse)
+        monkeypatch.setattr("skenigma.io._staging._hidden_folder", refuse)
         fails(*deconvolve, parts=["Permission denied", str(tmp_path), "may read and write"])
 
     @pytest.mark.parametrize("when", ["table", "record"])
@@ -714,9 +715,12 @@ class TestRefused:
         monkeypatch.setattr(L2MaxDeconvolver, "fit", fit)
         fails(*deconvolve, code=code, parts=[part])
 
-    def test_debug_shows_the_traceback(self, deconvolve):
-        with pytest.raises(ValueError, match="names B"):
-            main([*deconvolve, "--cell-types", "B", "--debug"])
+    def test_debug_shows_the_traceback(self, deconvolve, capsys):
+        assert main([*deconvolve, "--cell-types", "B\x1b[2J", "--debug"]) == 1
+        err = capsys.readouterr().err
+        assert "Traceback (most recent call last)" in err
+        assert err.splitlines()[-1].startswith(r"skenigma: error: --cell-types names B\x1b[2J, ")
+        assert "\x1b" not in err
 
     def test_missing_extra(self, fails, arguments, monkeypatch):
         monkeypatch.setitem(sys.modules, "anndata", None)
@@ -775,7 +779,7 @@ class TestProcess:
 def test_nohup_is_respected():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _main._ended_by_signal():
+        with ending_signals():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -408,39 +408,6 @@ class TestStaging:
             staged.write_text("new")
         assert (tmp_path / "t").read_text() == "new"
 
-    def run(self, path, content="{}"):
-        path.mkdir()
-        (path / "run.json").write_text(content)
-        return path
-
-    def test_folder_of_a_run_is_replaced_by_force_only(self, tmp_path):
-        path = self.run(tmp_path / "run")
-        (path / "stale.tsv").write_text("old")
-        with refused("exists already", error=FileExistsError), io.staged_folder(path):
-            pass
-        with io.staged_folder(path, force=True) as staged:
-            (staged / "run.json").write_text("new")
-        assert [found.name for found in path.iterdir()] == ["run.json"]
-        assert [found.name for found in tmp_path.iterdir()] == ["run"]
-
-    def test_old_folder_survives_a_failure(self, tmp_path):
-        path = self.run(tmp_path / "run", "old")
-
-        with pytest.raises(OSError, match="odd"), io.staged_folder(path, force=True):
-            raise OSError("odd")
-        assert (path / "run.json").read_text() == "old"
-
-    def test_foreign_folder_is_never_replaced(self, tmp_path):
-        (tmp_path / "thesis.txt").write_text("years of work")
-        with refused("no run.json", "never replaced", error=FileExistsError):
-            io.staged_folder(tmp_path, force=True).__enter__()
-        assert (tmp_path / "thesis.txt").exists()
-
-    def test_folder_that_is_read_from_is_not_replaced(self, tmp_path):
-        path = self.run(tmp_path / "run")
-        with refused("run.json, which is read here", error=FileExistsError):
-            io.staged_folder(path, force=True, keep=[path / "run.json"]).__enter__()
-
     def test_empty_folder_is_filled(self, tmp_path):
         (tmp_path / "run").mkdir()
         with io.staged_folder(tmp_path / "run") as staged:

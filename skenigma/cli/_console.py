@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from sklearn.exceptions import ConvergenceWarning
 
+from ._streams import visible, write_message
+
 SECONDS_BETWEEN_UPDATES = 0.1
 
 
@@ -17,11 +19,19 @@ class Console:
     ----------
     quiet : bool, default=False
         Whether to show warnings and errors only.
+
+    Attributes
+    ----------
+    warnings : list of str
+        Those shown, for the record.
+    written : Path or None
+        Where the results are, as soon as they are complete: what is said of a signal or an error depends on it.
     """
 
     def __init__(self, quiet=False):
         self.quiet = quiet
         self.warnings = []
+        self.written = None
 
     def say(self, line=""):
         """Show a line, unless quiet."""
@@ -45,6 +55,15 @@ class Console:
         """Show an error in one line."""
         self._show(f"skenigma: error: {one_line(message)}")
 
+    def has_written(self, path):
+        """Note that the results are complete."""
+        self.written = path
+
+    def traceback(self, text):
+        """Show where in the code an error arose."""
+        for line in text.splitlines():
+            self._show(line)
+
     def progress(self, estimator):
         """Let an estimator show its iterations: on a terminal, where scikit-learn has callbacks."""
         terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -62,7 +81,7 @@ class Console:
             yield
 
     def _show(self, line):
-        print(line, file=sys.stderr, flush=True)
+        write_message(visible(line) + "\n")
 
 
 class IterationCounter:
@@ -91,11 +110,11 @@ class IterationCounter:
         if now - self.shown > SECONDS_BETWEEN_UPDATES:
             self.shown = now
             line = f"  iteration {self.count:,} (at most {self.max_iter:,} per run), {now - self.start:.1f} s"
-            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+            write_message(f"\r{line}\033[K")
 
     def teardown(self, estimator, context):
         """Leave the line empty."""
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+        write_message("\r\033[K")
 
 
 def one_line(message):

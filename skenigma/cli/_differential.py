@@ -1,11 +1,14 @@
 """``skenigma differential``."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from ..checks.validation import listing
 from ..differential import interaction_test, joint_test, marginal_test
-from ..io import file_checksum, read_bulk, read_phenotype, read_run
+from ..io import read_bulk, read_phenotype, read_run
+from ..io._checksums import read_as_recorded
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
 from ._job import UsageError
@@ -72,7 +75,9 @@ def check(options):
 def run(job):
     """Test, and write ``differential.tsv``."""
     options, folder = job.options, read_run(job.options["run"])
-    proportions = _unchanged(folder, PROPORTIONS) and folder.table(PROPORTIONS)
+    proportions = folder.table(PROPORTIONS)
+    if proportions is None:
+        raise ValueError(f"{folder.path} lists no {PROPORTIONS}: it is no whole run.")
     table = _for_samples(read_phenotype(options["phenotype"]), proportions.index, options["phenotype"])
     phenotype = table[_column(table, options)]
     covariates = table[_known(table, options["covariates"])] if options["covariates"] else None
@@ -102,34 +107,29 @@ def _test(folder, options, proportions, phenotype, covariates):
 def _bulk(folder, path):
     """The bulk of the run, on the genes of the run."""
     record = folder.record
-    if file_checksum(path) != record["inputs"]["bulk"]["sha256"]:
-        raise ValueError(f"{path} is not the bulk of the run in {folder.path}: its SHA-256 differs.")
-    bulk = read_bulk(path, rows=record["options"]["bulk_rows"])
-    genes = folder.genes()
-    return bulk if genes is None else bulk[genes]
+    bulk = read_as_recorded(
+        partial(read_bulk, rows=record["options"]["bulk_rows"]),
+        path,
+        record["inputs"]["bulk"]["sha256"],
+        f"{path} is not the bulk of the run in {folder.path}: its SHA-256 differs.",
+    )
+    return bulk[folder.genes()]
 
 
 def _expression(folder, proportions):
     """Cell types, genes and tensor of the run, without what the expression owes to the proportions."""
     normalized = "expression_normalized" in folder.record["files"]
     kind = "expression_normalized" if normalized else "expression"
-    for name in folder.record["outputs"]:
-        if name.startswith(kind):
-            _unchanged(folder, name)
     frames = folder.expression(kind)
+    unknown = [name for name in frames if name not in proportions.columns]
+    if unknown:
+        raise ValueError(f"{folder.path} lists expression of {listing(unknown)}, which {PROPORTIONS} lacks.")
     first = next(iter(frames.values()))
     cse = np.stack([frame.to_numpy() for frame in frames.values()], axis=1)
     if not normalized:
         shares = proportions[list(frames)].to_numpy()
         cse = normalize("frac", cse, shares)
     return list(frames), first.columns, cse
-
-
-def _unchanged(folder, name):
-    """True; a ValueError if a file of the run is not what the run wrote."""
-    if file_checksum(folder.path / name) != folder.record["outputs"][name]["sha256"]:
-        raise ValueError(f"{folder.path / name} was changed since the run wrote it (its SHA-256 differs).")
-    return True
 
 
 def _for_samples(table, samples, path):

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import sys
+import unicodedata
 from pathlib import Path
 
 import joblib
@@ -16,12 +17,23 @@ import sklearn
 from .._version import __version__
 from ..checks.validation import limit_blas_threads
 from ..io import file_checksum, read_run, staged_folder, write_table
+from ..io._checksums import check_file, watched_readings
+from ..io._records import RECORD_VERSION
+from ..io._staging import hidden_complete
 from ._record import write_record
+from ._repeat import FREE, recorded_options
 
-RECORD_VERSION = 1
-# Options that say where and how loudly, not what: they may come with --from, and are not repeated.
-FREE = {"out", "force", "quiet", "json", "debug", "from_run"}
 REPEAT_DIFFERS = 3
+# Bytes of the name of a file, its end not counted: less than any file system allows.
+LONGEST_NAME = 120
+# Names that are devices on Windows, with any end.
+DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)),
+}
 
 
 class UsageError(Exception):
@@ -75,13 +87,20 @@ def execute(command, given, console):
     options = _resolve(command, given, repeated)
     inputs = {name: Path(options[name]).absolute() for name in command.INPUTS if options.get(name)}
     out = Path(options["out"]).absolute()
-    with staged_folder(out, force=options["force"], keep=inputs.values()) as folder:
-        _check_inputs(inputs)
-        recorded_inputs = _checksums(inputs)
+    keep = [*inputs.values(), *([given["from_run"]] if repeated else [])]
+    for left in hidden_complete(out):
+        console.say(f"{left} holds the whole results of a run that was killed: rename it, or remove it")
+    with staged_folder(out, force=options["force"], keep=keep, done=console.has_written) as folder:
+        for path in inputs.values():
+            check_file(path)
+        if repeated:
+            _refuse_changed(_checksums(inputs), repeated)
+        job = Job(options, folder, console)
+        with watched_readings() as readings:
+            limit_blas_threads(limits=options.get("threads", 1), user_api="blas")(command.run)(job)
+        recorded_inputs = {name: _as_read(path, readings) for name, path in inputs.items()}
         if repeated:
             _refuse_changed(recorded_inputs, repeated)
-        job = Job(options, folder, console)
-        limit_blas_threads(limits=options.get("threads", 1), user_api="blas")(command.run)(job)
         record = _record(command, job, recorded_inputs)
         write_record(record, folder)
     code = _compare(record, repeated, console) if repeated else 0
@@ -98,12 +117,23 @@ def _resolve(command, given, repeated):
         options = {**command.DEFAULTS, **given}
     else:
         _check_repeat(command, given, repeated)
-        options = {**command.DEFAULTS, **repeated.record["options"], **given}
+        options = {**command.DEFAULTS, **recorded_options(command, repeated), **given}
     options = {"force": False, **options}
     _need(options, command.REQUIRED)
-    options = command.check(options)
+    if repeated:  # nobody but the user says where to write
+        _need(given, ["out"])
+    options = _check_options(command, options, repeated)
     _need(options, ["out"])
     return options
+
+
+def _check_options(command, options, repeated):
+    try:
+        return command.check(options)
+    except UsageError as error:
+        if repeated is None:
+            raise
+        raise ValueError(f"{repeated.path / 'run.json'} cannot be repeated: {error}") from error
 
 
 def _need(options, names):
@@ -113,7 +143,7 @@ def _need(options, names):
 
 
 def _check_repeat(command, given, repeated):
-    recorded = repeated.record.get("command")
+    recorded = repeated.record["command"]
     if recorded != command.NAME:
         raise UsageError(
             f"{repeated.path / 'run.json'} is of a run of '{recorded}': skenigma {recorded} --from"
@@ -124,22 +154,22 @@ def _check_repeat(command, given, repeated):
         raise UsageError(f"--from repeats a run as it was: leave out {names}")
 
 
-def _check_inputs(inputs):
-    for path in inputs.values():
-        if not path.exists():
-            raise FileNotFoundError(f"There is no file {path}.")
-
-
 def _checksums(inputs):
+    """Inputs for the record, as they lie there."""
     return {
         name: {"path": str(path), "size": path.stat().st_size, "sha256": file_checksum(path)}
         for name, path in inputs.items()
-        if path.is_file()
     }
 
 
+def _as_read(path, readings):
+    """An input for the record: what was read of it, or what lies there if the method has not needed it."""
+    found = readings.entry(path)
+    return _checksums({"": path})[""] if found is None else {**found, "path": str(path)}
+
+
 def _refuse_changed(inputs, repeated):
-    for name, recorded in repeated.record.get("inputs", {}).items():
+    for name, recorded in repeated.record["inputs"].items():
         if name not in inputs or inputs[name]["sha256"] != recorded["sha256"]:
             path = inputs.get(name, recorded)["path"]
             raise ValueError(
@@ -224,13 +254,22 @@ def _sentence(record):
 
 
 def file_names(names, end):
-    """A distinct file name for each name, also where upper and lower case are one."""
+    """A distinct file name for each name, also where upper and lower case are one, and of a length that all allow."""
     files, taken = {}, set()
     for name in names:
         base = re.sub(r"[^\w.+-]+", "_", str(name)).strip("._") or "unnamed"
+        while len(base.encode("utf-8", "replace")) > LONGEST_NAME:
+            base = base[:-1]
+        if base.split(".")[0].lower() in DEVICES:
+            base = f"_{base}"
         file, number = base, 2
-        while file.lower() in taken:
+        while _folded(file) in taken:
             file, number = f"{base}_{number}", number + 1
-        taken.add(file.lower())
+        taken.add(_folded(file))
         files[name] = file + end
     return files
+
+
+def _folded(name):
+    """What is the same for names that some file system takes for one."""
+    return unicodedata.normalize("NFKC", name).casefold()

@@ -1,23 +1,20 @@
 """Entry point: parse, run, and turn what goes wrong into one line and an exit code."""
 
 import errno
-import os
 import signal
 import sys
-import threading
-from contextlib import contextmanager
+import traceback
 
+from ..io._signals import Terminated, ending_signals, held_signals
 from . import _report
 from ._console import Console
 from ._job import UsageError, execute
 from ._parser import COMMANDS, build_parser
 from ._record import to_json
+from ._streams import encodable, ready_streams, write_output
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-
-
-class Terminated(BaseException):
-    """The process was asked to end."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv=None):
@@ -26,7 +23,8 @@ def main(argv=None):
     Parameters
     ----------
     argv : list of str, default=None
-        Arguments after the name of the program; None takes them from ``sys.argv``.
+        Arguments after the name of the program; None takes them from ``sys.argv``, and leaves signals ignored in the
+        end, when only the exit code is still to be returned.
 
     Returns
     -------
@@ -41,60 +39,108 @@ def main(argv=None):
     skenigma ...
     0
     """
-    _tolerate_ascii()
+    ready_streams()
+    ready_streams()
+    console, given = Console(), {}
+    with ending_signals(final=argv is None) as raised:
+        try:
+            if (code := _parse(argv, given)) is None:
+                code = _run(given, console)
+            return code
+        except BaseException as error:  # all end in one line, and none is lost: --debug shows it
+            with held_signals():
+                return _explain(error, raised(), given, console)
+
+
+def _parse(argv, given):
+    """Put the options into ``given``; an exit code if that is all."""
     try:
-        given = vars(build_parser().parse_args(argv))
-    except SystemExit as stop:
+        given.update(vars(build_parser().parse_args(argv)))
+    except SystemExit as stop:  # after help, or an error of usage
+        write_output("")
         return stop.code or 0
-    command = COMMANDS[given.pop("command")]
-    console = Console(given.get("quiet", False))
-    try:
-        with _ended_by_signal(), console.shown_warnings():
-            run = _report.execute if command is _report else lambda *args: execute(command, *args)
-            code, summary = run(given, console)
-    except BaseException as error:  # all end in one line, and none is lost: --debug shows it
-        if given.get("debug"):
-            raise
-        return _explain(error, command, console)
+    return None
+
+
+def _run(given, console):
+    """Run the command; returns the exit code."""
+    options = dict(given)
+    command = COMMANDS[options.pop("command")]
+    console.quiet = given.get("quiet", False)
+    if given.get("json") and sys.stdout is None:
+        raise UsageError("--json prints on stdout, which is closed")
+    with console.shown_warnings():
+        run = _report.execute if command is _report else lambda *args: execute(command, *args)
+        code, summary = run(options, console)
     if given.get("json"):
-        _print(to_json(summary))
+        text = to_json(summary)
+        _print((text if encodable(text) else to_json(summary, ascii_only=True)) + "\n")
     return code
 
 
-def _explain(error, command, console):
-    """Show an error in one line; returns the exit code."""
-    match error:
-        case KeyboardInterrupt():
-            console.error("interrupted: nothing was written")
-            return INTERRUPTED
-        case Terminated():
-            console.error("terminated: nothing was written")
-            return TERMINATED
-        case UsageError():
-            console.error(f"{error} (see skenigma {command.NAME} --help)")
-            return MISUSED
-        case OSError():
-            console.error(_system_error(error))
-        case MemoryError():
-            console.error(f"not enough memory: {error or 'an array is too large for this machine'}")
-        case ValueError() | ImportError():
-            console.error(error)
-        case Exception():
-            console.error(
-                f"unexpected {type(error).__name__}: {error}. This is a defect of skenigma: please report it, with "
-                f"what --debug shows."
-            )
-        case _:
-            raise error
+def _print(text):
+    try:
+        write_output(text)
+    except OSError as error:
+        raise OSError(f"the summary cannot be written to stdout: {error}") from error
+
+
+def _explain(error, number, given, console):
+    """Show what ended the run in one line; returns the exit code.
+
+    ``number`` is that of a signal, if one was raised: what then arrives here can be anything, since libraries turn
+    an exception that passes through their callbacks into others.
+    """
+    if given.get("debug"):
+        console.traceback("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    if number == signal.SIGINT or (number is None and isinstance(error, KeyboardInterrupt)):
+        console.error(f"interrupted: {_outcome(console)}")
+        return INTERRUPTED
+    if number is not None or isinstance(error, Terminated):
+        console.error(f"terminated: {_outcome(console)}")
+        return TERMINATED
+    if isinstance(error, UsageError):
+        console.error(f"{error} (see skenigma {given['command']} --help)")
+        return MISUSED
+    if not isinstance(error, Exception):
+        raise error
+    message = _sentence(error, console)
+    if console.written is not None and str(console.written) not in message:
+        message = f"{message.rstrip('.')}. The results are complete, and are in {console.written}."
+    console.error(message)
     return FAILED
 
 
-def _system_error(error):
+def _outcome(console):
+    if console.written is None:
+        return "nothing was written"
+    return f"the results were complete by then, and are in {console.written}"
+
+
+def _sentence(error, console):
+    """What an error says, or what it means."""
+    match error:
+        case OSError():
+            return _system_error(error, console)
+        case MemoryError():
+            return f"not enough memory: {error or 'an array is too large for this machine'}"
+        case ValueError() | ImportError():
+            return str(error)
+    return (
+        f"unexpected {type(error).__name__}: {error}. This is a defect of skenigma: please report it, with what "
+        f"--debug shows."
+    )
+
+
+def _system_error(error, console):
     """Sentence on an error of the operating system."""
     if error.errno is None or not error.strerror:
         return str(error)  # raised here, with a sentence of its own
-    if error.errno == errno.ENOSPC:
-        return f"the disk is full{_place(error)}: nothing was written. Make room, or choose another --out."
+    if error.errno in FULL:
+        what = (
+            "the disk is full" if error.errno == errno.ENOSPC else f"no more can be written, {error.strerror}"
+        )
+        return f"{what}{_place(error)}: {_outcome(console)}. Make room, or choose another --out."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.strerror}{_place(error)}: choose a place that you may read and write."
     return f"{error.strerror}{_place(error)}"
@@ -102,39 +148,3 @@ def _system_error(error):
 
 def _place(error):
     return f" ({error.filename})" if error.filename else ""
-
-
-@contextmanager
-def _ended_by_signal():
-    """Let a request to end the process unwind it, so that nothing half-written stays."""
-
-    def end(number, frame):
-        raise Terminated
-
-    # signals can be handled in the main thread only
-    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # under nohup a hang-up is ignored, and stays so
-    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _tolerate_ascii():
-    """Show a question mark for what the terminal has no letter for, and do not fail on it."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
-def _print(text):
-    """Print on stdout, also where its reader is gone."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # what is left in the buffer must not fail again when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

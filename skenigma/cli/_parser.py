@@ -6,6 +6,7 @@ import sys
 from .._version import __version__
 from . import _deconvolve, _differential, _proportions, _reference, _report, _simulate
 from ._options import add_messages
+from ._streams import visible
 
 COMMANDS = {
     command.NAME: command
@@ -16,10 +17,10 @@ Cell-type proportions and cell-type-specific expression from bulk RNA-seq, by th
 EPILOG = """\
 exit codes:
   0    all went well
-  1    the data or the machine did not allow it: one line on stderr says why, and nothing was written
+  1    the data or the machine did not allow it: one line on stderr says why, and where results are, if any
   2    the command was not understood
   3    a repeat (--from) was written, but differs from the recorded run
-  130  interrupted (Ctrl-C), 143 terminated; nothing was written
+  130  interrupted (Ctrl-C), 143 terminated; the line says whether the results were complete
 
 a first run:
   skenigma simulate --out cohort
@@ -33,7 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Say what was wrong, and where help is."""
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+        message = visible(" ".join(message.split()))
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def build_parser(width=None):

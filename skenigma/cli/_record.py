@@ -1,8 +1,12 @@
 """``run.json``."""
 
 import json
+import re
 
 import numpy as np
+
+# JSON allows them as they are, terminals obey some of them, and UTF-8 has no bytes for surrogates
+HIDDEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 
 def write_record(record, folder):
@@ -10,9 +14,10 @@ def write_record(record, folder):
     (folder / "run.json").write_text(to_json(record) + "\n", encoding="utf-8")
 
 
-def to_json(value):
+def to_json(value, ascii_only=False):
     """JSON with NumPy's numbers as numbers; what JSON has no number for becomes null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    return HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(value):

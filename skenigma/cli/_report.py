@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from ..io import read_run, staged_file
+from ..io._records import RECORD
+from ..io._runs import DIFFERENTIAL
+from ..io._seal import is_sealed, sealed
 from ..report import build_report
 from ._job import UsageError
 from ._options import add_output, positive_integer
@@ -43,10 +46,24 @@ def execute(given, console):
     run = read_run(given["run"])
     if run.record["command"] not in ("deconvolve", "proportions"):
         raise UsageError(f"{run.path} is a run of '{run.record['command']}': there is nothing to report on")
-    out = Path(given.get("out", run.path / "report.html"))
+    out = Path(given.get("out", run.path / "report.html")).absolute()
+    _refuse_input(out, run, given.get("differential"))
     options = {name: given[name] for name in ("title", "top") if name in given}
-    with staged_file(out, force=given.get("force", False)) as staged:
-        page = build_report(run, differential=given.get("differential"), **options)
-        staged.write_text(page, encoding="utf-8")
+    with staged_file(
+        out, force=given.get("force", False), replaceable=is_sealed, done=console.has_written
+    ) as staged:
+        staged.write_bytes(sealed(build_report(run, differential=given.get("differential"), **options)))
     console.say(f"report written to {out}")
-    return 0, {"command": NAME, "run": str(run.path), "out": str(out.absolute())}
+    return 0, {"command": NAME, "run": str(run.path), "out": str(out)}
+
+
+def _refuse_input(out, run, differential):
+    """Refuse to write over anything that the run or the report reads or the run wrote, by whatever name."""
+    record = run.record
+    read = [run.path / name for name in (RECORD, *record["outputs"])]
+    read += [Path(entry["path"]) for entry in record["inputs"].values()]
+    folder = run.path / "differential" if differential is None else Path(differential)
+    read += [folder, folder / RECORD, folder / DIFFERENTIAL]
+    for path in read:
+        if out == path.absolute() or (out.exists() and path.exists() and out.samefile(path)):
+            raise FileExistsError(f"{out} belongs to the run that is reported on: choose another name.")

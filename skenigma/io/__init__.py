@@ -4,6 +4,7 @@ Files of bulk expression are genes × samples and references genes × cell types
 round. The readers know both, and return what the estimators take.
 """
 
+from ._checksums import file_checksum
 from ._reading import (
     check_orientation,
     read_bulk,
@@ -12,7 +13,7 @@ from ._reading import (
     read_proportions,
     read_reference,
 )
-from ._runs import file_checksum, read_run
+from ._runs import read_run
 from ._staging import staged_file, staged_folder
 from ._writing import write_anndata, write_table
 

@@ -2,10 +2,12 @@
 
 import csv
 import gzip
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..checks.memory import available_memory, check_memory
+from ._checksums import open_input
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t", ".txt": "\t", ".csv": ","}
 NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces", "|": "bars"}
@@ -59,8 +61,9 @@ class BoundedText:
     """
 
     def __init__(self, path, form):
-        opener = gzip.open if form.compressed else open
-        self._file = opener(path, "rt", encoding="utf-8-sig", newline="")
+        self._raw = open_input(path)
+        unpacked = gzip.GzipFile(fileobj=self._raw) if form.compressed else self._raw
+        self._file = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
         self._path, self._delimiter = path, form.delimiter
         self._free = available_memory()
         self._lines = self._line_length = self._needed = 0
@@ -70,6 +73,7 @@ class BoundedText:
 
     def __exit__(self, *error):
         self._file.close()
+        self._raw.close()
 
     def __iter__(self):
         return self

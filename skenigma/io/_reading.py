@@ -12,6 +12,7 @@ from pandas.api.types import is_bool_dtype
 from ..checks.numbers import Cell, is_written_number, written_numbers
 from ..checks.optional import import_optional
 from ..checks.validation import SHOWN, listing
+from ._checksums import check_file, unchanged_input
 from ._formats import NAMES, file_format, layer_name, open_text, rows_of
 
 # the first column while a text is read: no column of a file has this name
@@ -353,11 +354,8 @@ def _expression(path, turned, what):
 
 def _read_frame(path, columns, missing=()):
     """The table in a file, with its first column as index; ``columns`` says what the others are."""
+    check_file(path)
     path, form = Path(path), file_format(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, a file is needed.")
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty.")
     if form.kind == "h5ad":
@@ -382,6 +380,7 @@ def _named(frame, path):
     return frame.set_axis(pd.Index(names[0], dtype=object)).set_axis(pd.Index(names[1], dtype=object), axis=1)
 
 
+@unchanged_input
 def _read_anndata(path):
     """The AnnData in a file."""
     anndata = import_optional("anndata", "anndata", f"Reading {path}")
@@ -393,6 +392,7 @@ def _read_anndata(path):
         raise ValueError(f"{path} cannot be read as AnnData: {error}") from error
 
 
+@unchanged_input
 def _read_parquet(path):
     """The table in a Parquet file; its index is the pandas index, else the first column."""
     import_optional("pyarrow.parquet", "cli", f"Reading {path}")

@@ -1,12 +1,15 @@
-"""The folder that a run leaves, read back."""
+"""The folder that a run leaves: read back, and told from what anyone else has put there."""
 
-import hashlib
-import json
+import stat
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from ..checks.validation import listing
+from ._checksums import file_checksum, read_as_recorded
 from ._reading import read_bulk, read_layers, read_result
-from ._staging import RECORD
+from ._records import RECORD, load_record
+from ._seal import is_sealed
 
 PROPORTIONS, HISTORY, QUALITY, DIFFERENTIAL = (
     "proportions.tsv",
@@ -34,20 +37,38 @@ class RunFolder:
     record: dict
 
     def table(self, name):
-        """DataFrame of one of the tables, None where the run wrote none."""
-        path = self.path / name
-        return read_result(path, NAME_COLUMNS) if path.is_file() else None
+        """DataFrame of one of the tables, None where the run wrote none.
+
+        Raises a ValueError if the file is not as the run wrote it.
+        """
+        read = partial(read_result, names=NAME_COLUMNS)
+        return self._as_written(name, read) if name in self.record["outputs"] else None
 
     def expression(self, kind="expression"):
-        """Expression by cell type, as a dict of DataFrames samples × genes; empty where the run wrote none."""
-        files = self.record.get("files", {}).get(kind, {})
+        """Expression by cell type, as a dict of DataFrames samples × genes; empty where the run wrote none.
+
+        Raises a ValueError if a file is not as the run wrote it.
+        """
+        files = self.record["files"].get(kind, {})
         if isinstance(files, str):
-            return read_layers(self.path / files)
-        return {cell_type: read_bulk(self.path / file) for cell_type, file in files.items()}
+            return self._as_written(files, read_layers)
+        return {cell_type: self._as_written(file, read_bulk) for cell_type, file in files.items()}
 
     def genes(self):
         """Names of the genes of the expression."""
         return list(next(iter(self.expression().values())).columns)
+
+    def _as_written(self, name, read):
+        """What a reader makes of a file of the run; a ValueError if it is not what the run wrote."""
+        path, recorded = self.path / name, self.record["outputs"][name]["sha256"]
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, though the run wrote it.")
+        if self.path.resolve() not in path.resolve().parents:
+            raise ValueError(
+                f"{path} leads out of the folder of the run by a symbolic link, and is not read."
+            )
+        changed = f"{path} was changed since the run wrote it (its SHA-256 differs)."
+        return read_as_recorded(read, path, recorded, changed)
 
 
 def read_run(folder):
@@ -66,63 +87,119 @@ def read_run(folder):
     Raises
     ------
     ValueError
-        If ``run.json`` is not a record of skenigma.
+        If ``run.json`` is not a record of skenigma, or a damaged one.
     OSError
         If there is none.
 
     Examples
     --------
     >>> import tempfile, pathlib
+    >>> from skenigma.cli import main
     >>> from skenigma.io import read_run
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = pathlib.Path(folder, "run.json").write_text('{"skenigma_run": 1, "command": "deconvolve"}')
-    ...     run = read_run(folder)
+    ...     path = pathlib.Path(folder, "cohort")
+    ...     code = main(["simulate", "--samples", "6", "--genes", "20", "--out", str(path), "--quiet"])
+    ...     run = read_run(path)
     >>> run.record["command"]
-    'deconvolve'
+    'simulate'
     """
     path = Path(folder)
     path = path if path.name == RECORD or path.suffix == ".json" else path / RECORD
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"There is no {path}: give the folder that a run of skenigma wrote.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(record, dict) or "skenigma_run" not in record:
-        raise ValueError(f"{path} was not written by skenigma: it has no entry skenigma_run.")
-    return RunFolder(path.parent, record)
+    return RunFolder(path.parent, load_record(path))
 
 
-def file_checksum(path):
-    """SHA-256 of a file, as ``run.json`` has it.
+STRANGE, CHANGED = "what no run wrote", "what was changed since a run wrote it"
+
+
+def own_files(folder, shown=None):
+    """The files of a folder that holds nothing but what runs of skenigma wrote, as they wrote it.
 
     Parameters
     ----------
-    path : str or path-like
-        The file.
+    folder : Path
+        Folder of a run, or an empty one. Runs and reports in that of a run, as ``differential`` and ``report`` leave
+        them, belong to it.
+    shown : Path, default=None
+        Name of the folder in messages, if that is another.
 
     Returns
     -------
-    checksum : str
-        In hexadecimal digits.
+    states : dict of Path to tuple
+        By path in the folder, what tells whether a file is still the same.
 
     Raises
     ------
-    OSError
-        If the file cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> from skenigma.io import file_checksum
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "empty")
-    ...     path.touch()
-    ...     file_checksum(path)[:16]
-    'e3b0c44298fc1c14'
+    FileExistsError
+        If it holds anything else, or a file that was changed; the message names the first.
     """
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    try:
+        found = list(_inspect(folder)) if any(folder.iterdir()) else []
+    except (OSError, ValueError) as error:
+        reason = str(error).rstrip(".") if (folder / RECORD).exists() else f"it holds no {RECORD}"
+        raise FileExistsError(
+            f"{shown or folder} is not known to be the folder of an earlier run, and is never replaced: {reason}. "
+            f"Choose another name, or remove it yourself."
+        ) from error
+    for problem in (STRANGE, CHANGED):
+        names = [path.relative_to(folder).as_posix() for path, _, what in found if what == problem]
+        if names:
+            raise FileExistsError(
+                f"{shown or folder} holds {problem}, and is not replaced: {listing(names)}. Move that elsewhere, or "
+                f"choose another name."
+            )
+    return {path.relative_to(folder): state for path, state, _ in found}
+
+
+def file_states(folder):
+    """The same, but without a look into the files."""
+    return {path.relative_to(folder): _state(path) for path in _walk(folder)}
+
+
+def remove_files(folder, names):
+    """Remove these files of a folder, and then what is empty; whether all of it is gone."""
+    inner = {parent for name in names for parent in name.parents} | {Path()}
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    for parent in sorted(inner, key=lambda path: len(path.parts), reverse=True):
+        try:
+            (folder / parent).rmdir()
+        except OSError:
+            return False
+    return True
+
+
+def _inspect(folder):
+    """Every entry of a run's folder, its state, and what speaks against its removal."""
+    outputs = load_record(folder / RECORD)["outputs"]
+    inner = {parent for name in outputs for parent in (folder / name).parents}
+    for path in _walk(folder, inner):
+        state = _state(path)
+        if stat.S_ISDIR(state[0]) and (path / RECORD).is_file():
+            yield from _inspect(path)
+        else:
+            yield path, state, _problem(path, state, outputs.get(path.relative_to(folder).as_posix()))
+
+
+def _problem(path, state, recorded):
+    if not stat.S_ISREG(state[0]):
+        return STRANGE
+    if recorded is None:
+        return None if path.name == RECORD or is_sealed(path) else STRANGE
+    same = path.stat().st_size == recorded["size"] and file_checksum(path) == recorded["sha256"]
+    return None if same else CHANGED
+
+
+def _walk(folder, inner=None):
+    """Paths in a folder and the folders ``inner`` in it, or all; other folders as such, links never followed."""
+    for path in sorted(folder.iterdir()):
+        if not path.is_symlink() and path.is_dir() and (inner is None or path in inner):
+            yield from _walk(path, inner)
+        else:
+            yield path
+
+
+def _state(path):
+    status = path.lstat()
+    return status.st_mode, status.st_ino, status.st_size, status.st_mtime_ns

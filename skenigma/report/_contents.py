@@ -137,7 +137,9 @@ def gather(source, differential, X=None):
 def _from_run(run, differential):
     record = run.record
     result, understood = record["result"], record["understood"]
-    quality = run.table(QUALITY)
+    proportions, quality = run.table(PROPORTIONS), run.table(QUALITY)
+    if proportions is None:
+        raise ValueError(f"{run.path} lists no {PROPORTIONS}: there is nothing to report on.")
     stored = run.path / "differential" / DIFFERENTIAL
     if differential is None and stored.is_file():
         differential = _read_differential(stored)
@@ -153,7 +155,7 @@ def _from_run(run, differential):
         "date": record["date"][:10],
     }
     return Contents(
-        proportions=run.table(PROPORTIONS),
+        proportions=proportions,
         history=run.table(HISTORY),
         quality=quality,
         differential=differential,
@@ -223,6 +225,9 @@ def _read_differential(path):
         raise ValueError(
             f"{path} is no table of 'skenigma differential': it lacks {', '.join(sorted(missing))}."
         )
+    texts = [name for name in ("p_value", "q_value") if not pd.api.types.is_numeric_dtype(frame[name])]
+    if texts:
+        raise ValueError(f"{path} is no table of 'skenigma differential': its {texts[0]} are not numbers.")
     return frame
 
 
