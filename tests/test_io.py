@@ -11,6 +11,7 @@ import pytest
 
 from skenigma import io
 from skenigma.checks import memory
+from skenigma.io._runs import RunFolder
 
 FRAME = pd.DataFrame(
     [[1.5, 0.1, -2.0], [1 / 3, 1e-300, 7.0]], index=["donor1", "donor2"], columns=["CD19", "CD4", "NA"]
@@ -248,9 +249,9 @@ class TestNames:
             {"gene": NAMES, "p_value": [np.nan, *np.linspace(0, 1, len(NAMES) - 1)], "flag": ""},
             index=pd.Index(NAMES, name="cell_type"),
         )
-        (tmp_path / "run.json").write_text('{"skenigma_run": 1}')
         io.write_table(written, tmp_path / "differential.tsv")
-        found = io.read_run(tmp_path).table("differential.tsv")
+        entry = {"size": 0, "sha256": io.file_checksum(tmp_path / "differential.tsv")}
+        found = RunFolder(tmp_path, {"outputs": {"differential.tsv": entry}}).table("differential.tsv")
         pd.testing.assert_frame_equal(found, written, check_dtype=False)
 
     def test_values_of_a_phenotype_can_be_missing(self, tmp_path):
