@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from skenigma import ProportionEstimator
+from skenigma.core.posterior.donors import moderated_variance
 from skenigma.reference import _cells as cells_module
 from skenigma.reference import make_reference, select_markers
 
@@ -394,3 +395,64 @@ class TestBadCells:
     def test_parameter_out_of_range_is_named(self, counts, name, value):
         with refused(f"{name} == {value}"):
             make_reference(counts, LABELS, gene_names=GENES, **{name: value})
+
+
+# Donors
+
+
+def donor_cells(n_donors=6, n_cells=40, n_genes=300, seed=0):
+    """Cells of two types whose genes vary between donors, most in the first type's first half."""
+    rng = np.random.default_rng(seed)
+    base = rng.gamma(1.0, 60.0, (2, n_genes)) + 20
+    deviation = np.full((2, n_genes), 0.2)
+    deviation[0, : n_genes // 2] = 1.0
+    donors = base * np.exp2(rng.normal(0, 1, (n_donors, 2, n_genes)) * deviation)
+    labels = np.tile(np.repeat(["B", "T"], n_cells), n_donors)
+    donor = np.repeat(np.arange(n_donors), 2 * n_cells)
+    profiles = donors[donor, (labels == "T").astype(int)]
+    names = np.array([f"donor{number}" for number in donor])
+    return rng.poisson(profiles), labels, names, deviation**2
+
+
+def test_variance_between_donors_is_found_and_moderated():
+    cells, labels, donors, truth = donor_cells()
+    reference, report = make_reference(cells, labels, donors=donors, return_report=True)
+    plain = make_reference(cells, labels)
+    pd.testing.assert_frame_equal(reference, plain)
+    assert report.variance.shape == reference.shape
+    assert report.cell_types["n_donors"].tolist() == [6, 6]
+    profiles = np.array(
+        [[cells[(donors == name) & (labels == "B")].mean(axis=0)] for name in np.unique(donors)]
+    )[:, 0]
+    raw = np.log2(profiles + 1).var(axis=0, ddof=1)
+    found = report.variance.loc["B"].to_numpy()
+    assert ((found - truth[0]) ** 2).mean() < ((raw - truth[0]) ** 2).mean()
+    assert np.corrcoef(np.log(found), np.log(raw))[0, 1] > 0.9
+    # 5 degrees of freedom a gene, and noise of 40 cells
+    assert_allclose(report.variance.loc["T"].mean(), 0.04, rtol=0.25)
+
+
+def test_donors_with_few_cells_do_not_count_and_types_with_few_donors_take_the_mean():
+    cells, labels, donors, _ = donor_cells(n_donors=3)
+    few = np.flatnonzero((labels == "T") & (donors != "donor0"))[5:]  # 5 cells of donor1, none of donor2
+    left = np.setdiff1d(np.arange(len(labels)), few)
+    with pytest.warns(UserWarning, match=r"fewer than two donors of min_cells=10 cells.*'T' \(1\)"):
+        _, report = make_reference(cells[left], labels[left], donors=donors[left], return_report=True)
+    assert report.cell_types["n_donors"].tolist() == [3, 1]
+    assert_allclose(report.variance.loc["T"], report.variance.loc["B"])
+    with pytest.raises(ValueError, match="No cell type has two donors with min_cells=10"):
+        make_reference(cells, labels, donors=np.full(len(labels), "one"), return_report=True)
+
+
+def test_donors_are_one_per_cell():
+    cells, labels, donors, _ = donor_cells(n_donors=2)
+    with pytest.raises(ValueError, match="donors has 3 entries"):
+        make_reference(cells, labels, donors=donors[:3])
+    with pytest.raises(ValueError, match="donors='donor' names a column of obs"):
+        make_reference(cells, labels, donors="donor")
+
+
+def test_variance_of_few_genes_or_none_varying_is_finite():
+    same = np.tile([[5.0, 7.0, 0.0]], (3, 1))
+    assert_allclose(moderated_variance(same), 0)
+    assert np.isfinite(moderated_variance(np.random.default_rng(0).normal(size=(2, 1)))).all()

@@ -87,7 +87,7 @@ def read_cells(cells, labels, *, layer=None, gene_names=None):
     -------
     Cells
     """
-    matrix, labels, barcodes, genes = _take_apart(cells, labels, layer)
+    matrix, genes = _take_apart(cells, layer)
     if gene_names is not None:
         genes = np.array([str(name) for name in gene_names], dtype=object)
     values = _as_matrix(matrix)
@@ -96,13 +96,14 @@ def read_cells(cells, labels, *, layer=None, gene_names=None):
             f"gene_names has {len(genes)} names, but cells has {values.shape[1]} columns. Cells must be "
             f"cells × genes: transpose a genes × cells matrix."
         )
+    barcodes = cell_names(cells)
     refuse_repeats(
         barcodes, "Cells", "Two cells cannot have one barcode: drop copies, or call obs_names_make_unique()."
     )
     refuse_repeats(
         genes, "Genes of cells", "Sum the repeated columns, or call var_names_make_unique(), first."
     )
-    codes, cell_types = _encode(labels, values.shape[0], barcodes)
+    codes, cell_types = encode(cells, labels, values.shape[0], "labels")
     check_finite(values, "cells", barcodes, genes, "Drop these cells or genes first.")
     check_linear(cells, values, layer, barcodes, genes, "cells")
     return Cells(values, codes, cell_types, genes)
@@ -113,20 +114,18 @@ def is_anndata(data):
     return all(hasattr(data, name) for name in ("X", "obs", "var_names", "layers"))
 
 
-def _take_apart(cells, labels, layer):
-    """Matrix, labels, cell names and gene names."""
+def cell_names(cells):
+    """Names of the cells, or None."""
+    return np.asarray(cells.obs_names, dtype=object) if is_anndata(cells) else row_names(cells)
+
+
+def _take_apart(cells, layer):
+    """Matrix and gene names."""
     if is_anndata(cells):
-        matrix, genes = choose_layer(cells, layer)
-        labels = _obs_column(cells, labels) if isinstance(labels, str) else labels
-        return matrix, labels, np.asarray(cells.obs_names, dtype=object), genes
+        return choose_layer(cells, layer)
     if layer is not None:
         raise ValueError(f"layer='{layer}' needs cells in an AnnData, got {type(cells).__name__}.")
-    if isinstance(labels, str):
-        raise ValueError(
-            f"labels='{labels}' names a column of obs, which needs cells in an AnnData, got "
-            f"{type(cells).__name__}: pass one label per cell."
-        )
-    return cells, labels, row_names(cells), column_names(cells, "cells")
+    return cells, column_names(cells, "cells")
 
 
 def choose_layer(data, layer):
@@ -173,35 +172,60 @@ def _as_matrix(matrix):
         raise ValueError(f"cells must be a table of numbers, cells × genes: {error}") from error
 
 
-def _encode(labels, n_cells, barcodes):
-    """Code of every cell and the names of the types."""
+def encode(cells, labels, n_cells, what):
+    """Code of every cell and the names that the codes stand for.
+
+    Parameters
+    ----------
+    cells : AnnData, DataFrame, array or sparse matrix
+    labels : array-like of shape (n_cells,), or str
+        A str is a column of ``obs``; a Series is matched to named cells by its index.
+    n_cells : int
+    what : str
+        Name of the labels, for messages.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n_cells,)
+    names : ndarray of str
+        In the order of the categories, where there are any, else sorted.
+    """
+    barcodes = cell_names(cells)
+    if isinstance(labels, str):
+        if not is_anndata(cells):
+            raise ValueError(
+                f"{what}='{labels}' names a column of obs, which needs cells in an AnnData, got "
+                f"{type(cells).__name__}: pass one label per cell."
+            )
+        labels = _obs_column(cells, labels)
     if isinstance(labels, pd.Series) and barcodes is not None and row_names(labels) is not None:
-        labels = _by_barcode(labels, barcodes)
+        labels = _by_barcode(labels, barcodes, what)
     labels = labels if isinstance(labels, pd.Categorical) else pd.Series(labels)
     categorical = pd.Categorical(labels).remove_unused_categories()
     if len(categorical) != n_cells:
         raise ValueError(
-            f"labels has {len(categorical)} entries, but there are {n_cells} cells: one per cell."
+            f"{what} has {len(categorical)} entries, but there are {n_cells} cells: one per cell."
         )
     missing = np.flatnonzero(categorical.codes < 0)
     if len(missing):
         named = listing(missing[:5] if barcodes is None else barcodes[missing[:5]], total=len(missing))
         raise ValueError(
-            f"labels of {len(missing)} cell(s) are missing (NaN): {named}. Drop or label these cells."
+            f"{what} of {len(missing)} cell(s) are missing (NaN): {named}. Drop or label these cells."
         )
-    cell_types = np.array([str(name) for name in categorical.categories], dtype=object)
-    refuse_repeats(cell_types, "Cell types of labels, as strings,", "Use one type of label.")
-    return categorical.codes.astype(np.intp), cell_types
+    names = np.array([str(name) for name in categorical.categories], dtype=object)
+    kind = "Cell types of labels" if what == "labels" else f"Names of {what}"
+    refuse_repeats(names, f"{kind}, as strings,", "Use one type of label.")
+    return categorical.codes.astype(np.intp), names
 
 
-def _by_barcode(labels, barcodes):
+def _by_barcode(labels, barcodes, what):
     """A Series of labels in the order of the cells."""
-    refuse_repeats(row_names(labels), "Cells in the index of labels", "Give one label per cell.")
+    refuse_repeats(row_names(labels), f"Cells in the index of {what}", "Give one label per cell.")
     missing = barcodes[pd.Index(labels.index).get_indexer(pd.Index(barcodes)) < 0]
     if len(missing):
         raise ValueError(
-            f"labels do not name {len(missing)} cell(s): {listing(missing)}. Their index must hold the names of the "
-            f"cells; pass labels.to_numpy() to match by position."
+            f"{what} do not name {len(missing)} cell(s): {listing(missing)}. Their index must hold the names of the "
+            f"cells; pass {what}.to_numpy() to match by position."
         )
     return labels.loc[list(barcodes)]
 

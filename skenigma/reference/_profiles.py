@@ -9,7 +9,8 @@ from sklearn.utils import check_scalar
 
 from ..checks.validation import listing
 from ..checks.warning import warn
-from ._cells import Members, read_cells
+from ._cells import Members, encode, read_cells
+from ._donors import variance_between
 from ._pseudobulk import make_pseudobulk
 
 __all__ = ["ReferenceReport", "make_pseudobulk", "make_reference", "select_markers"]
@@ -30,11 +31,15 @@ class ReferenceReport:
         One row per gene of the cells: ``kept`` and ``reason``, which is empty for those kept.
     markers : DataFrame or None
         What :func:`select_markers` returns, if markers were asked for.
+    variance : DataFrame of shape (n_cell_types, n_genes), or None, default=None
+        Variance between the donors of log2(x + 1), moderated, if donors were given: the ``reference_variance`` of
+        :class:`~skenigma.EmpiricalBayesDeconvolver`, whose ``reference_donors`` is ``cell_types["n_donors"]``.
     """
 
     cell_types: pd.DataFrame
     genes: pd.DataFrame
     markers: pd.DataFrame | None
+    variance: pd.DataFrame | None = None
 
     def __repr__(self):
         lines = [f"cell types: {_tally(self.cell_types)}", f"genes: {_tally(self.genes)}"]
@@ -57,6 +62,7 @@ def make_reference(
     normalize=None,
     min_cells=10,
     n_markers=None,
+    donors=None,
     return_report=False,
 ):
     """Reference profiles: the mean expression of the cells of each type.
@@ -84,8 +90,10 @@ def make_reference(
     n_markers : int, default=None
         Number of marker genes per cell type to keep, by :func:`select_markers`. None keeps all genes that any
         cell expresses.
+    donors : str or array-like of shape (n_cells,), default=None
+        Donor of each cell, like ``labels``: the report then has the ``variance`` between them, see the notes.
     return_report : bool, default=False
-        Whether to return also what was left out.
+        Whether to return also what was left out, and the variance between donors.
 
     Returns
     -------
@@ -113,6 +121,12 @@ def make_reference(
     to one total give shares of *RNA*. Neither makes up for a bulk on another scale: scale the bulk to the same
     total as the cells (with ``normalize=1e6``, a bulk in counts per million).
 
+    With donors, each donor's profile of a type is the mean of its cells, if there are ``min_cells`` of them, and the
+    variance is that of log2(x + 1) of these profiles. Few donors tell little about a single gene: the variances are
+    pulled to the trend over the level of the type's genes (Smyth 2004, Linear models and empirical Bayes methods for
+    assessing differential expression in microarray experiments). They hold the noise of few cells as well. The scale
+    matters to a logarithm: give the total that the bulk has, such as ``normalize=1e6``.
+
     Examples
     --------
     >>> import numpy as np
@@ -125,8 +139,9 @@ def make_reference(
     >>> reference.sum(axis=1).round().tolist()
     [10000.0, 10000.0]
     """
-    cells = read_cells(cells, labels, layer=layer, gene_names=gene_names)
+    source, cells = cells, read_cells(cells, labels, layer=layer, gene_names=gene_names)
     check_scalar(min_cells, "min_cells", Integral, min_val=1)
+    codes = None if donors is None else encode(source, donors, len(cells.codes), "donors")[0]
     kept = cells.frequent(min_cells)
     members = Members.of(cells, kept, normalize)
     means = members.sums(cells.values, members.scale)
@@ -140,6 +155,11 @@ def make_reference(
     reference = pd.DataFrame(means[:, chosen], cells.cell_types[kept], _columns(cells, chosen))
     if not return_report:
         return reference
+    variance, counted = None, {}
+    if codes is not None:
+        found, n_donors = variance_between(cells, members, codes, min_cells, cells.cell_types[kept])
+        variance = pd.DataFrame(found[:, chosen], reference.index, reference.columns)
+        counted = {"n_donors": pd.Series(n_donors, reference.index).reindex(cells.cell_types, fill_value=0)}
     reasons = np.where(chosen, "", np.where(expressed, "not a marker", reason))
     return reference, ReferenceReport(
         cell_types=_reported(
@@ -147,9 +167,11 @@ def make_reference(
             kept,
             np.where(kept, "", f"fewer than {min_cells} cells"),
             n_cells=cells.counts(),
+            **counted,
         ),
         genes=_reported(_columns(cells), chosen, reasons),
         markers=markers,
+        variance=variance,
     )
 
 

@@ -97,8 +97,8 @@ class Settings:
         Whether deviations are those of a measured profile.
     variance : ndarray of shape (n_cell_types, n_genes), or None
         Variance between donors on the log scale.
-    n_donors : int or None
-        Donors behind the reference.
+    n_donors : int, ndarray of shape (n_cell_types,), or None
+        Donors behind the reference, of each type.
     """
 
     composition: float | None = None
@@ -107,7 +107,7 @@ class Settings:
     on_platform: bool = False
     measured: bool = True
     variance: np.ndarray | None = None
-    n_donors: int | None = None
+    n_donors: object = None
 
 
 @dataclass(frozen=True)
@@ -343,7 +343,8 @@ class Posterior:
         """Variance of the reference profile, from few donors."""
         if self.settings.n_donors is None:
             return 0.0
-        return self.components.prior[k] * self.spread[k, genes] / self.settings.n_donors
+        n_donors = np.broadcast_to(self.settings.n_donors, len(self.reference))[k]
+        return self.components.prior[k] * self.spread[k, genes] / n_donors
 
     def reliability(self):
         """Expected correlation of estimate and truth over samples, shape (n_cell_types, n_genes)."""
