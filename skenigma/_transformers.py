@@ -106,7 +106,7 @@ class ProportionsTransformer(ReferenceTransformer):
     def _fit_proportions(self, X, bulk, proportions):
         """Proportions of the cohort; fits ``proportion_estimator_``."""
         if self.proportion_estimator is None:
-            self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self)
+            self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self, bulk, row_names(X))
         else:
             self.proportion_estimator_ = clone(self.proportion_estimator)
             if getattr(self.proportion_estimator_, "reference", self) is None:

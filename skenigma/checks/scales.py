@@ -6,6 +6,9 @@ import numpy as np
 
 from .validation import check_nonnegative
 
+# Values of expression on the linear scale reach further than this, logarithms of it do not.
+LOG_SCALE_MAXIMUM = 30
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -48,3 +51,8 @@ SCALES = {
     "sqrt": Scale("sqrt", np.sqrt, _square),
     "log": Scale("log", lambda values: np.log2(values + 1.0), _exponential),
 }
+
+
+def looks_linear(values):
+    """Whether a dense matrix is not negative, and reaches further than logarithms of expression do."""
+    return bool(values.size and values.min() >= 0 and values.max() >= LOG_SCALE_MAXIMUM)

@@ -1,6 +1,18 @@
-"""Profiles learned from the bulk itself, for cohorts without a reference."""
+"""Profiles: brought to one scale, or learned from the bulk itself, for cohorts without a reference."""
 
 import numpy as np
+
+
+def standardize(rows):
+    """Rows minus their mean over their standard deviation (ddof = 1), in float64; constant rows become 0."""
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    spread = np.sqrt(np.einsum("jg,jg->j", centred, centred) / max(rows.shape[1] - 1, 1))
+    noise = 8 * np.finfo(rows.dtype).eps * np.abs(rows).max(axis=1)
+    constant = spread <= noise
+    centred[constant] = 0.0
+    spread[constant] = 1.0
+    centred /= spread[:, None]
+    return centred
 
 
 def successive_projection(bulk, n_profiles):

@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_array
 
+from ..checks.scales import LOG_SCALE_MAXIMUM
 from ..checks.validation import (
     Noted,
     check_finite,
@@ -21,8 +22,6 @@ from ..checks.validation import (
 )
 from ..checks.warning import warn
 
-# Logarithms of expression stay below this, counts and counts per million do not.
-LOG_SCALE_MAXIMUM = 30
 # Entries held as float64 at a time.
 BLOCK_SIZE = 2**22
 

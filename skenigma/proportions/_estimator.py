@@ -1,29 +1,35 @@
-"""Cell type proportions of bulk samples."""
+"""The estimator of cell type proportions."""
 
 import numpy as np
-import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import NuSVR
 from sklearn.utils.validation import check_is_fitted
 
-from ._transformers import ReferenceTransformer
-from .checks.validation import (
+from .._transformers import ReferenceTransformer
+from ..checks.scales import looks_linear
+from ..checks.validation import (
     Integral,
     Interval,
     Real,
     StrOptions,
-    check_proportions,
+    check_nonnegative,
     fit_context,
     listing,
     row_names,
 )
-from .checks.warning import warn
-from .core.blocks import row_blocks
-from .core.regress.robust import nonnegative_least_squares, robust_regression
+from ..checks.warning import warn
+from ..core.profiles import standardize
+from ..core.regress.log_scale import log_scale_model, log_scale_regression, sample_offsets
+from ..core.regress.robust import nonnegative_least_squares, robust_regression
+from ._quality import compare
 
 # Values beyond this overflow when their squares are summed.
 LARGEST = 1e140
+LINEAR = (
+    "Negative values in data cannot be compared on the logarithmic scale, as method='log' does: pass expression as "
+    "it was before centring or logarithms, or use method='rlm'."
+)
 
 
 class ProportionEstimator(ReferenceTransformer):
@@ -35,16 +41,20 @@ class ProportionEstimator(ReferenceTransformer):
         Expression profile of every cell type, on the scale of X. Genes are matched by name if both X and
         reference have string column names, else by position. None learns ``n_components`` profiles from X:
         the purest samples, by successive projection.
-    method : {"rlm", "nnls", "nusvr"}, default="rlm"
+    method : {"rlm", "log", "nnls", "nusvr", "auto"}, default="rlm"
         "rlm": robust regression (Huber) of the standardised sample on the standardised profiles, all samples in
-        one batch. "nnls": non-negative least squares on the values as they are. "nusvr": ν-support-vector
-        regression as in CIBERSORT, with the ν of ``nu`` that reconstructs the sample best.
+        one batch; the published method. "log": the mixture that is nearest to the sample on the logarithmic scale,
+        over genes weighted for telling cell types apart; of these the most accurate on mixtures of known proportions.
+        "auto": "log" where X and reference are linear and not negative, else "rlm". "nnls": non-negative least
+        squares on the values as they are. "nusvr": ν-support-vector regression as in CIBERSORT, with the ν of ``nu``
+        that reconstructs the sample best.
     n_components : int, default=2
         Number of profiles to learn if ``reference`` is None.
     max_iter : int, default=500
-        Largest number of iterations, for "rlm".
+        Largest number of iterations, for "rlm" and "log".
     tol : float, default=1e-4
-        For "rlm" the relative change of the residuals, for "nusvr" libsvm's tolerance, at which to stop.
+        When to stop: for "rlm" the relative change of the residuals, for "log" that of the coefficients, for
+        "nusvr" libsvm's tolerance.
     nu : sequence of float, default=(0.25, 0.5, 0.75)
         Values of ν to try, for "nusvr".
     n_jobs : int, default=None
@@ -54,6 +64,8 @@ class ProportionEstimator(ReferenceTransformer):
     ----------
     cell_types_ : ndarray of str, shape (n_cell_types,)
         Names of the cell types.
+    method_ : {"rlm", "log", "nnls", "nusvr"}
+        Method in use: what "auto" has chosen.
     gene_names_ : ndarray of str, shape (n_genes,)
         Genes in use: those shared by X and reference, in the order of X.
     reference_ : ndarray of shape (n_cell_types, n_genes)
@@ -115,7 +127,7 @@ class ProportionEstimator(ReferenceTransformer):
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
         "reference": ["array-like", None],
-        "method": [StrOptions({"rlm", "nnls", "nusvr"})],
+        "method": [StrOptions({"rlm", "log", "nnls", "nusvr", "auto"})],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -161,8 +173,9 @@ class ProportionEstimator(ReferenceTransformer):
         if not len(self.nu) or not all(0 < nu <= 1 for nu in self.nu):
             raise ValueError(f"nu={self.nu!r} must hold one or more numbers above 0 and up to 1.")
         bulk = self._fit_genes(X)
+        self._prepare(bulk, row_names(X))
         self.proportions_, self.n_iter_ = self._estimate(bulk, row_names(X))
-        self.quality_ = _quality(X, bulk, self.reference_, self.proportions_)
+        self.quality_ = compare(X, bulk, self.reference_, self.proportions_)
         return self
 
     def fit_transform(self, X, y=None):
@@ -211,7 +224,7 @@ class ProportionEstimator(ReferenceTransformer):
             Of the samples of X what ``quality_`` holds of the fitted ones, see :func:`fit_quality`.
         """
         bulk = self._new_bulk(X)
-        return _quality(X, bulk, self.reference_, self._estimate(bulk, row_names(X))[0])
+        return compare(X, bulk, self.reference_, self._estimate(bulk, row_names(X))[0])
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: the cell types.
@@ -230,20 +243,74 @@ class ProportionEstimator(ReferenceTransformer):
         self._check_input_features(input_features)
         return self.cell_types_.astype(object)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = self.method == "log"
+        return tags
+
+    def _adopt(self, fitted, bulk, rows):
+        super()._adopt(fitted)
+        self._prepare(bulk, rows)
+        return self
+
+    def _prepare(self, bulk, rows):
+        """Choose the method, and what "log" takes from the cohort: the weights of the genes."""
+        self.method_ = self.method
+        if self.method == "auto":
+            self.method_ = "log" if looks_linear(bulk) and looks_linear(self.reference_) else "rlm"
+        if self.method_ != "log":
+            return
+        check_nonnegative(bulk, "X", rows, self.gene_names_, LINEAR)
+        check_nonnegative(self.reference_, "reference", self.cell_types_, self.gene_names_, LINEAR)
+        empty = self.cell_types_[~self.reference_.any(axis=1)]
+        if len(empty):
+            raise ValueError(
+                f"Cell types without expression in all {self.reference_.shape[1]} genes in use: "
+                f"{listing(list(empty))}. Leave them out of the reference, or use more genes."
+            )
+        genes = np.flatnonzero(self.reference_.max(axis=0) > 0)
+        self._check_linear(bulk, rows, genes)
+        self._log_scale = log_scale_model(self.reference_, np.median(sample_offsets(bulk, genes)[1]))
+
+    def _check_linear(self, bulk, rows, genes):
+        """Refuse samples of which "log" can say nothing."""
+        check_nonnegative(bulk, "X", rows, self.gene_names_, LINEAR)
+        empty = np.flatnonzero(bulk.max(axis=1) == 0)
+        if not len(empty) and len(genes) < bulk.shape[1]:
+            empty = np.flatnonzero(bulk[:, genes].max(axis=1) == 0)
+        if len(empty):
+            names = empty if rows is None else rows[empty]
+            raise ValueError(
+                f"Samples without expression in all {len(genes)} feature(s) in use: {listing(list(names))}. "
+                f"They have no proportions: leave them out."
+            )
+
     def _estimate(self, bulk, rows):
         """Proportions, and the largest number of iterations a sample took."""
-        largest = max(float(np.abs(bulk).max()), float(np.abs(self.reference_).max()))
+        largest = max(float(np.abs(part).max()) for part in (bulk.max(), bulk.min(), self.reference_))
         if largest > LARGEST:
             raise ValueError(
                 f"X or reference has values up to {largest:.3g}, whose squares cannot be summed. Divide both by one "
                 f"number: proportions do not change."
             )
-        solve = {"rlm": self._rlm, "nnls": self._nnls, "nusvr": self._nusvr}[self.method]
+        solve = {"rlm": self._rlm, "log": self._log, "nnls": self._nnls, "nusvr": self._nusvr}[self.method_]
         coefficients, n_iter = solve(bulk, rows)
         coefficients = np.maximum(coefficients, 0)
         self._rescue(coefficients, bulk, rows)
         proportions = coefficients / coefficients.sum(axis=1, keepdims=True)
         return proportions.astype(bulk.dtype, copy=False), n_iter
+
+    def _log(self, bulk, rows):
+        self._check_linear(bulk, rows, self._log_scale.genes)
+        fit = log_scale_regression(self._log_scale, bulk, max_iter=self.max_iter, tol=self.tol)
+        self._warn(
+            ~fit.converged,
+            rows,
+            f"The fit on the logarithmic scale did not converge in max_iter={self.max_iter} iterations for",
+            "Use a larger max_iter or tol.",
+            ConvergenceWarning,
+        )
+        return fit.coefficients, int(fit.n_iter.max())
 
     def _rlm(self, bulk, rows):
         profiles = standardize(self.reference_)
@@ -282,7 +349,7 @@ class ProportionEstimator(ReferenceTransformer):
         self._warn(
             lost & ~hopeless,
             rows,
-            f"No cell type has a positive coefficient by method='{self.method}' in",
+            f"No cell type has a positive coefficient by method='{self.method_}' in",
             "The proportions there are those of non-negative least squares.",
         )
         self._warn(
@@ -297,106 +364,6 @@ class ProportionEstimator(ReferenceTransformer):
         if len(where):
             names = where if rows is None else rows[where]
             warn(f"{problem} {len(where)} sample(s): {listing(list(names))}. {remedy}", category)
-
-
-def fit_quality(X, reference, proportions):
-    r"""How well a reference, mixed by proportions, reproduces every bulk sample.
-
-    Parameters
-    ----------
-    X : array-like or DataFrame of shape (n_samples, n_genes)
-        Bulk expression, samples as rows.
-    reference : DataFrame or array-like of shape (n_cell_types, n_genes)
-        Expression profile of every cell type. Genes are matched as in :class:`~skenigma.ProportionEstimator`.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        From wherever they come. Named rows and columns are matched to samples and cell types.
-
-    Returns
-    -------
-    quality : DataFrame of shape (n_samples, 4)
-        One row per sample, in the order of X and with its row names. With sample x, mixture
-        :math:`m = \sum_k \theta_k r_k` and scale c, over the genes that X and reference share:
-
-        - "r2" : :math:`1 - \sum_g (x_g - c\,m_g)^2 / \sum_g (x_g - \bar x)^2`. 1 is perfect, 0 no better than one
-          number for all genes; negative is worse than that.
-        - "rmse" : root mean square of :math:`x_g - c\,m_g`, in units of X.
-        - "correlation" : Pearson correlation of x and m.
-        - "scale" : the c that reproduces x best, by least squares, and at least 0. About 1 if X and reference
-          are on one scale.
-
-    Raises
-    ------
-    ValueError
-        If X, reference and proportions do not fit together; the message names the first offenders.
-
-    See Also
-    --------
-    ProportionEstimator : Whose ``quality_`` and ``quality`` are these figures for its own proportions.
-
-    Notes
-    -----
-    Proportions say nothing of how deeply a sample was sequenced, so the mixture is scaled before it is compared.
-    A sample that is the same in all genes has no "r2" and no "correlation" (NaN), nor has a mixture that is a
-    "correlation"; nothing else is NaN.
-
-    A sample that falls behind the others is not a mixture of these profiles: it may hold a cell type that the
-    reference lacks, come from another platform or batch, be on another scale (logarithmic, say), or be of low
-    quality. Its proportions deserve little trust, and so does its cell-type-specific expression. The reverse does
-    not hold: on a linear scale a few highly expressed genes decide these figures, and cell types that resemble
-    each other can be exchanged with hardly a loss.
-
-    Examples
-    --------
-    >>> from skenigma.datasets import make_cohort
-    >>> from skenigma.proportions import fit_quality
-    >>> cohort = make_cohort(n_samples=10, n_genes=200, random_state=0, as_frame=True)
-    >>> quality = fit_quality(cohort.bulk, cohort.reference, cohort.proportions)
-    >>> list(quality.columns)
-    ['r2', 'rmse', 'correlation', 'scale']
-    >>> bool((quality["r2"] < 1).all())
-    True
-    """
-    genes = ProportionEstimator(reference)
-    bulk = genes._fit_genes(X)
-    shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_names(X))
-    return _quality(X, bulk, genes.reference_, shares)
-
-
-def _quality(X, bulk, reference, proportions):
-    """:func:`fit_quality` of aligned arrays; X gives the names of the samples."""
-    found = [_compare(bulk[rows], proportions[rows] @ reference) for rows in row_blocks(bulk)]
-    index = getattr(X, "index", None)
-    columns = ["r2", "rmse", "correlation", "scale"]
-    return pd.DataFrame(
-        np.concatenate(found), index=index if isinstance(index, pd.Index) else None, columns=columns
-    )
-
-
-def _compare(samples, mixtures):
-    """Figures of :func:`fit_quality`, one row per sample."""
-    samples, mixtures = samples.astype(np.float64), mixtures.astype(np.float64)
-    size = np.einsum("jg,jg->j", mixtures, mixtures)
-    scale = np.maximum(np.einsum("jg,jg->j", samples, mixtures), 0)
-    scale = np.divide(scale, size, out=np.zeros_like(scale), where=size > 0)
-    error = np.mean((samples - scale[:, None] * mixtures) ** 2, axis=1)
-    shape, mixed_shape = standardize(samples), standardize(mixtures)
-    varies = shape.any(axis=1)
-    correlation = np.einsum("jg,jg->j", shape, mixed_shape) / max(samples.shape[1] - 1, 1)
-    correlation[~(varies & mixed_shape.any(axis=1))] = np.nan
-    variance = np.where(varies, samples.var(axis=1), np.nan)
-    return np.column_stack([1 - error / variance, np.sqrt(error), correlation, scale])
-
-
-def standardize(rows):
-    """Rows minus their mean over their standard deviation (ddof = 1), in float64; constant rows become 0."""
-    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
-    spread = np.sqrt(np.einsum("jg,jg->j", centred, centred) / max(rows.shape[1] - 1, 1))
-    noise = 8 * np.finfo(rows.dtype).eps * np.abs(rows).max(axis=1)
-    constant = spread <= noise
-    centred[constant] = 0.0
-    spread[constant] = 1.0
-    centred /= spread[:, None]
-    return centred
 
 
 def _best_support_vector_fit(profiles, sample, reference, nus, tol):
