@@ -66,7 +66,8 @@ def deconvolve(
     model : estimator, default=None
         What to fit: a :class:`~skenigma.L2MaxDeconvolver`, a :class:`~skenigma.TraceNormDeconvolver`, or a
         :class:`~skenigma.ProportionEstimator` for proportions alone. It is cloned, and its reference must be None.
-        None is ``L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")``, whose result does not hang on the unit.
+        None is ``L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")``, whose result does not hang on the unit,
+        with proportions by ``ProportionEstimator(method="auto")``.
     layer : str, default=None
         Layer of ``bulk_adata`` to use. None is ``X``.
     reference_layer : str, default=None
@@ -281,7 +282,8 @@ def _known_proportions(data, proportions):
 def _fit(model, bulk, reference, markers, proportions):
     """A fitted clone of the model."""
     if model is None:
-        model = L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")
+        estimator = ProportionEstimator(method="auto")
+        model = L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto", proportion_estimator=estimator)
     if getattr(model, "reference", reference) is not None:
         raise ValueError(
             f"model must be an estimator of this package whose reference is None, got {model!r}: the reference is "

@@ -69,7 +69,10 @@ class TestDeconvolve:
         assert list(adata.var_names) == shared
         profiles = make_reference(cells, "cell_type", normalize=1e6)[shared]
         table = bulk.to_df()[shared]
-        expected = L2MaxDeconvolver(profiles, preprocess="sqrt", renorm_size="auto")
+        estimator = ProportionEstimator(method="log")  # what "auto" is here
+        expected = L2MaxDeconvolver(
+            profiles, preprocess="sqrt", renorm_size="auto", proportion_estimator=estimator
+        )
         expected.fit(table.mul(1e6 / table.sum(axis=1), axis=0))
         # the same numbers, summed in another order
         assert_allclose(model.cse_, expected.cse_, rtol=1e-7)

@@ -301,11 +301,26 @@ class TestDeconvolve:
         assert written["result"]["model"] == "TraceNormDeconvolver"
         assert set(written["files"]) == {"expression", "expression_normalized"}
         found = io.read_run(tmp_path / "run").expression("expression_normalized")
-        model = TraceNormDeconvolver(cohort.reference.astype("f4"), solver="admm_fast", normalize="frac")
+        model = TraceNormDeconvolver(
+            cohort.reference.astype("f4"),
+            solver="admm_fast",
+            normalize="frac",
+            proportion_estimator=ProportionEstimator(method="auto"),
+        )
         with threadpool_limits(1, user_api="blas"):
             model.fit(cohort.bulk.astype("f4"))
         for k, frame in enumerate(found.values()):
             np.testing.assert_array_equal(frame.astype(np.float32), model.cse_normalized_[:, k])
+
+    def test_proportions_by_what_the_data_are(self, deconvolve, arguments, tmp_path, cohort, monkeypatch):
+        assert main([*deconvolve, "-q"]) == 0
+        written = record(tmp_path / "run")
+        assert written["options"]["proportion_method"] == "auto"
+        assert written["result"]["proportion_method"] == "rlm"  # the cohort has negative values
+        assert main(["proportions", *arguments, "--force", "-q"]) == 0
+        written = record(tmp_path / "run")
+        assert written["options"]["method"] == "auto"
+        assert written["result"]["method"] == "rlm"
 
     def test_known_proportions(self, deconvolve, data, tmp_path, cohort):
         assert main([*deconvolve, "--proportions", str(data / "proportions.tsv"), "-q"]) == 0

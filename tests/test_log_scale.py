@@ -132,6 +132,16 @@ def test_genes_of_no_profile_do_not_count():
     assert_allclose(fit.coefficients, fitted(profiles, bulk)[1].coefficients, rtol=0, atol=1e-12)  # blocks
 
 
+def test_fewer_genes_than_types():
+    """The ridge decides among all that fit."""
+    profiles, bulk, _ = simulate(n_genes=20, n_types=40, noise=0.0)
+    _, fit = fitted(profiles, bulk, tol=1e-6)
+    assert fit.converged.all()
+    used = profiles / profiles.mean()
+    misfit = np.log(fit.coefficients @ used) - np.log(bulk / bulk.mean(axis=1, keepdims=True))
+    assert np.abs(misfit).max() < 0.05  # what the ridge takes
+
+
 def test_identical_profiles_share_evenly():
     profiles, bulk, _ = simulate()
     doubled = profiles[[0, 1, 1, 2, 3, 1]]

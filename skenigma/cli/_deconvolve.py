@@ -82,6 +82,8 @@ def check(options):
     options["parameters"] = used_parameters(build_model(options["model"], {**options["parameters"], **given}))
     if options["proportions"] and options["proportion_method"]:
         raise UsageError("--proportions are given: there is nothing for --proportion-method to estimate")
+    if not options["proportions"]:
+        options["proportion_method"] = options["proportion_method"] or "auto"
     if options["gzip"] and options["format"] in ("parquet", "h5ad"):
         raise UsageError(
             f"--gzip is for tsv and csv; {options['format']} files are compressed already or not at all"
@@ -107,6 +109,8 @@ def run(job):
     job.console.progress(model)
     model.fit(bulk, proportions=proportions)
     job.result = _result(model)
+    if proportions is None:
+        job.result["proportion_method"] = model.proportion_estimator_.method_
     job.console.facts(
         [("fit", f"{'converged' if model.converged_ else 'stopped'} after {model.n_iter_} iterations")]
     )

@@ -19,8 +19,8 @@ examples:
   skenigma proportions --bulk bulk.h5ad --reference reference.csv --method nnls --out proportions --json"""
 INPUTS = ("bulk", "reference")
 REQUIRED = INPUTS
-METHODS = ("rlm", "nnls", "nusvr")
-DEFAULTS = {"bulk_rows": "genes", "reference_rows": "genes", "method": "rlm", "threads": 1}
+METHODS = ("auto", "log", "rlm", "nnls", "nusvr")
+DEFAULTS = {"bulk_rows": "genes", "reference_rows": "genes", "method": "auto", "threads": 1}
 
 
 def add_options(parser):
@@ -38,8 +38,9 @@ def add_method(group, option):
     group.add_argument(
         option,
         choices=METHODS,
-        help=f"robust regression (rlm), non-negative least squares (nnls), or ν-support-vector regression (nusvr) "
-        f"(default: {ProportionEstimator().method})",
+        help="comparison on the logarithmic scale (log), robust regression as published (rlm), non-negative least "
+        "squares (nnls), or ν-support-vector regression (nusvr); auto (default) is log where bulk and reference are "
+        "linear and not negative, else rlm",
     )
 
 
@@ -55,7 +56,7 @@ def run(job):
     estimator.fit(bulk)
     job.write(proportion_frame(estimator, bulk.index), PROPORTIONS)
     write_quality(job, estimator, bulk, reference)
-    job.result = {"method": estimator.method, "n_iter": estimator.n_iter_}
+    job.result = {"method": estimator.method_, "n_iter": estimator.n_iter_}
 
 
 def read_data(job):

@@ -1,0 +1,192 @@
+"""``ProportionEstimator(method="log")`` and "auto": what the estimator makes of the regression."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.utils import get_tags
+
+from skenigma import ProportionEstimator
+
+CELL_TYPES = ["B cell", "monocyte", "NK cell", "T cell"]
+SAMPLES = [f"donor{j}" for j in range(10)]
+# Sums over other blocks round differently, and Newton steps are small systems of them.
+ROUNDING = 1e-11
+
+
+@pytest.fixture(scope="module")
+def reference():
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.normal(4, 1.5, 60) + rng.normal(0, 1, (len(CELL_TYPES), 60)))
+    return pd.DataFrame(values, index=CELL_TYPES, columns=[f"gene{i}" for i in range(60)])
+
+
+@pytest.fixture(scope="module")
+def truth():
+    values = np.random.default_rng(1).dirichlet(np.full(len(CELL_TYPES), 3.0), len(SAMPLES))
+    return pd.DataFrame(values, index=SAMPLES, columns=CELL_TYPES)
+
+
+@pytest.fixture(scope="module")
+def bulk(reference, truth):
+    return truth @ reference * np.random.default_rng(2).gamma(50, 0.02, (len(SAMPLES), reference.shape[1]))
+
+
+def log(reference, **options):
+    return ProportionEstimator(reference, method="log", **options)
+
+
+def test_finds_the_truth(bulk, reference, truth):
+    assert (
+        np.abs(log(reference).fit_transform(bulk) - truth.to_numpy()).max() < 0.1
+    )  # noise of 14 % on 60 genes
+
+
+def test_exact_mixtures_are_found_but_for_the_ridge(truth, reference):
+    # the ridge, 1e-5 of the mean squared length of a profile, is all that stands between
+    assert_allclose(log(reference, tol=1e-8).fit_transform(truth @ reference), truth, rtol=0, atol=1e-4)
+
+
+def test_fit_transform_equals_fit_then_transform(bulk, reference):
+    estimator = log(reference).fit(bulk)
+    assert_array_equal(estimator.transform(bulk), estimator.proportions_)
+    assert_array_equal(log(reference).fit_transform(bulk), estimator.proportions_)
+
+
+def test_each_row_on_its_own(bulk, reference):
+    estimator = log(reference).fit(bulk)
+    whole = estimator.transform(bulk)
+    for rows in ([7, 2, 5], [3]):
+        assert_allclose(estimator.transform(bulk.iloc[rows]), whole[rows], rtol=0, atol=ROUNDING)
+
+
+def test_genes_cell_types_and_units_may_be_permuted_and_changed(bulk, reference):
+    expected = log(reference, tol=1e-8).fit_transform(bulk)
+    genes = np.random.default_rng(3).permutation(bulk.columns)
+    assert_allclose(log(reference[genes], tol=1e-8).fit_transform(bulk[genes]), expected, atol=ROUNDING)
+    order = [2, 0, 3, 1]
+    found = log(reference.iloc[order], tol=1e-8).fit_transform(bulk)
+    assert_allclose(found, expected[:, order], rtol=0, atol=ROUNDING)
+    sizes = np.linspace(0.01, 1000, len(bulk))[:, None]
+    assert_allclose(log(reference * 7, tol=1e-8).fit_transform(bulk * sizes), expected, atol=ROUNDING)
+
+
+def test_genes_of_the_bulk_alone_do_not_count(bulk, reference):
+    expected = log(reference).fit_transform(bulk)
+    assert_allclose(log(reference).fit_transform(bulk.assign(other=1e6)), expected, rtol=0, atol=ROUNDING)
+
+
+def test_float32(bulk, reference):
+    single = log(reference).fit_transform(bulk.astype(np.float32))
+    assert single.dtype == np.float32
+    # 1e-7 of input precision, times the condition
+    assert_allclose(single, log(reference).fit_transform(bulk), rtol=0, atol=1e-5)
+
+
+def test_one_cell_type(bulk, reference):
+    assert_array_equal(log(reference.iloc[:1]).fit_transform(bulk), 1.0)
+
+
+def test_one_gene(bulk, reference):
+    assert_array_equal(log(reference.to_numpy()[:1, :1]).fit_transform(bulk.to_numpy()[:, :1]), 1.0)
+    with pytest.raises(ValueError, match=r"4 cell types cannot be told apart by 1 gene"):
+        log(reference.to_numpy()[:, :1]).fit(bulk.to_numpy()[:, :1])
+
+
+def test_many_cell_types():
+    rng = np.random.default_rng(0)
+    profiles = np.exp(rng.normal(3, 2, (40, 500)))
+    shares = rng.dirichlet(np.full(40, 0.5), 6)
+    assert_allclose(log(profiles).fit_transform(shares @ profiles), shares, rtol=0, atol=2e-3)  # the ridge
+
+
+def test_duplicated_profiles_share_evenly(bulk, reference):
+    doubled = pd.concat([reference, reference.rename(index="{} again".format)])
+    shares = log(doubled, tol=1e-8).fit_transform(bulk)
+    assert_allclose(shares[:, :4], shares[:, 4:], rtol=0, atol=1e-8)  # rounding over the ridge
+    # half as strong a ridge on the sum of two
+    assert_allclose(shares[:, :4] * 2, log(reference, tol=1e-8).fit_transform(bulk), rtol=0, atol=1e-4)
+
+
+def test_flat_profile(bulk, reference):
+    flat = reference.copy()
+    flat.loc["NK cell"] = 50.0
+    shares = log(flat).fit_transform(bulk)
+    assert np.isfinite(shares).all()
+    two = flat.copy()
+    two.loc["T cell"] = 50.0
+    shares = log(two, tol=1e-8).fit_transform(bulk)
+    assert_allclose(shares[:, 2], shares[:, 3], rtol=0, atol=1e-8)  # rounding over the ridge
+
+
+def test_zero_profile_is_named(bulk, reference):
+    empty = reference.copy()
+    empty.loc[["NK cell", "monocyte"]] = 0.0
+    with pytest.raises(ValueError, match=r"without expression in all 60 genes.*'monocyte', 'NK cell'.*Leave"):
+        log(empty).fit(bulk)
+
+
+def test_zero_samples_are_named(bulk, reference):
+    silent = bulk.copy()
+    silent.loc[["donor4", "donor7"]] = 0.0
+    with pytest.raises(ValueError, match=r"without expression.*'donor4', 'donor7'"):
+        log(reference).fit(silent)
+    with pytest.raises(ValueError, match=r"without expression.*'donor4', 'donor7'"):
+        log(reference).fit(bulk).transform(silent)
+    with pytest.raises(ValueError, match=r"1 feature\(s\)"):
+        log(reference.to_numpy()[:1, :1]).fit(silent.to_numpy()[:, :1])
+
+
+def test_samples_that_are_zero_where_profiles_are_not_are_named(bulk, reference):
+    silent = bulk.copy()
+    silent.loc["donor4"] = 0.0
+    with pytest.raises(ValueError, match=r"all 60 feature\(s\).*'donor4'"):
+        log(reference.assign(other=0.0)).fit(silent.assign(other=5.0))
+
+
+def test_negative_values_are_named(bulk, reference):
+    spoilt = bulk.copy()
+    spoilt.loc["donor3", "gene5"] = -1.0
+    with pytest.raises(ValueError, match=r"X .*'donor3'.*'gene5'.*method='rlm'"):
+        log(reference).fit(spoilt)
+    with pytest.raises(ValueError, match=r"'donor3'.*'gene5'"):
+        log(reference).fit(bulk).transform(spoilt)
+    with pytest.raises(ValueError, match=r"reference .*'T cell'.*'gene7'"):
+        log(reference.where(reference != reference.loc["T cell", "gene7"], -1.0)).fit(bulk)
+
+
+def test_tag():
+    assert get_tags(ProportionEstimator(method="log")).input_tags.positive_only
+    assert not get_tags(ProportionEstimator(method="auto")).input_tags.positive_only
+
+
+class TestAuto:
+    def test_linear_data_are_compared_on_the_logarithmic_scale(self, bulk, reference):
+        estimator = ProportionEstimator(reference, method="auto").fit(bulk)
+        assert estimator.method_ == "log"
+        assert_array_equal(estimator.proportions_, log(reference).fit_transform(bulk))
+
+    @pytest.mark.parametrize("change", ["negative bulk", "negative reference", "logarithms"])
+    def test_anything_else_is_not(self, bulk, reference, change):
+        if change == "negative bulk":
+            bulk = bulk - 1000
+        elif change == "negative reference":
+            reference = reference - reference.mean()
+        else:
+            bulk, reference = np.log2(bulk + 1), np.log2(reference + 1)
+        estimator = ProportionEstimator(reference, method="auto").fit(bulk)
+        assert estimator.method_ == "rlm"
+        assert_array_equal(estimator.proportions_, ProportionEstimator(reference).fit_transform(bulk))
+
+    def test_is_decided_by_the_fit(self, bulk, reference):
+        estimator = ProportionEstimator(reference, method="auto").fit(bulk)
+        low = bulk / bulk.to_numpy().max()  # would pass for logarithms
+        assert_allclose(estimator.transform(low), estimator.transform(bulk), rtol=0, atol=ROUNDING)
+
+    def test_defaults_are_the_published_method(self):
+        assert ProportionEstimator().method == "rlm"
+
+
+def test_not_converged_samples_are_named(bulk, reference):
+    with pytest.warns(Warning, match=r"logarithmic scale did not converge in max_iter=1 .*'donor0'"):
+        log(reference, max_iter=1).fit(bulk)
