@@ -1,6 +1,7 @@
 """Recorded outputs of the original R implementation, and real cohorts with truth, where they are at hand."""
 
 import os
+import pathlib
 import warnings
 
 import numpy as np
@@ -10,24 +11,30 @@ import pytest
 from benchmarks.data import VARIABLE, data_folder
 
 REQUIRE = "SKENIGMA_REQUIRE_DATA"
+SHIPPED = pathlib.Path(__file__).parent / "data"
 
 
 class Recorded:
-    """One folder of recorded R inputs and outputs."""
+    """Recorded R inputs and outputs: those of the repository, and beside them those that need not be at hand."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, name):
+        self.name = name
+
+    def path(self, name):
+        """A file, from the repository if it is there."""
+        shipped = SHIPPED / self.name / name
+        return shipped if shipped.exists() else optional(data_folder() / "reference" / self.name / name)
 
     def table(self, name):
         """A csv table with every digit kept."""
         with warnings.catch_warnings():
             # pandas 2 needs the option to keep the last digit, pandas 3 deprecates it
             warnings.simplefilter("ignore")
-            return pd.read_csv(self.folder / name, index_col=0, float_precision="round_trip")
+            return pd.read_csv(self.path(name), index_col=0, float_precision="round_trip")
 
     def run(self, name):
         """The arrays of one recorded run."""
-        with np.load(self.folder / "runs" / f"{name}.npz") as arrays:
+        with np.load(self.path(f"runs/{name}.npz")) as arrays:
             return dict(arrays)
 
 
@@ -54,10 +61,12 @@ def truth_folder():
 
 
 @pytest.fixture(scope="session")
-def vignette(reference_folder):
-    return Recorded(reference_folder / "vignette")
+def vignette():
+    """The published data and its runs."""
+    return Recorded("vignette")
 
 
 @pytest.fixture(scope="session")
-def package(reference_folder):
-    return Recorded(reference_folder / "package")
+def package():
+    """Runs of the R package on a small simulated cohort, in part in ``tests/data``."""
+    return Recorded("package")

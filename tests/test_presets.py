@@ -24,7 +24,7 @@ SHRUNK = {"sqrt": lambda X: 0.81 * X, "log": lambda X: (X + 1) ** 0.9 - 1}
 
 @pytest.fixture(scope="module")
 def runs(package):
-    return json.loads((package.folder / "manifest.json").read_text())["runs"]
+    return json.loads(package.path("manifest.json").read_text())["runs"]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.optimize import nnls
+from scipy.optimize import linprog, nnls
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import NuSVR
 
@@ -69,70 +69,73 @@ class TestAgainstR:
         proportions = ProportionEstimator(recorded.reference).fit_transform(recorded.bulk)
         assert_allclose(proportions, shares, rtol=0, atol=1e-12)  # as above
 
-    # libsvm stops at a tolerance of 1e-3 in the recorded runs. Where exactly is decided by rounding: changing
-    # the bulk by 1e-10 moves single samples by up to 2.6e-3 here, and leaves most where they are.
-    STOPPED = 3e-3
 
-    @pytest.mark.parametrize("nu", [0.25, 0.5, 0.75])
-    def test_nusvr(self, raw, package, nu):
-        proportions = ProportionEstimator(raw.reference, method="nusvr", nu=[nu], tol=1e-3).fit_transform(
-            raw.bulk
-        )
-        difference = np.abs(proportions - package.table(f"outputs/theta_cbs_raw_nu{nu}.csv.gz")).max(axis=1)
-        assert difference.max() < self.STOPPED
-        assert (difference < 1e-6).mean() > 0.75  # the same path of the same solver, to rounding
+NUS = (0.25, 0.5, 0.75)
+# libsvm stops at a tolerance of 1e-3 in the recorded runs, and where exactly is decided by rounding. What R and
+# skenigma have in common is the problem, not the path: both are compared with its exact optimum.
+STOPPED = 4e-3  # how far from it R stopped, in the largest share of 40 samples: 3.4e-3
 
-    def test_nusvr_with_the_best_nu(self, recorded, package):
-        proportions = ProportionEstimator(recorded.reference, method="nusvr", tol=1e-3).fit_transform(
+
+@pytest.fixture(scope="module")
+def optima(recorded):
+    """Shares at the exact optimum of every ν, NaN where it could not be certified."""
+    shares = {nu: exact_support_vector_shares(recorded.bulk, recorded.reference, nu) for nu in NUS}
+    assert np.mean([np.isfinite(found) for found in shares.values()]) > 0.95
+    return shares
+
+
+@pytest.fixture(scope="module")
+def errors(recorded, optima):
+    """Squared error of the mixtures of these shares, one row per ν."""
+    bulk, profiles = recorded.bulk.to_numpy(), recorded.reference.to_numpy()
+    return np.array([((bulk - optima[nu] @ profiles) ** 2).sum(axis=1) for nu in NUS])
+
+
+class TestSupportVectorsAgainstTheOptimum:
+    def shares(self, recorded, nus, tol):
+        return ProportionEstimator(recorded.reference, method="nusvr", nu=nus, tol=tol).fit_transform(
             recorded.bulk
         )
-        expected = package.table(f"outputs/theta_cbs_{recorded.correction}_best.csv.gz")
-        difference = np.abs(proportions - expected).max(axis=1)
-        assert (difference < 1e-6).mean() > 0.75  # as above
-        assert np.sort(difference)[-2] < self.STOPPED
-        assert difference.max() < 6e-3  # one corrected sample, where two ν reconstruct alike (3e-5 in RMSE)
 
-    def test_nusvr_selects_the_recorded_nu(self, raw, package):
-        recorded = json.loads((package.folder / "manifest.json").read_text())["cbs_selected_nu"]
-        nus = (0.25, 0.5, 0.75)
-        best = ProportionEstimator(raw.reference, method="nusvr", tol=1e-3, nu=nus).fit_transform(raw.bulk)
-        for nu in nus:
-            rows = [name for name, selected in recorded.items() if selected == nu]
-            assert rows
-            alone = ProportionEstimator(raw.reference, method="nusvr", tol=1e-3, nu=[nu])
-            assert_array_equal(
-                best[raw.bulk.index.get_indexer(rows)], alone.fit_transform(raw.bulk.loc[rows])
-            )
+    @pytest.mark.parametrize("nu", NUS)
+    def test_r_solved_this_problem(self, recorded, optima, package, nu):
+        if recorded.correction != "raw":
+            return  # R's runs of single ν are of the raw bulk
+        stopped = package.table(f"outputs/theta_cbs_raw_nu{nu}.csv.gz").to_numpy()
+        assert np.nanmax(np.abs(stopped - optima[nu])) < STOPPED
 
-    @pytest.mark.parametrize("nu", [0.25, 0.75])
-    def test_nusvr_with_a_tight_tolerance_is_stable(self, raw, package, nu):
-        tight = ProportionEstimator(raw.reference, method="nusvr", nu=[nu], tol=1e-7)
-        exact = tight.fit_transform(raw.bulk)
-        moved = raw.bulk * (1 + 1e-10 * np.random.default_rng(0).choice([-1, 1], raw.bulk.shape))
-        # four digits tighter than the recorded runs, which move by 2.6e-3 here
-        assert_allclose(tight.fit_transform(moved), exact, rtol=0, atol=1e-6)
-        expected = package.table(f"outputs/theta_cbs_raw_nu{nu}.csv.gz")
-        assert_allclose(exact, expected, rtol=0, atol=4e-3)  # R is 3.4e-3 off, as is the same tolerance here
+    # The tolerance bounds violations of the optimality conditions in units of a standardised sample; shares are
+    # coefficients, of the same order, divided by their sum. Measured 3.4e-3, 4.3e-4 and 8e-6.
+    @pytest.mark.parametrize(("tol", "bound"), [(1e-3, 4e-3), (1e-4, 1e-3), (1e-6, 3e-5)])
+    @pytest.mark.parametrize("nu", NUS)
+    def test_distance_to_the_optimum(self, recorded, optima, nu, tol, bound):
+        assert np.nanmax(np.abs(self.shares(recorded, [nu], tol) - optima[nu])) < bound
 
-    @pytest.mark.parametrize("nu", [0.25, 0.75])
-    def test_nusvr_with_a_tighter_tolerance_is_nearer_to_the_optimum(self, raw, package, nu):
-        exact = exact_support_vector_shares(raw.bulk, raw.reference, nu)
+    def test_best_nu_reconstructs_best(self, recorded, optima, errors):
+        best = np.array([optima[nu] for nu in NUS])[errors.argmin(axis=0), np.arange(len(recorded.bulk))]
+        clear = self.clear(errors)
+        assert clear.mean() > 0.7
+        assert len(set(errors.argmin(axis=0)[clear])) == 3
+        shares = self.shares(recorded, NUS, 1e-6)
+        assert_allclose(shares[clear], best[clear], rtol=0, atol=3e-5)  # as above
+        # where two ν reconstruct alike, either answer is right
+        distances = np.array([np.abs(shares - optima[nu]).max(axis=1) for nu in NUS])
+        assert np.nanmax(distances.min(axis=0)) < 3e-5
 
-        def error(proportions):
-            return np.abs(proportions - exact).max()
+    def test_r_selected_the_same(self, recorded, optima, errors, package):
+        stopped = package.table(f"outputs/theta_cbs_{recorded.correction}_best.csv.gz").to_numpy()
+        best = np.array([optima[nu] for nu in NUS])[errors.argmin(axis=0), np.arange(len(stopped))]
+        clear = self.clear(errors)
+        assert_allclose(stopped[clear], best[clear], rtol=0, atol=STOPPED)
+        if recorded.correction == "raw":
+            selected = json.loads(package.path("manifest.json").read_text())["cbs_selected_nu"]
+            chosen = np.array([selected[name] for name in recorded.bulk.index])
+            assert_array_equal(chosen[clear], np.array(NUS)[errors.argmin(axis=0)][clear])
 
-        errors = [
-            error(
-                ProportionEstimator(raw.reference, method="nusvr", nu=[nu], tol=tol).fit_transform(raw.bulk)
-            )
-            for tol in (1e-3, 1e-4, 1e-6)
-        ]
-        recorded = error(package.table(f"outputs/theta_cbs_raw_nu{nu}.csv.gz").to_numpy())
-        # where libsvm stops is as far from the optimum in R as here; each digit of tol is about one of the result
-        assert_allclose(errors[0], recorded, rtol=0.1)
-        assert errors[0] > 3 * errors[1] > 100 * errors[2]
-        assert errors[1] < 1e-3  # the default
-        assert errors[2] < 1e-5
+    def clear(self, errors):
+        """Samples whose best ν is better by more than R's stopping moves the error."""
+        first, second = np.sort(errors, axis=0)[:2]  # NaN last
+        return np.isfinite(errors).all(axis=0) & (second > (1 + 3e-3) * first)
 
 
 def exact_support_vector_shares(bulk, reference, nu):
@@ -144,19 +147,48 @@ def exact_support_vector_shares(bulk, reference, nu):
 
 
 def exact_support_vector_fit(profiles, target, nu):
-    """Solve the optimality conditions on the active set that libsvm ends with, and check that they hold.
+    """Coefficients w of the optimum, with a bound on their distance to it that holds whatever found them.
 
-    The primal problem has a strictly convex term in the coefficients w: where all conditions hold, w is the optimum,
-    whatever the tolerance that led there. Genes inside the tube have dual variable 0, those outside ±1, and those on
-    its edge anything between: the unknowns, with offset b and half-width e of the tube.
+    w, offset b and half-width e of the tube minimise ½|w|² + ν n e + Σ max(|y − Zw − b| − e, 0). Any dual variables
+    with |a| ≤ 1, Σa = 0 and Σ|a| ≤ ν n give the lower bound aᵀy − ½|Zᵀa|², and because of the term ½|w|² the optimum
+    lies within the root of twice the difference of the two. NaN where that is not small: in one of 240 cases libsvm
+    creeps along seven genes that are all but on the edge of the tube.
     """
+    total = nu * len(target)
     machine = NuSVR(kernel="linear", C=1.0, nu=nu, tol=1e-9).fit(profiles, target)
     dual = np.zeros(len(target))
     dual[machine.support_] = machine.dual_coef_[0]
+    fits = (
+        certified(polished(dual, profiles, target, total, near), profiles, target, total) for near in NEAR
+    )
+    distance, coefficients = min(fits, key=lambda fit: fit[0])
+    # a difference of 1e-11 of objectives of about 100: rounding
+    return coefficients if distance < 5e-6 else np.full_like(coefficients, np.nan)
+
+
+NEAR = (1e-8, 1e-6, 1e-4)  # how near to a bound a dual variable is taken to be at it
+
+
+def certified(dual, profiles, target, total):
+    """How far the coefficients of dual variables are from the optimum, at most, and the coefficients."""
+    dual = dual - dual.mean()
+    dual *= min(1.0, 1 / np.abs(dual).max(), total / np.abs(dual).sum())
+    coefficients = dual @ profiles
+    lower = dual @ target - coefficients @ coefficients / 2
+    upper = coefficients @ coefficients / 2 + tube_loss(target - profiles @ coefficients, total)
+    return np.sqrt(2 * max(upper - lower, 0)), coefficients
+
+
+def polished(dual, profiles, target, total, near):
+    """Meet the optimality conditions exactly on the edges of the tube with which libsvm ends.
+
+    Genes inside the tube have dual variable 0, those outside ±1, and those on its edge anything between: they are the
+    unknowns, with offset and half-width.
+    """
     side = np.sign(dual)
-    outside = np.abs(dual) > 1 - 1e-8
-    edge = (np.abs(dual) > 1e-8) & ~outside
-    held = side[outside] @ profiles[outside]
+    outside = np.abs(dual) > 1 - near
+    edge = (np.abs(dual) > near) & ~outside
+    fixed = np.where(outside, side, 0.0)
     Z, signs = profiles[edge], side[edge]
     system = np.block(
         [
@@ -165,18 +197,24 @@ def exact_support_vector_fit(profiles, target, nu):
             [signs, 0, 0],
         ]
     )
-    totals = [-side[outside].sum(), nu * len(target) - outside.sum()]
-    solution = np.linalg.solve(system, np.r_[target[edge] - Z @ held, totals])
-    variables, offset, width = solution[:-2], solution[-2], solution[-1]
-    coefficients = variables @ Z + held
-    residuals = target - profiles @ coefficients - offset
-    rounding = 1e-10
-    assert width >= 0
-    assert np.all((variables * signs >= 0) & (variables * signs <= 1))
-    assert np.all(np.abs(residuals[edge]) <= width + rounding)
-    assert np.all(np.abs(residuals[~edge & ~outside]) <= width)
-    assert np.all(residuals[outside] * side[outside] >= width)
-    return coefficients
+    wanted = np.r_[target[edge] - Z @ (fixed @ profiles), -fixed.sum(), total - outside.sum()]
+    start = np.r_[dual[edge], 0.0, 0.0]
+    # the least change: where more genes lie on the edge than are needed, their variables are not unique
+    change = np.linalg.lstsq(system, wanted - system @ start, rcond=None)[0]
+    fixed[edge] = (start + change)[: len(Z)]
+    return fixed
+
+
+def tube_loss(residuals, total):
+    """The least of ν n e + Σ max(|residual − b| − e, 0) over b and e, a linear programme."""
+    n = len(residuals)
+    ones, slack = np.ones((n, 1)), -np.eye(n)
+    below, above = np.hstack([-ones, -ones, slack]), np.hstack([ones, -ones, slack])
+    limits = [(None, None), *[(0, None)] * (n + 1)]
+    cost = np.r_[0.0, total, np.ones(n)]
+    found = linprog(cost, np.vstack([below, above]), np.r_[-residuals, residuals], bounds=limits)
+    offset, width = found.x[:2]
+    return total * width + np.maximum(np.abs(residuals - offset) - width, 0).sum()
 
 
 class TestNnls:

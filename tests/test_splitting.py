@@ -99,7 +99,7 @@ def test_max_norm_runs_agree_with_r(vignette, published, beta):
 
 @pytest.fixture(scope="module")
 def package_inputs(package):
-    with (package.folder / "manifest.json").open() as file:
+    with package.path("manifest.json").open() as file:
         runs = json.load(file)["runs"]
     bulk = package.table("outputs/bmode_bulk_corrected.csv.gz").to_numpy().T
     reference = package.table("inputs/reference_cpm.csv.gz").to_numpy().T

@@ -122,7 +122,7 @@ def trace_run(request, published, vignette):
     name = {"proximal": "trace_proximalpoint"}.get(request.param, f"trace_{request.param}")
     beta = 0.5 if request.param == "proximal" else 1.0
     estimator = TraceNormDeconvolver(reference, alpha=0.1, beta=beta, tao_k=2.0, solver=request.param)
-    settings = json.loads((vignette.folder / "manifest.json").read_text())["runs"][name]
+    settings = json.loads(vignette.path("manifest.json").read_text())["runs"][name]
     return SimpleNamespace(fitted=estimator.fit(bulk), recorded=vignette.run(name), settings=settings)
 
 
@@ -189,7 +189,7 @@ class TestPackageEdition:
 
     @pytest.fixture
     def settings(self, request, package, recorded):
-        runs = json.loads((package.folder / "manifest.json").read_text())["runs"]
+        runs = json.loads(package.path("manifest.json").read_text())["runs"]
         return runs[request.node.callspec.params["recorded"]]
 
     @pytest.fixture

@@ -38,7 +38,7 @@ def plain(bulk, reference):
 @pytest.fixture(scope="module")
 def text(vignette):
     """Lines that the published document shows as printed by R."""
-    lines = (vignette.folder / "why-200.txt").read_text().splitlines()
+    lines = vignette.path("why-200.txt").read_text().splitlines()
     return [line.removeprefix("## ") for line in lines]
 
 
