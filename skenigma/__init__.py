@@ -1,11 +1,12 @@
 """Cell-type-specific expression and proportions from bulk RNA-seq, as scikit-learn estimators."""
 
 from ._version import __version__
-from .deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
+from .deconvolution import FactorDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
 from .model_selection import L2MaxDeconvolverCV
 from .proportions import ProportionEstimator
 
 __all__ = [
+    "FactorDeconvolver",
     "L2MaxDeconvolver",
     "L2MaxDeconvolverCV",
     "ProportionEstimator",

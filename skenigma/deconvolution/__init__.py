@@ -1,7 +1,15 @@
 """Models of cell-type-specific expression: the one flow, and a file per model."""
 
+from ._factor import FactorDeconvolver
 from ._flow import BaseDeconvolver, Cohort, Estimate
 from ._l2max import L2MaxDeconvolver
 from ._tracenorm import TraceNormDeconvolver
 
-__all__ = ["BaseDeconvolver", "Cohort", "Estimate", "L2MaxDeconvolver", "TraceNormDeconvolver"]
+__all__ = [
+    "BaseDeconvolver",
+    "Cohort",
+    "Estimate",
+    "FactorDeconvolver",
+    "L2MaxDeconvolver",
+    "TraceNormDeconvolver",
+]

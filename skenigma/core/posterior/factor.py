@@ -1,0 +1,446 @@
+r"""Variational factor model of the expression of every cell type.
+
+.. math::
+
+    p_{jkg} = r_{kg} + \sum_m F_{jm} b_{mkg} + u_{jkg} , \qquad x_{jg} = \sum_k \theta_{jk} p_{jkg} + e_{jg}
+
+F holds known columns (the intercept, then what the caller knows of the samples) and factors, which all cell types
+share. Known columns have loadings :math:`b_{\cdot kg} \sim N(0, T_k)` with a full covariance per cell type, so that
+another coding of the same columns changes nothing; factors :math:`f_{jm} \sim N(0, 1)`,
+:math:`b_{mkg} \sim N(0, \tau_{mk})`; own parts :math:`u_{jkg} \sim N(0, t_k)`; noise
+:math:`e_{jg} \sim N(0, \sigma^2)`. All variances are pooled over genes, but for one scale per gene.
+
+The posterior is approximated by q(b) q(f), both Gaussian, with one covariance of b for all genes. With
+:math:`y_j = x_j - \theta_j R`, :math:`z_j = F_j \otimes \theta_j` and
+:math:`v_j = \sum_k \theta_{jk}^2 t_k + \sigma^2`, all that a step needs of the genes is the Gram matrix
+:math:`Y Y^T`: its cost does not depend on their number where that is larger than the number of samples.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse.linalg import eigsh
+
+from ..regress.generalized import gene_blocks
+from ..regress.moderation import MOST_DEGREES, VariancePrior
+from .factor_loadings import maximise_prior
+from .factor_variances import SampleVariances
+
+# A residual direction is a candidate for a factor if its singular value exceeds that of noise by this ratio.
+EDGE = 1.03
+# Variance that is left to noise where the model explains everything, in shares of the variance of the data.
+LEAST_NOISE = 1e-9
+# Variance of the scores of a new factor: all but known, else its loadings fall to 0.
+NEW_SPREAD = 0.05
+# Factor by which over-relaxation grows after every step that it improved, and its limit.
+GROWTH, LARGEST_STEP = 1.4, 30.0
+# Until the number of factors is settled, a step has to gain this multiple of what it has to gain in the end.
+EARLY = 30.0
+# Least variance of a gene relative to the others': constant genes have none of their own.
+LEAST_RATIO = 1e-6
+# Size up to which all eigenvectors are as quickly found as one.
+SMALL = 100
+# Rounding of the bound, relative to its terms: a step that lowers it by less has not lowered it.
+ROUNDING = 1e-11
+
+
+@dataclass(frozen=True)
+class FactorPosterior:
+    """Posterior of the factor model. C = n_known + n_factors columns, p = C * n_cell_types coefficients.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_samples, C)
+        Known columns, intercept first, then posterior means of the factors.
+    score_covariance : ndarray of shape (n_samples, n_factors, n_factors)
+    loadings : ndarray of shape (C, n_cell_types, n_genes)
+        Posterior means, over the scale of their gene.
+    covariance : ndarray of shape (p, p)
+        Of the loadings of any gene over its scale, the column of F slowest.
+    prior : ndarray of shape (p, p)
+        Prior covariance of the same.
+    precision : ndarray of shape (p, p)
+        What the data add to the inverse of the prior.
+    information : ndarray of shape (p, n_genes)
+        What the data say of the loadings: ``covariance @ information`` are their means.
+    own : ndarray of shape (n_cell_types,)
+        Variances t of the own parts.
+    noise : float
+    scale : ndarray of shape (n_genes,)
+        Standard deviation of each gene relative to the others: all of the above is about genes divided by it.
+    degrees : float
+        Degrees of freedom behind it: those of the residual and of what genes have in common.
+    history : ndarray of shape (n_iter, 2)
+        Evidence lower bound after every step, and the number of factors. The bound rises while that stays the same
+        or grows; where it falls back, the fit began again with scales of the genes.
+    converged : bool
+    n_known : int
+    """
+
+    scores: np.ndarray
+    score_covariance: np.ndarray
+    loadings: np.ndarray
+    covariance: np.ndarray
+    prior: np.ndarray
+    precision: np.ndarray
+    information: np.ndarray
+    own: np.ndarray
+    noise: float
+    scale: np.ndarray
+    degrees: float
+    history: np.ndarray
+    converged: bool
+    n_known: int
+
+    @property
+    def n_factors(self):
+        """Number of factors."""
+        return self.scores.shape[1] - self.n_known
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a step changes; the loadings follow from it."""
+
+    scores: np.ndarray
+    spread: np.ndarray
+    own: np.ndarray
+    noise: float
+    prior: np.ndarray
+
+
+class _Genes:
+    """All that is asked of the residual y: products with its Gram matrix, per gene."""
+
+    def __init__(self, residual):
+        n_samples, self.number = residual.shape
+        self.residual = residual
+        self._gram = None
+        if n_samples <= self.number:
+            self._gram = np.asarray(residual @ residual.T, dtype=np.float64)
+            self._gram /= self.number
+            self.squares = np.diagonal(self._gram).copy()
+        else:
+            self.squares = np.einsum("ng,ng->n", residual, residual, dtype=np.float64) / self.number
+
+    def gram_product(self, rows):
+        """``rows @ y @ y.T`` over the number of genes."""
+        if self._gram is not None:
+            return rows @ self._gram
+        return (rows @ self.residual) @ self.residual.T / self.number
+
+    def leading_rest(self, parts):
+        """Leading left singular vector of what ``parts`` leave of y, whitened, and its singular value over √G."""
+        whiten = 1 / np.sqrt(parts.variance)[:, None]
+        if self._gram is not None:
+            smooth = parts.design @ parts.covariance
+            fitted = smooth @ parts.crossed
+            fitted = fitted + fitted.T - smooth @ parts.moments @ smooth.T
+            return _leading((self._gram - fitted) * whiten * whiten.T)
+        rest = (self.residual - parts.design @ (parts.covariance @ parts.information)) * whiten
+        value, vector = _leading(rest.T @ rest / self.number)
+        left = rest @ vector
+        return value, left / max(np.linalg.norm(left), np.finfo(float).tiny)
+
+
+def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10, max_iter=1000, tol=1e-6):
+    """Fit the factor model.
+
+    Parameters
+    ----------
+    residual : ndarray of shape (n_samples, n_genes)
+        Bulk minus proportions times reference. Overwritten: it ends divided by the scale of its genes.
+    proportions : ndarray of shape (n_samples, n_cell_types)
+    known : ndarray of shape (n_samples, n_known)
+        Known columns of F, the intercept first.
+    n_factors : int or None
+        Number of factors sought. None adds them, from the leading direction of the whitened residual, while that is
+        longer than noise would be, and while the bound rises.
+    max_factors : int
+        At most so many if ``n_factors`` is None, and at most a third of the samples.
+    max_iter : int
+        Most steps of the fit with the final number of factors.
+    tol : float
+        The fit has converged when two steps in a row raise the bound by less than this, per value of ``residual``.
+
+    Returns
+    -------
+    FactorPosterior
+
+    Notes
+    -----
+    The scale of a gene is the moderated standard deviation of what the model leaves of it [1]_. It is taken first
+    from a fit without factors, then from the whole one, which is repeated if genes still differ.
+
+    References
+    ----------
+    .. [1] Smyth (2004), Linear models and empirical Bayes methods for assessing differential expression in microarray
+       experiments. Statistical Applications in Genetics and Molecular Biology 3.
+    """
+    automatic = n_factors is None
+    limit = min(max_factors, len(residual) // 3) if automatic else n_factors
+    scale, degrees = np.ones(residual.shape[1]), np.inf
+    fit = _Fit(residual, proportions, known, max_iter, tol)
+    for repeat in range(2):
+        ratio, found = fit.relative_scale()
+        if ratio is not None:
+            residual /= ratio
+            scale, degrees = scale * ratio, min(degrees, found)
+        elif repeat:
+            break
+        fit = _Fit(residual, proportions, known, max_iter, tol)
+        fit.search(limit, automatic)
+    return fit.posterior(scale, degrees)
+
+
+class _Fit:
+    """The fit in progress: without factors at first."""
+
+    def __init__(self, residual, proportions, known, max_iter, tol):
+        self.genes = _Genes(residual)
+        self.theta = np.asarray(proportions, dtype=np.float64)
+        n_samples, n_types = self.theta.shape
+        self.pairs = (self.theta[:, :, None] * self.theta[:, None]).reshape(n_samples, -1)
+        self.n_known = known.shape[1]
+        self._max_iter, self._tol = max_iter, tol * residual.size
+        variance = self.genes.squares.mean()
+        least = LEAST_NOISE * variance if variance > 0 else 1.0
+        self.variances = SampleVariances(self.theta, least)
+        size = self.n_known * n_types
+        own, noise = np.full(n_types, variance / 2), max(variance / 2, least)
+        start = _State(
+            known.astype(np.float64), np.zeros((n_samples, 0, 0)), own, noise, np.zeros((size, size))
+        )
+        self._history = []
+        self._state, self._bound, self._converged = self._ascend(start, EARLY * self._tol)
+
+    def search(self, limit, automatic):
+        """Add factors up to a limit, then step until the bound stands still."""
+        while self._state.spread.shape[1] < limit:
+            score = self._direction(automatic)
+            if score is None or not self._add(score, automatic):
+                break
+        self._state, self._bound, self._converged = self._ascend(self._state, self._tol)
+
+    def _direction(self, only_signal):
+        """Scores of the leading direction of the whitened residual; None if it is no longer than noise."""
+        parts = _Parts(self, self._state)
+        length, direction = self.genes.leading_rest(parts)
+        degrees = max(len(self.theta) - parts.fitted_degrees(), 1)
+        noise = EDGE * (1 + np.sqrt(degrees / self.genes.number))
+        if only_signal and length <= noise:
+            return None
+        return direction * np.sqrt(len(direction))
+
+    def _add(self, score, must_gain):
+        """Fit one factor more, from these scores; whether it is kept."""
+        old, taken = self._state, len(self._history)
+        scores = np.column_stack([old.scores, score * np.sqrt(1 - NEW_SPREAD)])
+        spread = np.pad(old.spread, [(0, 0), (0, 1), (0, 1)])
+        spread[:, -1, -1] = NEW_SPREAD
+        prior = np.pad(old.prior, (0, self.theta.shape[1]))
+        start = replace(old, scores=scores, spread=spread, prior=prior)
+        state, bound, converged = self._ascend(start, EARLY * self._tol)
+        if must_gain and bound - self._bound <= EARLY * self._tol:
+            del self._history[taken:]
+            return False
+        self._state, self._bound, self._converged = state, bound, converged
+        return True
+
+    def _ascend(self, state, floor):
+        """Steps until two in a row gain less than ``floor``; over-relaxed ones are kept only if the bound rises."""
+        best, plain, omega, last, small = None, None, 1.0, -np.inf, 0
+        for _ in range(self._max_iter):
+            parts = _Parts(self, state, fit_prior=True)
+            if parts.bound < last - ROUNDING * parts.magnitude and plain is not state:
+                state, omega = plain, 1.0  # the step went too far
+                continue
+            self._history.append((parts.bound, state.spread.shape[1]))
+            small = small + 1 if parts.bound - last < floor else 0
+            best, last = parts.state, parts.bound
+            if small == 2:
+                return best, last, True
+            state = plain = parts.step()
+            if omega > 1.0:
+                state = _relaxed(best, plain, omega, self.n_known)
+            omega = min(omega * GROWTH, LARGEST_STEP)
+        return best, last, False
+
+    def relative_scale(self):
+        """Moderated standard deviations of the genes, None where all are 1, and their degrees of freedom."""
+        parts = _Parts(self, self._state)
+        loadings = parts.covariance @ parts.information
+        squares = np.empty(self.genes.number)
+        for block in gene_blocks(len(squares), len(self.theta)):
+            rest = self.genes.residual[:, block] - parts.design @ loadings[:, block]
+            squares[block] = np.einsum("ng,ng,n->g", rest, rest, 1 / parts.variance)
+        degrees = max(len(self.theta) - parts.fitted_degrees(), 1.0)
+        prior = VariancePrior.fit(squares / degrees, degrees)
+        if not 0 < prior.degrees < MOST_DEGREES:
+            return None, prior.degrees + degrees
+        ratio = prior.moderate(squares / degrees, degrees) / prior.variance
+        return np.sqrt(np.maximum(ratio, LEAST_RATIO)), prior.degrees + degrees
+
+    def posterior(self, scale, degrees):
+        """The posterior, after one last step of the factors, so that a new row is treated as the cohort was."""
+        parts = _Parts(self, self._state)
+        scores, spread = parts.factors()
+        loadings = parts.covariance @ parts.information
+        return FactorPosterior(
+            scores,
+            spread,
+            loadings.reshape(scores.shape[1], self.theta.shape[1], -1),
+            parts.covariance,
+            self._state.prior,
+            parts.precision,
+            parts.information,
+            self._state.own,
+            self._state.noise,
+            scale,
+            degrees,
+            np.array(self._history),
+            self._converged,
+            self.n_known,
+        )
+
+
+class _Parts:
+    """Everything that one state implies: the posterior of the loadings, the bound, and the next state."""
+
+    def __init__(self, fit, state, fit_prior=False):
+        self._genes, self._theta, self._pairs = fit.genes, fit.theta, fit.pairs
+        self._variances, self._n_known = fit.variances, fit.n_known
+        self.state = state
+        self.variance = self._variances.of_samples(state.own, state.noise)
+        self.design = (state.scores[:, :, None] * self._theta[:, None]).reshape(len(self._theta), -1)
+        self.weighted = self.design / self.variance[:, None]
+        self.precision = self.weighted.T @ self.design + self._spread_precision()
+        self.crossed = self._genes.gram_product(self.weighted.T)
+        self.moments = self.crossed @ self.weighted
+        if fit_prior:
+            self.state = replace(state, prior=self._maximised_prior())
+        self._solve()
+
+    @property
+    def information(self):
+        """Shape (p, n_genes)."""
+        return self.weighted.T @ self._genes.residual
+
+    def fitted_degrees(self):
+        """Trace of the smoother of a gene: degrees of freedom that its loadings take."""
+        return np.trace(self.covariance @ (self.weighted.T @ self.design))
+
+    def _spread_precision(self):
+        """What the uncertainty of the factors adds to the precision of the loadings."""
+        state, n_types = self.state, self._theta.shape[1]
+        n_columns, n_factors = state.scores.shape[1], state.spread.shape[1]
+        added = np.zeros((n_columns, n_types, n_columns, n_types))
+        if n_factors:
+            weighted = self._pairs / self.variance[:, None]
+            flat = state.spread.reshape(len(weighted), -1).T @ weighted
+            block = flat.reshape(n_factors, n_factors, n_types, n_types).transpose(0, 2, 1, 3)
+            added[self._n_known :, :, self._n_known :] = block
+        return added.reshape(n_columns * n_types, -1)
+
+    def _solve(self):
+        """Covariance of the loadings and the bound, maximised over their posterior."""
+        state = self.state
+        system = np.eye(len(self.precision)) + state.prior @ self.precision
+        self.covariance = np.linalg.solve(system, state.prior)
+        self.covariance = (self.covariance + self.covariance.T) / 2
+        n_factors, number = state.spread.shape[1], self._genes.number
+        squares = self._genes.squares / self.variance
+        fitted = np.einsum("ab,ab->", self.moments, self.covariance)
+        logarithms = np.log(2 * np.pi * self.variance).sum()
+        penalty = self._variances.penalty(state.own, state.noise)
+        per_gene = -(logarithms + squares.sum() + np.linalg.slogdet(system)[1] - fitted + penalty) / 2
+        self.magnitude = number * (squares.sum() + abs(logarithms) + abs(fitted))
+        self.bound = number * per_gene
+        if n_factors:
+            traces = np.trace(state.spread, axis1=1, axis2=2)
+            means = np.sum(state.scores[:, self._n_known :] ** 2, axis=1)
+            self.bound += np.sum(np.linalg.slogdet(state.spread)[1] + n_factors - traces - means) / 2
+
+    def _maximised_prior(self):
+        n_columns, n_types = self.state.scores.shape[1], self._theta.shape[1]
+        known = np.arange(self._n_known * n_types).reshape(self._n_known, n_types).T
+        factors = np.arange(self._n_known * n_types, n_columns * n_types)[:, None]
+        return maximise_prior(self.state.prior, self.precision, self.moments, [*known, *factors])
+
+    def _fitted(self):
+        """Per sample, moments of the loadings as its factors meet them, per gene: shapes (n, C, C) and (n, C)."""
+        state, n_types = self.state, self._theta.shape[1]
+        n_columns = state.scores.shape[1]
+        second = self.covariance @ self.moments @ self.covariance + self.covariance
+        second = second.reshape(n_columns, n_types, n_columns, n_types).transpose(0, 2, 1, 3)
+        products = self._pairs @ second.reshape(n_columns**2, -1).T
+        crossed = (self.covariance @ self.crossed).reshape(n_columns, n_types, -1)
+        return products.reshape(-1, n_columns, n_columns), np.einsum("jk,akj->ja", self._theta, crossed)
+
+    def factors(self, fitted=None):
+        """Scores and their covariances given the loadings."""
+        products, crossed = self._fitted() if fitted is None else fitted
+        weight = self._genes.number / self.variance
+        return update_scores(products, crossed, weight, self.state.scores[:, : self._n_known])
+
+    def step(self):
+        """The next state: factors given the loadings, then variances given both."""
+        fitted = products, crossed = self._fitted()
+        scores, spread = self.factors(fitted)
+        expected = self._genes.squares - 2 * np.einsum("ja,ja->j", scores, crossed)
+        expected += np.einsum("ja,jab,jb->j", scores, products, scores, optimize=True)
+        expected += np.einsum("jab,jab->j", spread, products[:, self._n_known :, self._n_known :])
+        own, noise = self._variances.update(self.state.own, self.state.noise, np.maximum(expected, 0))
+        return replace(self.state, scores=scores, spread=spread, own=own, noise=noise)
+
+
+def update_scores(products, crossed, weight, known):
+    r"""Posterior of the factors of every sample, given the loadings.
+
+    Parameters
+    ----------
+    products : ndarray of shape (n_samples, C, C)
+        :math:`\sum_{kl} \theta_{jk} \theta_{jl} E b_{akg} b_{blg}`, mean over genes.
+    crossed : ndarray of shape (n_samples, C)
+        :math:`\sum_k \theta_{jk} E b_{akg} y_{jg}`, mean over genes.
+    weight : ndarray of shape (n_samples,)
+        Number of genes over the variance of the sample.
+    known : ndarray of shape (n_samples, n_known)
+
+    Returns
+    -------
+    scores : ndarray of shape (n_samples, C)
+    covariance : ndarray of shape (n_samples, n_factors, n_factors)
+    """
+    n_known = known.shape[1]
+    if products.shape[1] == n_known:
+        return known, np.zeros((len(known), 0, 0))
+    precision = products[:, n_known:, n_known:] * weight[:, None, None]
+    precision += np.eye(precision.shape[1])
+    covariance = np.linalg.inv(precision)
+    given = np.einsum("jab,jb->ja", products[:, n_known:, :n_known], known)
+    factors = np.einsum("jab,jb->ja", covariance, (crossed[:, n_known:] - given) * weight[:, None])
+    return np.column_stack([known, factors]), covariance
+
+
+def _relaxed(old, new, omega, n_known):
+    """The step from ``old`` to ``new``, ``omega`` times as long; variances by their ratio, to stay positive."""
+    scores = new.scores.copy()
+    scores[:, n_known:] += (omega - 1) * (new.scores - old.scores)[:, n_known:]
+    own = np.where(old.own > 0, _power(new.own, old.own, omega), new.own)
+    return replace(new, scores=scores, own=own, noise=float(_power(new.noise, old.noise, omega)))
+
+
+def _power(new, old, omega):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.asarray(new) / old
+        return np.where(ratio > 0, new * np.clip(ratio, 0.5, 2.0) ** (omega - 1), new)
+
+
+def _leading(gram):
+    """Square root of the largest eigenvalue, and its eigenvector."""
+    if len(gram) <= SMALL:
+        values, vectors = np.linalg.eigh(gram)
+    else:
+        values, vectors = eigsh(gram, k=1, v0=np.ones(len(gram)), tol=1e-5)
+    return np.sqrt(max(values[-1], 0.0)), vectors[:, -1]

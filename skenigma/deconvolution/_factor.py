@@ -1,0 +1,251 @@
+"""The factor model."""
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from .._parameters import COMMON, COUNT, POSITIVE, constraints, documented, set_parameters
+from ..checks.validation import Integral, Interval, StrOptions
+from ..checks.warning import warn
+from ..core.posterior.factor import fit_factors
+from ..core.posterior.factor_map import FactorMap, reliability
+from ..proportions import ProportionEstimator
+from ..reference._cells import LOG_SCALE_MAXIMUM
+from ._flow import BaseDeconvolver, Estimate
+
+
+@documented
+class FactorDeconvolver(BaseDeconvolver):
+    r"""Cell-type-specific expression by a factor model, with standard deviations.
+
+    For signed, centred, standardised or otherwise linear values. For counts per million, TPM and the like use
+    :class:`EmpiricalBayesDeconvolver`.
+
+    Estimates the posterior of what every cell type k expresses in every sample j,
+
+    .. math::
+
+        p_{jkg} = r_{kg} + b_{0kg} + \sum_m f_{jm} b_{mkg} + u_{jkg} , \qquad
+        x_{jg} = \sum_k \theta_{jk} p_{jkg} + e_{jg} ,
+
+    with bulk x, proportions θ and reference profiles r. The factors f are shared by the cell types, and follow
+    N(0, 1); the loadings b, the own parts u and the noise e are Gaussian with variances that are estimated. What a
+    sample cannot tell is filled in from the others by the factors, and from the reference.
+
+    Parameters
+    ----------
+    {reference}
+    n_factors : int or "auto", default="auto"
+        Number of factors. "auto" adds them while the residual has a direction that noise would not have, and the
+        evidence rises, up to ten and up to a third of the samples.
+    max_iter : int, default=1000
+        Largest number of steps with one number of factors.
+    tol : float, default=1e-6
+        The fit has converged when two steps in a row raise the evidence by less than this per value of X.
+    {n_components}
+    proportion_estimator : transformer, default=None
+        Estimates the proportions where none are given; fitted on the untransformed X. Its ``reference``, if None,
+        becomes this one's. None is ``ProportionEstimator(method="auto")``.
+    {preprocess}
+    {positive}
+    {normalize}
+    {materialize}
+    {output_cell_types}
+    {verbose}
+
+    Attributes
+    ----------
+    {expression_}
+    {cse_}
+    {cse_std_}
+    {cse_normalized_}
+    {expression_normalized_}
+    {reliability_}
+    scores_, scores_std_ : ndarray of shape (n_samples, n_factors)
+        Factors of every sample, and their standard deviations. Factors are determined but for sign and rotation.
+    loadings_, loadings_std_ : ndarray of shape (n_factors, n_cell_types, n_genes)
+        What one unit of a factor changes, on the scale of the model.
+    shift_, shift_std_ : ndarray of shape (n_cell_types, n_genes)
+        Difference of the cohort's mean profiles from the reference, on the scale of the model.
+    n_factors_ : int
+        Number of factors in use.
+    own_variance_ : ndarray of shape (n_cell_types,)
+        Variance of the own parts, of a gene with a scale of 1.
+    noise_variance_ : float
+        Variance of the noise, of a gene with a scale of 1.
+    gene_scale_ : ndarray of shape (n_genes,)
+        Standard deviation of each gene relative to the others, moderated.
+    evidence_history_ : ndarray of shape (n_steps, 2)
+        Lower bound of the log evidence after every step, and the number of factors. It rises from step to step
+        within a number of factors, and from the end of one to the end of the next.
+    n_iter_ : int
+        Number of steps.
+    converged_ : bool
+        Whether the evidence stood still.
+    {proportions_}
+    {cell_types_}
+    {gene_names_}
+    {reference_}
+    {positive_}
+    {proportion_estimator_}
+    {n_features_in_}
+    {feature_names_in_}
+
+    Raises
+    ------
+    ValueError
+        If X, reference or proportions do not fit together; the message names the first offenders.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If ``max_iter`` ends the fit.
+    UserWarning
+        If the values look like counts per million or TPM, the proportion of a cell type is 0 in every sample, or X
+        and reference share few genes.
+
+    See Also
+    --------
+    EmpiricalBayesDeconvolver : For values on the scale of counts per million.
+    skenigma.differential.differential_expression : ``method="factor"``: changed genes by the same model.
+
+    Notes
+    -----
+    A variational approximation: loadings and factors are independent and Gaussian. Steps update the variances of the
+    loadings (each block at its maximum), the loadings, the factors and the variances of the samples, each of which
+    raises a lower bound of the evidence. Steps are over-relaxed [1]_, and taken back where the bound falls.
+
+    Expression is the posterior mean: its variance over samples is smaller than that of the truth, and it carries the
+    structure of the model, so that no test of it has valid p-values. To find changed genes use
+    ``differential_expression(..., method="factor")``, which fits the model with the phenotype in it.
+
+    ``transform`` computes the factors of a row from that row alone. It needs no phenotype: the model has none.
+
+    Memory: one copy of X on top of what is kept, which is X and, with p = (1 + ``n_factors_``) × cell types, loadings
+    of p × genes; with ``materialize`` also the tensor. The time of a step grows with samples × p × min(samples, genes).
+
+    References
+    ----------
+    .. [1] Salakhutdinov, Roweis (2003), Adaptive overrelaxed bound optimization methods. ICML.
+
+    Examples
+    --------
+    >>> from skenigma import FactorDeconvolver
+    >>> from skenigma.datasets import make_cohort
+    >>> cohort = make_cohort(n_samples=60, n_genes=200, random_state=0, as_frame=True)
+    >>> model = FactorDeconvolver(cohort.reference).fit(cohort.bulk, proportions=cohort.proportions)
+    >>> model.n_factors_
+    1
+    >>> low, high = model.expression_.interval(0.95)
+    >>> bool(abs(((low < cohort.cse) & (cohort.cse < high)).mean() - 0.95) < 0.02)
+    True
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        **constraints(*COMMON),
+        "n_factors": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "max_iter": [COUNT],
+        "tol": [POSITIVE],
+    }
+
+    def __init__(
+        self, reference=None, *, n_factors="auto", max_iter=1000, tol=1e-6, n_components=2, proportion_estimator=None,
+        preprocess=None, positive="auto", normalize=None, materialize=True, output_cell_types=None, verbose=0,
+    ):  # fmt: skip
+        set_parameters(self, locals())
+
+    def _default_proportion_estimator(self):
+        return ProportionEstimator(method="auto")
+
+    def _estimate(self, cohort):
+        if self.preprocess is None:
+            warn_of_linear_counts(cohort.bulk, type(self).__name__)
+        n_samples = len(cohort.bulk)
+        n_factors = None if self.n_factors == "auto" else min(self.n_factors, n_samples)
+        found = fit_factors(
+            residual_of(cohort),
+            cohort.proportions,
+            np.ones((n_samples, 1)),
+            n_factors=n_factors,
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
+        self._say(found)
+        fitted = FactorMap.of(found, cohort.reference.astype(np.float64))
+        record = {
+            **_record(found),
+            "reliability_": reliability(fitted.replay(cohort.bulk, cohort.proportions)),
+        }
+        return Estimate(fitted, record=record)
+
+    def _say(self, found):
+        if self.verbose:
+            for step, (bound, n_factors) in enumerate(found.history, 1):
+                print(f"step {step}: evidence {bound:.6g}, {n_factors:.0f} factors")
+        if not found.converged:
+            warn(
+                f"{type(self).__name__} did not converge in {self.max_iter} steps: the evidence still rose by "
+                f"{np.diff(found.history[-2:, 0]).sum():.3g}. Use a larger max_iter or tol.",
+                ConvergenceWarning,
+            )
+
+    def score(self, X, y=None, *, proportions=None):
+        """Lower bound of the log evidence per value of X, on any samples: larger is better.
+
+        Comparable across ``n_factors``, references and proportions, on the same genes and scale.
+
+        Parameters
+        ----------
+        {X_new}
+        {y}
+        {proportions}
+
+        Returns
+        -------
+        score : float
+            Mean over values.
+        """
+        check_is_fitted(self)
+        bulk = self._new_bulk(X)
+        with self._few_threads(bulk):
+            state, _ = self._predict_state(X, bulk, proportions)
+            return float(state.bound().sum() / bulk.size)
+
+
+def residual_of(cohort):
+    """Bulk minus what the reference says of it, in double precision: a new array."""
+    theta = cohort.proportions.astype(np.float64, copy=False)
+    residual = theta @ cohort.reference.astype(np.float64, copy=False)
+    return np.subtract(cohort.bulk, residual, out=residual)
+
+
+def warn_of_linear_counts(bulk, name):
+    """Say where another model is meant for such values."""
+    if bulk.size and bulk.min() >= 0 and bulk.max() > LOG_SCALE_MAXIMUM:
+        warn(
+            f"X has no negative value and goes up to {bulk.max():.4g}, like counts per million or TPM. {name} takes "
+            f"all values of a gene to vary by as much, as logarithms or standardised values do: on real data of such "
+            f"a scale it lost to simpler answers. Use EmpiricalBayesDeconvolver."
+        )
+
+
+def _record(found):
+    """Fitted attributes."""
+    n_columns, n_types, _ = found.loadings.shape
+    loadings = found.loadings * found.scale
+    deviations = np.sqrt(np.diagonal(found.covariance)).reshape(n_columns, n_types, 1) * found.scale
+    return {
+        "scores_": found.scores[:, 1:],
+        "scores_std_": np.sqrt(np.diagonal(found.score_covariance, axis1=1, axis2=2)),
+        "loadings_": loadings[1:],
+        "loadings_std_": deviations[1:],
+        "shift_": loadings[0],
+        "shift_std_": deviations[0],
+        "n_factors_": found.n_factors,
+        "own_variance_": found.own,
+        "noise_variance_": float(found.noise),
+        "gene_scale_": found.scale,
+        "evidence_history_": found.history,
+        "n_iter_": len(found.history),
+        "converged_": found.converged,
+    }
