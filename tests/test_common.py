@@ -6,7 +6,13 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skenigma
-from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
+from skenigma import (
+    FactorDeconvolver,
+    L2MaxDeconvolver,
+    L2MaxDeconvolverCV,
+    ProportionEstimator,
+    TraceNormDeconvolver,
+)
 
 # All but the defaults stop early: the checks ask for the contract, not for convergence.
 CONFIGURATIONS = [
@@ -32,6 +38,8 @@ CONFIGURATIONS = [
     TraceNormDeconvolver(solver="admm_fast", beta="auto", max_iter=20),
     TraceNormDeconvolver(materialize=False, output_cell_types=["celltype0"], max_iter=20),
     TraceNormDeconvolver(solver="proximal", tao_k="auto", normalize="frac", max_iter=20),
+    FactorDeconvolver(),
+    FactorDeconvolver(n_factors=1, materialize=False, max_iter=20),
     L2MaxDeconvolverCV(),
     L2MaxDeconvolverCV(alphas=[0.1], betas=[50], cv=2, max_iter=20),
 ]
@@ -57,6 +65,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:No cell type has a positive coefficient:UserWarning"),
     pytest.mark.filterwarnings("ignore:The proportion of .* is 0 in every sample:UserWarning"),
+    pytest.mark.filterwarnings("ignore:X has no negative value and goes up to:UserWarning"),
     # the set_output checks fit a frame and transform an array, and the other way round
     pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning"),
 ]

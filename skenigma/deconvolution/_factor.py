@@ -122,7 +122,7 @@ class FactorDeconvolver(BaseDeconvolver):
     ``transform`` computes the factors of a row from that row alone. It needs no phenotype: the model has none.
 
     Memory: one copy of X on top of what is kept, which is X and, with p = (1 + ``n_factors_``) × cell types, loadings
-    of p × genes; with ``materialize`` also the tensor. The time of a step grows with samples × p × min(samples, genes).
+    of p × genes; with ``materialize`` also the tensor. A step takes time as samples × p × min(samples, genes).
 
     References
     ----------
@@ -132,7 +132,7 @@ class FactorDeconvolver(BaseDeconvolver):
     --------
     >>> from skenigma import FactorDeconvolver
     >>> from skenigma.datasets import make_cohort
-    >>> cohort = make_cohort(n_samples=60, n_genes=200, random_state=0, as_frame=True)
+    >>> cohort = make_cohort(random_state=0, as_frame=True)
     >>> model = FactorDeconvolver(cohort.reference).fit(cohort.bulk, proportions=cohort.proportions)
     >>> model.n_factors_
     1
