@@ -9,6 +9,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+import numpy as np
+
 from .checks.validation import HasMethods, Integral, Interval, Real, StrOptions
 from .normalization import NORMALIZATIONS
 
@@ -261,6 +263,12 @@ def fitted_names(*kinds):
 def fitted_values(model, *kinds):
     """Fitted values of these kinds that ``model`` has, by name."""
     return {name: getattr(model, name) for name in fitted_names(*kinds) if hasattr(model, name)}
+
+
+def numbers(model):
+    """Every number that a fit left as an attribute of ``model``, by name: also those of models not listed here."""
+    own = {name: value for name, value in vars(model).items() if name.endswith("_") and np.isscalar(value)}
+    return {**fitted_values(model, "setting", "outcome"), **own}
 
 
 def set_parameters(estimator, given):

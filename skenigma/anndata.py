@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
 
+from ._parameters import fitted_values, numbers
 from ._version import __version__
 from .checks.optional import import_optional
 from .checks.validation import (
@@ -22,6 +23,7 @@ from .checks.validation import (
     row_names,
 )
 from .deconvolution import L2MaxDeconvolver
+from .deconvolution._flow import proportion_estimator
 from .expression import output_expression, sample_and_type
 from .io._formats import layer_name
 from .proportions import ProportionEstimator, fit_quality
@@ -29,8 +31,6 @@ from .reference import make_reference, select_markers
 from .reference._cells import check_linear, choose_layer, is_anndata
 
 __all__ = ["cse_to_anndata", "deconvolve"]
-
-HISTORIES = {"loss_history_", "gradient_norm_", "delta_history_"}
 
 
 def deconvolve(
@@ -64,7 +64,8 @@ def deconvolve(
     groupby : str or array-like, default="cell_type"
         Cell type of each cell: a column of ``reference_adata.obs``, or the labels. Not used for profiles.
     model : estimator, default=None
-        What to fit: a :class:`~skenigma.L2MaxDeconvolver`, a :class:`~skenigma.TraceNormDeconvolver`, or a
+        What to fit: a :class:`~skenigma.L2MaxDeconvolver`, a :class:`~skenigma.TraceNormDeconvolver` or any other
+        :class:`~skenigma.deconvolution.BaseDeconvolver`, also of your own, or a
         :class:`~skenigma.ProportionEstimator` for proportions alone. It is cloned, and its reference must be None.
         None is ``L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")``, whose result does not hang on the unit,
         with proportions by ``ProportionEstimator(method="auto")``.
@@ -102,6 +103,8 @@ def deconvolve(
             reproduce each sample.
         ``layers["cse_<cell type>"]``
             Expression of one cell type in every sample, on the scale of ``layers["normalized"]``.
+        ``layers["cse_std_<cell type>"]``
+            Its standard deviation, if the model estimates one.
         ``layers["normalized"]``
             The bulk that was deconvolved, if it was scaled.
         ``varm["reference"]``
@@ -109,8 +112,8 @@ def deconvolve(
         ``var["marker_of"]``
             The cell type that a gene is a marker of, or "", if markers were asked for.
         ``uns[key]``
-            Name, parameters and version of the model, its histories and fitted numbers, the cell types and their
-            layers, and the genes of the bulk that are not in use.
+            Name, parameters and version of the model, its histories and fitted numbers, the cell types, their
+            ``layers`` and ``std_layers``, and the genes of the bulk that are not in use.
     model : estimator
         Only if ``return_model``.
 
@@ -187,7 +190,7 @@ def deconvolve(
     adata.uns[key] = {
         **_describe(fitted),
         "cell_types": fitted.cell_types_.astype(object),
-        "layers": np.array(_write_expression(adata, fitted, columns), dtype=object),
+        **_write_expression(adata, fitted, columns),
         "dropped_cell_types": dropped,
         "unused_genes": unused.to_numpy(dtype=object),
         "layer": str(layer),
@@ -286,13 +289,13 @@ def _fit(model, bulk, reference, markers, proportions):
         model = L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto", proportion_estimator=estimator)
     if getattr(model, "reference", reference) is not None:
         raise ValueError(
-            f"model must be an estimator of this package whose reference is None, got {model!r}: the reference is "
-            f"made from reference_adata."
+            f"model must be a deconvolver, or an estimator of proportions, whose reference is None, got {model!r}: "
+            f"the reference is made from reference_adata."
         )
     only_proportions = isinstance(model, ProportionEstimator)
     model = clone(model).set_params(reference=reference)
     if markers is not None:
-        estimator = model if only_proportions else model.proportion_estimator or ProportionEstimator()
+        estimator = model if only_proportions else proportion_estimator(model)
         estimator.set_params(reference=reference[markers.gene])
         if not only_proportions:
             model.set_params(proportion_estimator=estimator)
@@ -304,15 +307,22 @@ def _fit(model, bulk, reference, markers, proportions):
 
 
 def _write_expression(adata, fitted, columns):
-    """Write one layer per cell type, if there is expression; their names."""
-    if isinstance(fitted, ProportionEstimator):
-        return []
-    expression = output_expression(fitted)
-    layers = [f"cse_{name}" for name in columns]
-    for k, name in enumerate(layers):
+    """Write one layer per cell type and quantity, if there is expression; their names, for ``uns``."""
+    names = {"layers": [], "std_layers": []}
+    if not isinstance(fitted, ProportionEstimator):
+        expression = output_expression(fitted)
+        names["layers"] = _write_layers(adata, "cse_", expression.values, columns)
+        if expression.has_std:
+            names["std_layers"] = _write_layers(adata, "cse_std_", expression.std, columns)
+    return {name: np.array(layers, dtype=object) for name, layers in names.items()}
+
+
+def _write_layers(adata, prefix, build, columns):
+    """Write what ``build`` makes of each cell type; names of the layers."""
+    for k, name in enumerate(columns):
         # one at a time: a model without the tensor does not build it here
-        adata.layers[name] = np.ascontiguousarray(expression.values(cell_types=[k])[:, 0])
-    return layers
+        adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
+    return [prefix + name for name in columns]
 
 
 def _describe(fitted):
@@ -322,11 +332,8 @@ def _describe(fitted):
         for name, value in fitted.get_params().items()
         if name.split("__")[-1] != "reference"
     }
-    found = {
-        name.rstrip("_"): value
-        for name, value in vars(fitted).items()
-        if name.endswith("_") and (name in HISTORIES or np.isscalar(value))
-    }
+    found = {**numbers(fitted), **fitted_values(fitted, "history")}
+    found = {name.rstrip("_"): value for name, value in found.items() if value is not None}
     return {"model": type(fitted).__name__, "version": __version__, "params": params, **found}
 
 
@@ -344,8 +351,7 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
     Parameters
     ----------
     source : AnnData or fitted estimator
-        What :func:`deconvolve` returns, or a fitted :class:`~skenigma.L2MaxDeconvolver` or
-        :class:`~skenigma.TraceNormDeconvolver`.
+        What :func:`deconvolve` returns, or a fitted deconvolver.
     key : str, default="skenigma"
         The key that :func:`deconvolve` was given.
     sample_names : array-like of str of shape (n_samples,), default=None
@@ -357,7 +363,7 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
     adata : AnnData of shape (n_samples * n_cell_types, n_genes)
         Rows are named "sample:cell type", the cell type fastest. ``obs`` has ``sample``, ``cell_type`` and
         ``proportion``, and the columns of the ``obs`` of the bulk; one of these names in the bulk gets the suffix
-        "_of_bulk".
+        "_of_bulk". ``layers["std"]`` has the standard deviations, if the model estimated any.
 
     Raises
     ------
@@ -381,22 +387,18 @@ def cse_to_anndata(source, *, key="skenigma", sample_names=None):
     >>> list(adata.obs_names[:3])
     ['sample1:celltype1', 'sample1:celltype2', 'sample1:celltype3']
     """
-    anndata = import_optional("anndata", "anndata", "cse_to_anndata")
-    if is_anndata(source):
-        samples, var = source.obs, source.var.copy()
-        cse, cell_types = _written_expression(source, key)
-        proportions = np.asarray(source.obsm["proportions"])
-    else:
+    if not is_anndata(source):
         check_deconvolver(source)
         return output_expression(source).to_anndata(sample_names)
-    obs = sample_and_type(samples, cell_types, proportions)
-    return anndata.AnnData(cse.reshape(len(obs), -1), obs, var)
-
-
-def _written_expression(data, key):
-    """The tensor and the cell types that ``deconvolve`` wrote."""
-    written = data.uns.get(key, {})
-    layers = list(written.get("layers", ()))
-    if not layers:
+    anndata = import_optional("anndata", "anndata", "cse_to_anndata")
+    written = source.uns.get(key, {})
+    if not len(written.get("layers", ())):
         raise ValueError(f"uns['{key}'] names no layers of cell-type-specific expression: deconvolve first.")
-    return np.stack([data.layers[name] for name in layers], axis=1), written["cell_types"]
+    obs = sample_and_type(source.obs, written["cell_types"], np.asarray(source.obsm["proportions"]))
+
+    def rows(layers):
+        return np.stack([source.layers[name] for name in layers], axis=1).reshape(len(obs), -1)
+
+    std = written.get("std_layers", ())
+    layers = {"std": rows(std)} if len(std) else None
+    return anndata.AnnData(rows(written["layers"]), obs, source.var.copy(), layers=layers)

@@ -355,7 +355,7 @@ def _resampled_means(estimator, X, proportions, rows):
             "ignore", UserWarning
         )  # convergence is counted; the rest was said of the cohort
         fitted.fit(drawn, proportions=None if proportions is None else proportions[rows])
-    return _type_means(fitted), fitted.converged_
+    return _type_means(fitted), getattr(fitted, "converged_", True)
 
 
 def _type_means(model):

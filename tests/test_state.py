@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from models import MODELS
 from sklearn.base import clone
 
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
@@ -51,6 +52,8 @@ ESTIMATORS = {
         n_samples=10, n_cells=50, estimator=L2MaxDeconvolver(**SHORT), random_state=0
     ),
 }
+known = {type(estimator) for estimator in ESTIMATORS.values()}
+ESTIMATORS.update({name: model for name, model in MODELS.items() if type(model) not in known})
 # Settings under which the fewest attributes are set.
 PLAIN = {
     "normalize": None,

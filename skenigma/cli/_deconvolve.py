@@ -2,15 +2,23 @@
 
 from functools import partial
 
-import pandas as pd
-
+from .._parameters import fitted_values, numbers
 from ..io import read_proportions, write_anndata
-from ..io._runs import HISTORY, PROPORTIONS
+from ..io._runs import HISTORY, PROPORTIONS, UNCERTAINTY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
+from ..report._contents import LOSSES, uncertainty_frame
 from ._job import UsageError, file_names
 from ._options import add_data, add_output, add_repeat, add_threads
-from ._parameters import HELP, MODELS, add_parameters, build_model, used_parameters
+from ._parameters import (
+    HELP,
+    MODELS,
+    add_own_parameters,
+    add_parameters,
+    build_model,
+    model_name,
+    used_parameters,
+)
 from ._proportions import add_method, read_data, write_quality
 from ._tables import proportion_frame
 
@@ -22,9 +30,10 @@ Estimate cell-type-specific expression: what every cell type expresses in every 
 estimated first, unless they are given. Writes a folder with
 
   expression/     a table genes × samples per cell type, or expression.h5ad with a layer per cell type
+  expression_std/ the same of the standard deviations, and uncertainty.tsv, if the model estimates any
   proportions.tsv samples × cell types
   quality.tsv     how well the proportions explain each sample
-  history.tsv     loss, change and gradient norms of every iteration
+  history.tsv     loss, change and gradient norms of every iteration, if there are any
   run.json        versions, parameters, checksums of inputs and outputs: what it takes to repeat the run"""
 EXAMPLES = """\
 examples:
@@ -55,13 +64,16 @@ def add_options(parser):
     group = parser.add_argument_group("method")
     group.add_argument(
         "--model",
-        choices=tuple(MODELS),
-        help="no sample stands out (l2max, default), or samples differ along few directions (tracenorm)",
+        type=model_name,
+        metavar="|".join([*MODELS, "MODULE:CLASS"]),
+        help="no sample stands out (l2max, default), samples differ along few directions (tracenorm), or a model of "
+        "your own: a class in a module that Python can import, and will run",
     )
     add_method(group, "--proportion-method")
     group.add_argument("--float32", action="store_true", help="compute in single precision: half the memory")
     add_threads(group)
     add_parameters(parser)
+    add_own_parameters(parser)
     output = add_output(parser)
     output.add_argument(
         "--format", choices=("tsv", "csv", "parquet", "h5ad"), help="of the expression (default: tsv)"
@@ -79,6 +91,7 @@ def add_options(parser):
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
     given = {name: options.pop(name) for name in HELP if name in options}
+    given.update(options.pop("set", ()))
     options["parameters"] = used_parameters(build_model(options["model"], {**options["parameters"], **given}))
     if options["proportions"] and options["proportion_method"]:
         raise UsageError("--proportions are given: there is nothing for --proportion-method to estimate")
@@ -103,17 +116,18 @@ def run(job):
         reference=reference,
         proportion_estimator=_estimator(options),
         # the tensor is never built as a whole, unless it is to be normalised
-        materialize=options["parameters"]["normalize"] is not None,
+        materialize=options["parameters"].get("normalize") is not None,
     )
     job.console.facts([("model", _described(model))])
-    job.console.progress(model)
+    if hasattr(model, "max_iter"):
+        job.console.progress(model)
     model.fit(bulk, proportions=proportions)
     job.result = _result(model)
     if proportions is None:
         job.result["proportion_method"] = model.proportion_estimator_.method_
-    job.console.facts(
-        [("fit", f"{'converged' if model.converged_ else 'stopped'} after {model.n_iter_} iterations")]
-    )
+    if hasattr(model, "converged_"):
+        ended = "converged" if model.converged_ else "stopped"
+        job.console.facts([("fit", f"{ended} after {model.n_iter_} iterations")])
     _write(job, model, bulk, kinds)
 
 
@@ -139,37 +153,39 @@ def _described(model):
 
 def _result(model):
     """What the fit found, for the record."""
-    resolved = ("renorm_size_", "tao_k_", "gamma_", "beta_", "epsilon_", "positive_")
-    return {
+    outcome = fitted_values(model, "outcome")
+    losses = fitted_values(model, "history").get("loss_history_")
+    result = {
         "model": type(model).__name__,
         "n_samples": len(model.proportions_),
         "n_genes": len(model.gene_names_),
         "cell_types": list(model.cell_types_),
-        "converged": bool(model.converged_),
-        "n_iter": int(model.n_iter_),
-        "loss": dict(zip(("reconstruction", "reference", "penalty"), model.loss_history_[-1], strict=True)),
-        "resolved": {name: getattr(model, name) for name in resolved if hasattr(model, name)},
     }
+    if "converged_" in outcome:
+        result["converged"] = bool(outcome["converged_"])
+    if "n_iter_" in outcome:
+        result["n_iter"] = int(outcome["n_iter_"])
+    if losses is not None:
+        result["loss"] = dict(zip(LOSSES, losses[-1], strict=True))
+    resolved = {name: value for name, value in numbers(model).items() if name not in outcome}
+    return {**result, "resolved": resolved}
 
 
 def _write(job, model, bulk, kinds):
+    expression = model.expression_
     job.write(proportion_frame(model, bulk.index), PROPORTIONS)
-    job.write(history_frame(model), HISTORY)
+    if fitted_values(model, "history"):
+        job.write(history_frame(model), HISTORY)
     write_quality(job, model, bulk, model.reference)
-    job.files["expression"] = _write_expression(
-        job, "expression", {kind: partial(model.cell_type_expression, kind) for kind in kinds}, model, bulk
-    )
+    built = {"expression": expression.to_frame}
     if model.normalize is not None:
-        frames = {kind: partial(_normalized, model, kind, bulk.index) for kind in kinds}
-        job.files["expression_normalized"] = _write_expression(
-            job, "expression_normalized", frames, model, bulk
-        )
-
-
-def _normalized(model, kind, samples):
-    """Normalised expression of one cell type."""
-    position = list(model.cell_types_).index(kind)
-    return pd.DataFrame(model.cse_normalized_[:, position], index=samples, columns=model.gene_names_)
+        built["expression_normalized"] = model.expression_normalized_.to_frame
+    if expression.has_std:
+        job.write(uncertainty_frame(expression), UNCERTAINTY)
+        built["expression_std"] = partial(expression.to_frame, std=True)
+    for name, build in built.items():
+        builders = {kind: partial(build, kind) for kind in kinds}
+        job.files[name] = _write_expression(job, name, builders, model, bulk)
 
 
 def _write_expression(job, name, builders, model, bulk):

@@ -1,33 +1,87 @@
 """Options for the parameters of the models: defaults and choices are read from the classes, not copied."""
 
 import argparse
-import inspect
+import importlib
 from numbers import Integral
 
+from .._parameters import OWN_OPTIONS, PARAMETERS
 from ..checks.validation import Interval, StrOptions
-from ..deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
+from ..deconvolution import BaseDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
 from ._job import UsageError
 
 MODELS = {"l2max": L2MaxDeconvolver, "tracenorm": TraceNormDeconvolver}
-HELP = {
-    "alpha": "weight of reconstructing the bulk; staying near the reference has the rest to 1",
-    "beta": "weight of the penalty",
-    "renorm_size": "norm to which both gradients are rescaled in every iteration",
-    "solver": "how the objective is minimised",
-    "epsilon": "when to stop: see the documentation of the model for its unit",
-    "max_iter": "largest number of iterations",
-    "tao_k": "step length of the solver 'proximal'",
-    "gamma": "penalty parameter of the ADMM solvers",
-    "preprocess": "scale on which bulk and reference enter the model; results are on that of the bulk",
-    "normalize": "write a second, normalised expression as well",
-    "positive": "whether to clip negative expression to 0",
-}
+OPTIONS = (
+    "alpha", "beta", "renorm_size", "solver", "epsilon", "max_iter", "tao_k", "gamma", "preprocess", "normalize",
+    "positive",
+)  # fmt: skip
+HELP = {name: OWN_OPTIONS.get(name) or PARAMETERS[name].option for name in OPTIONS}
+# Parameters that are data, or that the command line decides.
+NOT_RECORDED = (
+    "reference",
+    "n_components",
+    "proportion_estimator",
+    "materialize",
+    "output_cell_types",
+    "verbose",
+)
 
 
 def defaults(name):
     """Default of a parameter by model, of the models that have it."""
-    signatures = {model: inspect.signature(MODELS[model].__init__).parameters for model in MODELS}
-    return {model: found[name].default for model, found in signatures.items() if name in found}
+    found = {kind: model().get_params(deep=False) for kind, model in MODELS.items()}
+    return {kind: values[name] for kind, values in found.items() if name in values}
+
+
+def model_name(text):
+    """What ``--model`` may be: a name, or "module:Class"."""
+    if text not in MODELS and ":" not in text:
+        names = ", ".join(MODELS)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither {names} nor a class as in package.module:Class"
+        )
+    return text
+
+
+def find_model(name):
+    """The class of a model; a UsageError if there is none of that name."""
+    if name in MODELS:
+        return MODELS[name]
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise UsageError(
+            f"--model {name}: Python cannot import {module} ({error}): install it, or name its folder in PYTHONPATH"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, BaseDeconvolver)):
+        raise UsageError(
+            f"--model {name}: {module} has no class {attribute} that is a skenigma.deconvolution.BaseDeconvolver"
+        )
+    return found
+
+
+def add_own_parameters(parser):
+    """``--set``, for parameters of models that have no option of their own here."""
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="parameters of the model that have no option here: numbers, true, false, none or text",
+    )
+
+
+def _assignment(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    words = {"true": True, "false": False, "none": None}
+    for convert in (lambda text: words[text.lower()], int, float):
+        try:
+            return name, convert(value)
+        except (KeyError, ValueError):
+            pass
+    return name, value
 
 
 def add_parameters(parser):
@@ -48,11 +102,11 @@ def add_parameters(parser):
 
 def build_model(kind, given, **more):
     """The model with the given parameters; a UsageError if they are not its own or out of range."""
-    model_class = MODELS[kind]
-    foreign = [name for name in given if kind not in defaults(name)]
+    model_class = find_model(kind)
+    own = model_class().get_params(deep=False)
+    foreign = [name for name in given if name not in own or name in NOT_RECORDED]
     if foreign:
-        others = ", ".join(defaults(foreign[0]))
-        raise UsageError(f"--{foreign[0].replace('_', '-')} belongs to --model {others}, not to {kind}")
+        raise UsageError(_foreign(foreign[0], kind))
     model = model_class(**given, **more)
     try:
         model._validate_params()
@@ -61,9 +115,17 @@ def build_model(kind, given, **more):
     return model
 
 
+def _foreign(name, kind):
+    """Sentence on a parameter that a model does not have."""
+    if name not in HELP:
+        return f"--set {name}: {kind} has no such parameter to set"
+    others = ", ".join(defaults(name))
+    return f"--{name.replace('_', '-')} belongs to --model {others}, not to {kind}"
+
+
 def used_parameters(model):
-    """Every parameter of a model that has an option, with its value."""
-    return {name: value for name, value in model.get_params(deep=False).items() if name in HELP}
+    """Every parameter of a model that can be given here, with its value."""
+    return {name: value for name, value in model.get_params(deep=False).items() if name not in NOT_RECORDED}
 
 
 def _default_text(by_model):

@@ -426,6 +426,12 @@ def prepare(estimator, X, proportions=None):
     return cohort, conversion, np.arange(bulk.shape[1]) if genes is None else genes
 
 
+def proportion_estimator(model):
+    """The estimator of proportions that a fit of ``model`` will use; for a model without one a new one like it."""
+    found = model.proportion_estimator
+    return model._default_proportion_estimator() if found is None else found
+
+
 def share_fit(fitted, other):
     """Let an estimator of the same kind have the fit of another; they share its arrays."""
     held = vars(fitted)  # not what is built whenever it is asked for

@@ -226,8 +226,11 @@ BY_COMMAND = {
                     "parameters": ANYTHING,
                 }
             ),
-            "result": entries({"n_iter": NATURAL, "model": TEXT}, {"converged": FLAG, "resolved": ANYTHING}),
-            "files": entries({"expression": FILLED}, {"expression_normalized": FILLED}),
+            # not every model iterates, and not every one has deviations
+            "result": entries({"model": TEXT}, {"n_iter": NATURAL, "converged": FLAG, "resolved": ANYTHING}),
+            "files": entries(
+                {"expression": FILLED}, {"expression_normalized": FILLED, "expression_std": FILLED}
+            ),
         }
     ),
 }

@@ -11,10 +11,11 @@ from ._reading import read_bulk, read_layers, read_result
 from ._records import RECORD, load_record
 from ._seal import is_sealed
 
-PROPORTIONS, HISTORY, QUALITY, DIFFERENTIAL = (
+PROPORTIONS, HISTORY, QUALITY, UNCERTAINTY, DIFFERENTIAL = (
     "proportions.tsv",
     "history.tsv",
     "quality.tsv",
+    "uncertainty.tsv",
     "differential.tsv",
 )
 # columns of these tables that hold names beside the first, which always does

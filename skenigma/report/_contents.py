@@ -9,11 +9,12 @@ import pandas as pd
 import sklearn
 from sklearn.utils.validation import check_is_fitted
 
+from .._parameters import fitted_values
 from .._transformers import reference_frame
 from .._version import __version__
 from ..io import read_run
 from ..io._reading import read_result
-from ..io._runs import DIFFERENTIAL, HISTORY, NAME_COLUMNS, PROPORTIONS, QUALITY
+from ..io._runs import DIFFERENTIAL, HISTORY, NAME_COLUMNS, PROPORTIONS, QUALITY, UNCERTAINTY
 from ..proportions import fit_quality
 
 LOSSES = ("reconstruction", "reference", "penalty")
@@ -30,7 +31,7 @@ class Contents:
     Attributes
     ----------
     proportions : DataFrame of shape (n_samples, n_cell_types)
-    history, quality, differential : DataFrame or None
+    history, quality, uncertainty, differential : DataFrame or None
         None where there is none.
     facts : dict of str to str
         The run in a few words.
@@ -43,6 +44,7 @@ class Contents:
     proportions: pd.DataFrame
     history: pd.DataFrame | None = None
     quality: pd.DataFrame | None = None
+    uncertainty: pd.DataFrame | None = None
     differential: pd.DataFrame | None = None
     facts: dict = field(default_factory=dict)
     parameters: dict = field(default_factory=dict)
@@ -57,15 +59,20 @@ def history_frame(model):
 
     Parameters
     ----------
-    model : L2MaxDeconvolver or TraceNormDeconvolver
-        Fitted.
+    model : fitted deconvolver
+        With histories; which ones there are depends on the model and its solver.
 
     Returns
     -------
     history : DataFrame
-        Columns ``reconstruction``, ``reference`` and ``penalty`` (``loss_history_``), ``gradient reconstruction`` and
-        ``gradient reference`` (``gradient_norm_``, where the solver has them; the last update is not applied, so its
-        row is NaN), and ``change`` of every cell type (``delta_history_``).
+        Columns ``reconstruction``, ``reference`` and ``penalty`` (``loss_history_``; numbered losses where a model
+        has other than three), ``gradient reconstruction`` and ``gradient reference`` (``gradient_norm_``; the last
+        update is not applied, so its row is NaN), and ``change`` of every cell type (``delta_history_``).
+
+    Raises
+    ------
+    ValueError
+        If the model has no history, because it is not fitted by iteration.
 
     Examples
     --------
@@ -77,14 +84,55 @@ def history_frame(model):
     ['gradient reconstruction', 'gradient reference']
     """
     check_is_fitted(model)
-    iterations = pd.RangeIndex(1, len(model.loss_history_) + 1, name="iteration")
-    parts = [pd.DataFrame(model.loss_history_, iterations, LOSSES)]
-    if hasattr(model, "gradient_norm_"):
-        norms = model.gradient_norm_
-        parts.append(pd.DataFrame(norms, iterations[: len(norms)], GRADIENTS).reindex(iterations))
-    changes = [CHANGE + str(kind) for kind in model.cell_types_]
-    parts.append(pd.DataFrame(model.delta_history_, iterations, changes))
-    return pd.concat(parts, axis=1)
+    histories = fitted_values(model, "history")
+    if not histories:
+        raise ValueError(f"{type(model).__name__} has no history: it is not fitted by iteration.")
+    names = {
+        "loss_history_": LOSSES,
+        "gradient_norm_": GRADIENTS,
+        "delta_history_": [CHANGE + str(kind) for kind in model.cell_types_],
+    }
+    parts = [_history(values, names[name]) for name, values in histories.items()]
+    return pd.concat(parts, axis=1).rename_axis("iteration")
+
+
+def _history(values, names):
+    """One history as a table; its columns are numbered if there are other than the usual ones."""
+    values = np.asarray(values)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.shape[1] != len(names):
+        names = [f"loss {number}" for number in range(1, values.shape[1] + 1)]
+    return pd.DataFrame(values, pd.RangeIndex(1, len(values) + 1), names)
+
+
+def uncertainty_frame(expression):
+    """How certain a model is of the expression of each cell type.
+
+    Parameters
+    ----------
+    expression : CellTypeExpression
+        With standard deviations.
+
+    Returns
+    -------
+    uncertainty : DataFrame
+        A row per cell type: ``median expression`` and ``median standard deviation`` over samples and genes, and
+        ``genes that vary``, the share of genes whose estimates vary over samples by more than their median standard
+        deviation: of the others the model does not claim to know how samples differ.
+
+    Raises
+    ------
+    ValueError
+        If the model estimates no standard deviations.
+    """
+    rows = []
+    for k in range(len(expression.cell_types)):
+        # one cell type at a time: the tensor need not exist
+        values, std = expression.values(cell_types=[k]), expression.std(cell_types=[k])
+        varies = values.std(axis=0, ddof=1) > np.median(std, axis=0)
+        rows.append((np.median(values), np.median(std), varies.mean()))
+    columns = ["median expression", "median standard deviation", "genes that vary"]
+    return pd.DataFrame(rows, pd.Index(expression.cell_types, name="cell_type"), columns)
 
 
 def flag_samples(quality):
@@ -151,13 +199,14 @@ def _from_run(run, differential):
         "shared genes": f"{understood['n_genes_shared']:,}",
         "cell types": f"{len(understood['cell_types']):,}",
         "model": result.get("model", f"proportions by {result.get('method')}"),
-        "iterations": f"{result['n_iter']:,}",
+        **_iterations(result.get("n_iter")),
         "date": record["date"][:10],
     }
     return Contents(
         proportions=proportions,
         history=run.table(HISTORY),
         quality=quality,
+        uncertainty=run.table(UNCERTAINTY),
         differential=differential,
         facts=facts,
         parameters=_texts(parameters) | _texts(result.get("resolved", {})),
@@ -179,7 +228,8 @@ def _from_model(model, differential, X):
     if quality is not None:
         quality = flag_samples(quality)
         proportions.index = quality.index
-    fitted = hasattr(model, "loss_history_")
+    expression = getattr(model, "expression_", None)
+    converged = getattr(model, "converged_", None)
     parameters = {
         name: value
         for name, value in model.get_params(deep=False).items()
@@ -187,15 +237,16 @@ def _from_model(model, differential, X):
     }
     return Contents(
         proportions=proportions,
-        history=history_frame(model) if fitted else None,
+        history=history_frame(model) if fitted_values(model, "history") else None,
         quality=quality,
+        uncertainty=uncertainty_frame(expression) if getattr(expression, "has_std", False) else None,
         differential=differential,
         facts={
             "samples": f"{len(proportions):,}",
             "shared genes": f"{len(model.gene_names_):,}",
             "cell types": f"{len(model.cell_types_):,}",
             "model": type(model).__name__,
-            "iterations": f"{model.n_iter_:,}",
+            **_iterations(getattr(model, "n_iter_", None)),
         },
         parameters=_texts(parameters),
         versions={
@@ -204,8 +255,13 @@ def _from_model(model, differential, X):
             "numpy": np.__version__,
             "sklearn": sklearn.__version__,
         },
-        converged=bool(model.converged_) if fitted else None,
+        converged=None if converged is None else bool(converged),
     )
+
+
+def _iterations(number):
+    """The fact of how many iterations there were, if there were any to count."""
+    return {} if number is None else {"iterations": f"{number:,}"}
 
 
 def _stored_differential(path):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .._version import __version__
 from ._charts import N_COLOURS, line_chart, stacked_bars
-from ._contents import CHANGE, FLAG, GRADIENTS, LOSSES, gather
+from ._contents import CHANGE, FLAG, GRADIENTS, gather
 
 MOST_ROWS = 500  # of a table in the page; the files hold all
 
@@ -20,8 +20,7 @@ def build_report(source, *, X=None, differential=None, title=None, top=10):
     Parameters
     ----------
     source : str, path-like, RunFolder or fitted estimator
-        Folder that ``skenigma deconvolve`` or ``skenigma proportions`` wrote, or a fitted
-        :class:`~skenigma.L2MaxDeconvolver`, :class:`~skenigma.TraceNormDeconvolver` or
+        Folder that ``skenigma deconvolve`` or ``skenigma proportions`` wrote, or any fitted deconvolver or
         :class:`~skenigma.ProportionEstimator`.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
         The bulk that a model was fitted to: with it, the page has the quality of each sample, and their names. The
@@ -63,6 +62,7 @@ def build_report(source, *, X=None, differential=None, title=None, top=10):
     sections = [
         _proportions(contents.proportions),
         _quality(contents.quality),
+        _uncertainty(contents.uncertainty),
         _convergence(contents),
         _differential(contents.differential, contents.proportions.columns, top),
         _settings(contents),
@@ -156,22 +156,35 @@ def _quality(quality):
     return f"<section><h2>Quality of each sample</h2>{intro}{note}{rest}</section>"
 
 
+def _uncertainty(table):
+    if table is None:
+        return ""
+    note = (
+        '<p class="note">Medians over samples and genes. genes that vary: share of the genes whose estimates vary '
+        "over samples by more than their median standard deviation; of the others the model does not claim to know "
+        "how samples differ.</p>"
+    )
+    return f"<section><h2>Uncertainty of the expression</h2>{_table(table, 'cell type')}{note}</section>"
+
+
 def _convergence(contents):
     history = contents.history
     if history is None:
         return ""
-    charts = [
-        line_chart(
-            {name: history[name] for name in LOSSES}, "Loss terms", "iteration", "squared expression units"
-        )
-    ]
+    # what is neither a gradient nor a change is a loss, whatever the model calls it
+    losses = {
+        name: history[name] for name in history if name not in GRADIENTS and not name.startswith(CHANGE)
+    }
+    charts = []
+    if losses:
+        charts.append(line_chart(losses, "Loss terms", "iteration", "squared expression units"))
     if set(GRADIENTS) <= set(history.columns):
         norms = {name.removeprefix("gradient "): history[name] for name in GRADIENTS}
         charts.append(line_chart(norms, "Gradient norms", "iteration", "before renormalisation"))
     changes = {name.removeprefix(CHANGE): history[name] for name in history if name.startswith(CHANGE)}
-    charts.append(
-        line_chart(changes, "Change per cell type", "iteration", "squared, summed over samples and genes")
-    )
+    if changes:
+        unit = "squared, summed over samples and genes"
+        charts.append(line_chart(changes, "Change per cell type", "iteration", unit))
     text = (
         '<p class="note">All axes are logarithmic; zeros but for rounding are left out. The loss terms '
         "are those that the model records: unweighted by L2MaxDeconvolver, weighted by TraceNormDeconvolver.</p>"
