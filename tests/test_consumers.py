@@ -43,6 +43,8 @@ def model(request):
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:renorm_size:UserWarning"),
+    # of the factor model, which is for other scales
+    pytest.mark.filterwarnings("ignore:X has no negative value:UserWarning"),
 ]
 
 
