@@ -6,11 +6,12 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ._pickles import VersionedPickle
 from .checks.validation import check_bulk, check_profiles, check_proportions, match_genes, numbered, row_names
 from .core.profiles import successive_projection
 
 
-class GeneTransformer(TransformerMixin, BaseEstimator):
+class GeneTransformer(VersionedPickle, TransformerMixin, BaseEstimator):
     """Transformer that works on the genes that X shares with something else.
 
     Fitting sets ``cell_types_`` and ``gene_names_``.

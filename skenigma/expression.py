@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from ._pickles import VersionedPickle
 from .checks.optional import import_optional
 from .checks.scales import SCALES
 from .checks.validation import check_selection, numbered, refuse_repeats
@@ -43,13 +44,13 @@ class Conversion:
 
     def to_bulk_scale(self, values):
         """``values`` of a model, changed in place: clipped and transformed back."""
-        backward = SCALES[self.preprocess].backward
+        restore = SCALES[self.preprocess].restore
         # by the block, so that both passes over it find it in the cache
         for rows in row_blocks(values):
             block = values[rows]
             if self.positive:
                 np.maximum(block, 0, out=block)
-            backward(block)
+            restore(block)
         return values
 
     def values(self, state, samples=ALL, cell_types=ALL, genes=ALL):
@@ -162,7 +163,7 @@ class Normalized:
 
 
 @dataclass(frozen=True, eq=False)
-class CellTypeExpression:
+class CellTypeExpression(VersionedPickle):
     """Expression of every cell type in every sample, by name: what all models return and everything else reads.
 
     Fitted models have it as ``expression_``, and ``predict_expression`` makes it of new samples. Unless the fit kept

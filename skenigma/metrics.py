@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, gen_batches
 
+from .checks.numbers import check_magnitude, refuse_masked
 from .checks.validation import listing
 
 __all__ = [
@@ -523,6 +524,8 @@ def _check_choice(value, choices, name):
 
 def _check_tensors(cse_true, cse_pred):
     """Both tensors as arrays of numbers, of one shape and finite."""
+    for name, tensor in (("cse_true", cse_true), ("cse_pred", cse_pred)):
+        refuse_masked(tensor, name)
     tensors = [np.asarray(cse_true), np.asarray(cse_pred)]
     for name, tensor in zip(("cse_true", "cse_pred"), tensors, strict=True):
         if tensor.ndim != 3 or not tensor.size:
@@ -538,6 +541,7 @@ def _check_tensors(cse_true, cse_pred):
         )
     for name, tensor in (("cse_true", true), ("cse_pred", pred)):
         _refuse_nonfinite(tensor, name)
+        check_magnitude(tensor, name)
     return tensors
 
 
@@ -559,6 +563,8 @@ def _check_tables(first, second, first_name, second_name, allow_nan=False):
             if len(missing):
                 raise ValueError(f"{second_name} does not name {listing(list(missing))} in its {axis}.")
         second = second.loc[first.index, first.columns]
+    refuse_masked(first, first_name)
+    refuse_masked(second, second_name)
     tables = [np.atleast_2d(np.asarray(table, dtype=float)) for table in (first, second)]
     if tables[0].shape != tables[1].shape:
         raise ValueError(

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from ._transformers import reference_frame
+from .checks.numbers import check_magnitude
 from .checks.validation import (
     Integral,
     check_deconvolver,
@@ -140,6 +141,7 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     genes, cell_types = names_of(bulk, "bulk", "x"), names_of(proportions, "proportions", "celltype")
     samples = row_names(bulk)
     bulk = check_table(bulk, "bulk", dtype=np.float64)
+    check_magnitude(bulk, "bulk")
     theta = check_proportions(proportions, cell_types, len(bulk), samples).astype(np.float64, copy=False)
     _check_design(theta, cell_types)
     coefficients, statistic, p_values = _one_sided_test(theta, bulk)

@@ -733,6 +733,22 @@ class TestContract:
         check(type(estimator).__name__, estimator)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["check_positive_only_tag_during_fit", "check_fit2d_1feature", "check_fit2d_1sample", "check_fit1d"],
+)
+@pytest.mark.parametrize("given", [True, False])
+def test_checks_of_positive_only_estimators_with_an_input_of_their_own(name, given):
+    """Where the reference has another width than the data of the checks: what is wrong first is said first."""
+    check = getattr(estimator_checks, name, None)
+    if check is None:
+        pytest.skip(f"this scikit-learn has no {name}")
+    rng = np.random.default_rng(0)
+    mixed = Bunch(bulk=rng.gamma(2, 1, (8, 4)), proportions=rng.dirichlet([1.0, 1.0], 8))
+    estimator = ReferenceBatchCorrector(pseudobulk=mixed) if given else BulkBatchCorrector(mixed.bulk[:2])
+    check(type(estimator).__name__, estimator)
+
+
 def test_effect_is_that_of_combat(data):
     """The parts fit together: what is fitted is ComBat's map between measured and mixed samples."""
     corrector = BulkBatchCorrector(data.reference, target="reference").fit(data.bulk)

@@ -35,6 +35,7 @@ RANKS = {
     "skenigma.metrics": 1.5,
     "skenigma.checks": 1,
     "skenigma.normalization": 1,
+    "skenigma._pickles": 0.5,
     "skenigma._version": 0,
     "skenigma.core": 0,
     "skenigma.core.optimize": 0,

@@ -2,7 +2,9 @@
 
 import pytest
 
+from skenigma import L2MaxDeconvolver
 from skenigma.checks import memory
+from skenigma.datasets import make_cohort
 
 GIGABYTE = 2**30
 
@@ -100,3 +102,41 @@ def test_refused_with_both_sizes(monkeypatch):
         memory.check_memory(6 * GIGABYTE, "The result", "Take less.")
     monkeypatch.setattr(memory, "available_memory", lambda: None)
     memory.check_memory(10**20, "The result", "Take less.")
+
+
+class TestResults:
+    """What a fit would keep is known before it starts."""
+
+    cohort = make_cohort(20, 50, 3, random_state=0)
+    size = 8 * 20 * 3 * 50
+
+    @pytest.fixture
+    def fit(self, monkeypatch):
+        def fit(free, **parameters):
+            monkeypatch.setattr(memory, "available_memory", lambda: free)
+            return L2MaxDeconvolver(self.cohort.reference, beta=5000.0, **parameters).fit(self.cohort.bulk)
+
+        return fit
+
+    def test_refused_before_the_solve(self, fit, monkeypatch):
+        monkeypatch.setattr(L2MaxDeconvolver, "_estimate", None)
+        with pytest.raises(
+            MemoryError,
+            match=r"20 samples, 3 cell types and 50 genes needs 23\.4 kB, but .*materialize=False.*float32",
+        ):
+            fit(self.size - 1)
+
+    def test_what_fits_is_computed(self, fit):
+        assert fit(self.size).cse_.nbytes == self.size
+
+    def test_normalised_expression_is_a_second_tensor(self, fit):
+        with pytest.raises(MemoryError, match=r"46\.9 kB"):
+            fit(2 * self.size - 1, normalize="frac")
+
+    def test_without_the_tensor(self, fit):
+        model = fit(self.size - 1, materialize=False)
+        assert model.expression_.to_frame("celltype0").shape == (20, 50)
+        with pytest.raises(MemoryError, match="20 samples, 3 cell types"):
+            model.transform(self.cohort.bulk)
+        model.set_params(output_cell_types=["celltype1"]).fit(self.cohort.bulk)
+        assert model.transform(self.cohort.bulk).shape == (20, 50)

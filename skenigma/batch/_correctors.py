@@ -10,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._transformers import GeneTransformer, ProportionsTransformer
+from ..checks.numbers import refuse_masked
 from ..checks.scales import SCALES
 from ..checks.validation import (
     HasMethods,
@@ -446,6 +447,7 @@ class ReferenceBatchCorrector(GeneTransformer):
             Fitted transformer.
         """
         bulk = check_bulk(self, X, reset=True, min_samples=2)
+        check_nonnegative(bulk, "X", row_names(X), getattr(self, "feature_names_in_", None), NEGATIVE)
         mixed, shares, profiles = self._read_pseudobulk()
         chosen = self._match_genes(profiles, getattr(self, "feature_names_in_", None), X, bulk.shape)
         bulk, mixed = self._align(bulk), mixed[:, chosen]
@@ -520,6 +522,7 @@ class ReferenceBatchCorrector(GeneTransformer):
             raise ValueError(f"pseudobulk has no {listing(missing)}: give what make_pseudobulk returns.")
         genes, samples = column_names(given.bulk, "pseudobulk"), row_names(given.bulk)
         refuse_repeats(genes, "Genes of pseudobulk", "Sum, average or drop the repeated columns first.")
+        refuse_masked(given.bulk, "pseudobulk")
         mixed = check_array(given.bulk, dtype=np.float64, ensure_all_finite=False, input_name="pseudobulk")
         check_finite(mixed, "pseudobulk", samples, genes)
         types = names_of(given.proportions, "proportions of pseudobulk", "celltype")

@@ -1,5 +1,6 @@
 """How much memory there is, and whether what is asked for fits."""
 
+import math
 from pathlib import Path
 
 UNITS = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"))
@@ -27,6 +28,17 @@ def check_memory(size, what, remedy):
     free = available_memory()
     if free is not None and size > free:
         raise MemoryError(f"{what} needs {readable(size)}, but {readable(free)} are available. {remedy}")
+
+
+def check_result(shape, itemsize):
+    """Refuse expression, of shape (n_samples, n_cell_types, n_genes), that cannot be held."""
+    n_samples, n_cell_types, n_genes = shape
+    check_memory(
+        math.prod(shape) * itemsize,
+        f"The expression of {n_samples:,} samples, {n_cell_types:,} cell types and {n_genes:,} genes",
+        "Fit with materialize=False and ask for parts of expression_, pass float32, or ask for fewer cell types "
+        "(output_cell_types), genes or samples.",
+    )
 
 
 def readable(size):

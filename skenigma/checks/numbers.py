@@ -9,7 +9,9 @@ import pandas as pd
 # How a file writes a number. Python takes more: underscores, and digits of other scripts.
 WRITTEN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+|inf|infinity)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LONGEST_SHOWN = 60
-RESCALE = "Divide the values by one number."
+RESCALE = "Divide or multiply all values, bulk and reference alike, by one number."
+# Sums of squares of larger values overflow, and of smaller ones vanish; single precision is narrower.
+LIMITS = {np.dtype(np.float64): (1e-140, 1e140), np.dtype(np.float32): (1e-15, 1e15)}
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,37 @@ def is_convertible(entry):
     except (ValueError, TypeError, OverflowError):
         return False
     return True
+
+
+def check_magnitude(values, what):
+    """Refuse values whose squares cannot be summed: what would come of them is inf, NaN or 0.
+
+    Parameters
+    ----------
+    values : ndarray
+        Finite.
+    what : str
+        For the message.
+    """
+    if not values.size or values.dtype.kind != "f":
+        return
+    smallest, largest = LIMITS.get(values.dtype, LIMITS[np.dtype(np.float64)])
+    size = max(float(values.max()), -float(values.min()))
+    if size > largest or 0 < size < smallest:
+        raise ValueError(
+            f"The largest value of {what} is {size:.3g} in size; for {values.dtype} it must lie between "
+            f"{smallest:g} and {largest:g}, or squares cannot be summed. {RESCALE}"
+        )
+
+
+def refuse_masked(values, what):
+    """Refuse an array of which a part is masked: NumPy forgets the mask where it computes."""
+    hidden = int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0
+    if hidden:
+        raise ValueError(
+            f"{what} is a masked array with {hidden} masked value(s), whose masks would be lost. Fill them "
+            f"({what}.filled), or drop these rows or columns."
+        )
 
 
 def of_objects(column):

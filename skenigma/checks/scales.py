@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .numbers import LIMITS
 from .validation import check_nonnegative
 
 # Values of expression on the linear scale reach further than this, logarithms of it do not.
@@ -34,6 +35,18 @@ class Scale:
             reason = f"preprocess='{self.name}' needs expression of at least 0: pass untransformed values."
             check_nonnegative(values, what, rows, columns, reason)
         return self.forward(values)
+
+    def restore(self, values):
+        """``backward``, in place; a ValueError if the way back leads beyond what can be computed with."""
+        with np.errstate(over="ignore"):
+            self.backward(values)
+        if self.name is not None and values.size:
+            size = max(values.max(), -values.min())
+            if not size <= LIMITS.get(values.dtype, LIMITS[np.dtype(np.float64)])[1]:
+                raise ValueError(
+                    f"The expression diverged: transformed back from preprocess='{self.name}' it reaches {size:.3g}. "
+                    f"Take shorter steps: a smaller renorm_size, or none and tao_k='auto', which is safe."
+                )
 
 
 def _square(values):

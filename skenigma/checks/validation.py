@@ -14,7 +14,15 @@ from sklearn.utils.parallel import _get_threadpool_controller
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .numbers import RESCALE, of_objects, quoted, shortened, unconvertible
+from .numbers import (
+    RESCALE,
+    check_magnitude,
+    of_objects,
+    quoted,
+    refuse_masked,
+    shortened,
+    unconvertible,
+)
 from .warning import warn
 
 __all__ = [
@@ -189,12 +197,14 @@ def check_deconvolver(model):
 
 
 def check_finite(values, what, rows, columns, remedy="Impute or drop these samples or genes first."):
-    """Refuse NaN and infinity in a dense or compressed sparse matrix, naming the first."""
+    """Refuse NaN and infinity in a dense or compressed sparse matrix, naming the first, and extreme magnitudes."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.sum(stored(values))):  # one pass, no temporary: the rule for clean data
-            return
-    _refuse_entries(_elementwise(np.isnan, values), "NaN", what, rows, columns, remedy)
-    _refuse_entries(_elementwise(np.isinf, values), "infinity (inf)", what, rows, columns, remedy)
+        # one pass, no temporary: the rule for clean data
+        clean = np.isfinite(np.sum(stored(values)))
+    if not clean:
+        _refuse_entries(_elementwise(np.isnan, values), "NaN", what, rows, columns, remedy)
+        _refuse_entries(_elementwise(np.isinf, values), "infinity (inf)", what, rows, columns, remedy)
+    check_magnitude(stored(values), what)
 
 
 def check_nonnegative(values, what, rows, columns, reason):
@@ -236,6 +246,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     X : ndarray of shape (n_samples, n_features)
         float32 if it was, else float64.
     """
+    refuse_masked(X, "X")
     X = _as_pandas(X)
     names = column_names(X, "X")
     rows = row_names(X)
@@ -280,6 +291,7 @@ def _homogeneous_values(frame):
 
 def check_table(table, what, **checks):
     """``check_array`` of a table, which names columns of text and takes sparse frames."""
+    refuse_masked(table, what)
     values = _homogeneous_values(table)
     with _text_named(table, what):
         return check_array(table if values is None else values, input_name=what, **checks)
@@ -416,8 +428,9 @@ def _unnamed_mismatch(profiles, names, shape):
         side for side, missing in (("X", names is None), ("reference", profiles.genes is None)) if missing
     )
     message = (
-        f"X has {n_features} genes, but reference has {width}, and without gene names on {nameless} they can "
-        f"only be matched by position. Give both string column names, or the same genes in the same order."
+        f"X has {n_features} genes (n_features = {n_features}), but reference has {width}, and without gene names on "
+        f"{nameless} they can only be matched by position. Give both string column names, or the same genes in the "
+        f"same order."
     )
     if n_cell_types == n_features:
         message += TRANSPOSED_REFERENCE
@@ -545,6 +558,7 @@ def check_selection(selection, names, count, kind):
         return slice(None)
     if isinstance(selection, slice):
         return selection
+    refuse_masked(selection, f"The selection of {kind}s")
     chosen = np.atleast_1d(np.asarray(selection))
     if chosen.dtype.kind == "b":
         if len(chosen) != count:

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.optimize import nnls
 from sklearn.utils import Bunch, check_array, check_random_state
 
+from ..checks.numbers import check_magnitude, refuse_masked
 from ..checks.validation import check_profiles, check_proportions, column_names, match_genes, row_names
 
 # Bounds of the share of the variation that is the cell types' own, and what it is where the bulk cannot tell.
@@ -75,7 +76,9 @@ def simulate_like(bulk, reference, proportions, *, random_state=None):
     (40, 5, 200)
     """
     names, samples = column_names(bulk, "bulk"), row_names(bulk)
+    refuse_masked(bulk, "bulk")
     bulk = check_array(bulk, dtype=np.float64, ensure_min_samples=2, input_name="bulk")
+    check_magnitude(bulk, "bulk")
     profiles = check_profiles(reference, np.float64)
     in_bulk, in_reference = match_genes(profiles, names, bulk.shape)
     bulk, reference = bulk[:, in_bulk], profiles.values[:, in_reference]

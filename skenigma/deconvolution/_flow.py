@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import COMMON, FITTED, constraints, documented, set_parameters
 from .._transformers import ProportionsTransformer
+from ..checks.memory import check_result
 from ..checks.scales import SCALES
 from ..checks.validation import check_selection, few_blas_threads, fit_context, listing, row_names
 from ..checks.warning import warn
@@ -172,6 +173,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
 
     def _fit_aligned(self, X, bulk, proportions):
         """The rest of a fit, on a bulk of the genes in use."""
+        if self.materialize:
+            n_tensors = 1 if self.normalize is None else 2
+            check_result((len(bulk), *self.reference_.shape), n_tensors * bulk.itemsize)
         return self._fit_prepared(*self._prepare(X, bulk, proportions))
 
     def _prepare(self, X, bulk, proportions):
@@ -299,6 +303,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             return self._flat(found)
 
     def _flat(self, expression):
+        if not expression.is_materialized:
+            n_types = len(self.cell_types_[self._outcome.output_types])
+            check_result((expression.shape[0], n_types, expression.shape[2]), expression.proportions.itemsize)
         values = expression.values(cell_types=self._outcome.output_types)
         return values.reshape(len(values), -1)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..checks.numbers import check_magnitude
 from ..checks.validation import check_proportions, check_table, column_names, row_names
 from ..core.regress.generalized import gene_blocks
 from ._names import names_or_count, refuse_nonfinite
@@ -85,6 +86,7 @@ def interaction_test(
     cell_types = names_or_count(cell_types, np.shape(proportions)[-1], "celltype", "cell_types")
     genes = names_or_count(genes if gene_names is None else gene_names, bulk.shape[1], "x", "gene_names")
     refuse_nonfinite(~np.isfinite(bulk).all(axis=0), genes, "bulk", "gene")
+    check_magnitude(bulk, "bulk")
     proportions = check_proportions(proportions, cell_types, len(bulk), samples)
     study = Study(phenotype, covariates, len(bulk), samples, fold_change)
     return interaction(bulk, proportions, study, cell_types, genes)

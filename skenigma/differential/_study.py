@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ..checks.numbers import check_magnitude, refuse_masked
 from ..checks.validation import listing, row_names, sample_order
 from ..core.regress.generalized import SharedDesign
 from ._names import refuse_nonfinite
@@ -87,6 +88,7 @@ class Study:
 
 def _phenotype_series(phenotype, n_samples, samples):
     """Phenotype in the order of the samples, complete and of the right length."""
+    refuse_masked(phenotype, "phenotype")
     if isinstance(phenotype, pd.DataFrame) and phenotype.shape[1] == 1:
         phenotype = phenotype.iloc[:, 0]
     if np.ndim(phenotype) != 1:
@@ -101,7 +103,9 @@ def _phenotype_series(phenotype, n_samples, samples):
     values = values.iloc[sample_order(values, samples, "index of phenotype")].infer_objects()
     missing = values.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(values):
-        missing = missing | ~np.isfinite(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        missing = missing | ~np.isfinite(numbers)
+        check_magnitude(numbers[~missing], "phenotype")
     if missing.any():
         raise ValueError(
             f"phenotype is NaN or infinite in {missing.sum()} sample(s): {listing(list(values.index[missing]))}. "
@@ -147,6 +151,8 @@ def _covariates(covariates, n_samples, samples):
     coded = pd.get_dummies(frame.apply(_without_unused), drop_first=True, dtype=np.float64)
     values, names = coded.to_numpy(dtype=np.float64), coded.columns.to_numpy()
     refuse_nonfinite(~np.isfinite(values).all(axis=0), names, "covariates", "column")
+    for name, column in zip(names, values.T, strict=True):
+        check_magnitude(column, f"covariate '{name}'")
     return values - values.mean(axis=0), list(names)
 
 
@@ -160,6 +166,7 @@ def _covariate_frame(covariates):
         return covariates
     if isinstance(covariates, pd.Series):
         return covariates.to_frame("covariate" if covariates.name is None else covariates.name)
+    refuse_masked(covariates, "covariates")
     values = np.asarray(covariates)
     if values.ndim not in (1, 2):
         raise ValueError(f"covariates must be a table, samples × covariates, got the shape {values.shape}.")

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array
 
+from ..checks.numbers import check_magnitude, refuse_masked
 from ..normalization import normalize
 from ._names import names_or_count, refuse_nonfinite
 from ._study import Study
@@ -10,6 +11,7 @@ from ._study import Study
 
 def tensor_test(test, cse, phenotype, covariates, fold_change, cell_types, gene_names):
     """A test on a tensor, checked and named."""
+    refuse_masked(cse, "cse")
     cse = check_array(
         cse, dtype=[np.float64, np.float32], allow_nd=True, ensure_all_finite=False, input_name="cse"
     )
@@ -20,6 +22,7 @@ def tensor_test(test, cse, phenotype, covariates, fold_change, cell_types, gene_
     gene_names = names_or_count(gene_names, n_genes, "x", "gene_names")
     for name, of_type in zip(cell_types, cse.swapaxes(0, 1), strict=True):
         refuse_nonfinite(~np.isfinite(of_type.sum(axis=0)), gene_names, f"cse of '{name}'", "gene")
+    check_magnitude(cse, "cse")
     study = Study(phenotype, covariates, n_samples, None, fold_change)
     return test(lambda genes: cse[:, :, genes], study, cell_types, gene_names)
 

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from ..checks.numbers import refuse_masked
 from ..checks.validation import listing
 from ..differential import differential_expression
 from ._style import BLUE, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
@@ -242,6 +243,8 @@ class DifferentialExpressionDisplay:
 
     def _check(self, threshold):
         """Effects, heights, and which genes are of which kind."""
+        for name in ("effect", "p_value", "q_value", "flagged"):
+            refuse_masked(getattr(self, name), name)
         effect, p_value, q_value = (
             column_or_1d(np.asarray(values, dtype=float))
             for values in (self.effect, self.p_value, self.q_value)

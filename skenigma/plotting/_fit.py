@@ -4,6 +4,7 @@ import numpy as np
 from scipy.stats import gaussian_kde
 from sklearn.utils import check_array
 
+from ..checks.numbers import refuse_masked
 from ._style import (
     LINE_STYLES,
     VERMILLION,
@@ -304,6 +305,7 @@ class LossCurveDisplay:
         ImportError
             If matplotlib is not installed.
         """
+        refuse_masked(self.loss_history, "loss_history")
         history = check_array(self.loss_history, dtype=float, input_name="loss_history")
         check_columns(history, len(self.terms), "loss_history", f"for the terms {', '.join(self.terms)}")
         self.figure_, self.ax_ = figure_and_axes(ax)
@@ -334,6 +336,7 @@ class LossCurveDisplay:
 
 def _average_norms(gradient_norm):
     """Mean over the two gradients, per update."""
+    refuse_masked(gradient_norm, "gradient_norm")
     norms = check_array(gradient_norm, dtype=float, ensure_min_samples=0, input_name="gradient_norm")
     check_columns(norms, 2, "gradient_norm", "the norms of two gradients per update")
     if len(norms) == 0:

@@ -5,6 +5,7 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ..checks.numbers import refuse_masked
 from ..checks.validation import check_nonnegative, listing, numbered
 from ._style import distinct_colours, figure_and_axes, legend_beside, patch_style
 
@@ -162,6 +163,7 @@ class ProportionDisplay:
         ImportError
             If matplotlib is not installed.
         """
+        refuse_masked(self.proportions, "proportions")
         values = check_array(self.proportions, dtype=float, input_name="proportions")
         cell_types, names = self._names(values)
         check_nonnegative(values, "proportions", names, cell_types, "Proportions must be at least 0.")

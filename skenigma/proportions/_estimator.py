@@ -24,8 +24,6 @@ from ..core.regress.log_scale import log_scale_model, log_scale_regression, samp
 from ..core.regress.robust import nonnegative_least_squares, robust_regression
 from ._quality import compare
 
-# Values beyond this overflow when their squares are summed.
-LARGEST = 1e140
 LINEAR = (
     "Negative values in data cannot be compared on the logarithmic scale, as method='log' does: pass expression as "
     "it was before centring or logarithms, or use method='rlm'."
@@ -287,12 +285,6 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _estimate(self, bulk, rows):
         """Proportions, and the largest number of iterations a sample took."""
-        largest = max(float(np.abs(part).max()) for part in (bulk.max(), bulk.min(), self.reference_))
-        if largest > LARGEST:
-            raise ValueError(
-                f"X or reference has values up to {largest:.3g}, whose squares cannot be summed. Divide both by one "
-                f"number: proportions do not change."
-            )
         solve = {"rlm": self._rlm, "log": self._log, "nnls": self._nnls, "nusvr": self._nusvr}[self.method_]
         coefficients, n_iter = solve(bulk, rows)
         coefficients = np.maximum(coefficients, 0)

@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_array
 
+from ..checks.numbers import refuse_masked
 from ..checks.scales import LOG_SCALE_MAXIMUM
 from ..checks.validation import (
     Noted,
@@ -163,6 +164,7 @@ def _obs_column(data, column):
 
 def _as_matrix(matrix):
     """The numbers of any kind of table, dense, or by rows where sparse."""
+    refuse_masked(matrix, "cells")
     try:
         return check_array(
             matrix, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="cells"
