@@ -389,6 +389,37 @@ def test_divergence_is_refused():
         run(X, R, theta, alpha=0.5, beta=0.0, step=step, max_iter=200)
 
 
+def test_divergence_is_refused_within_a_few_iterations():
+    X, R, theta = draw(20, 60, 3)
+    changes = []
+    with pytest.raises(FloatingPointError, match="kept growing"):
+        run(
+            X,
+            R,
+            theta,
+            alpha=0.5,
+            beta=0.0,
+            step=30 / lipschitz_constant(theta, 0.5),
+            max_iter=200,
+            monitor=lambda loss, delta: changes.append(delta.max()),
+        )
+    # each step is 29 times the one before: 1e3 times the squared size of the data is passed in a few, and no fit of a
+    # large cohort should go on for dozens after that
+    assert np.sum(np.array(changes) > 1e3 * 3 * np.sum(X**2)) < 10
+    assert len(changes) < 20
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-4, 1e-5, 1e-6, 1e-8])
+def test_basis_is_orthonormal_however_alike_samples_are(apart):
+    rng = np.random.default_rng(0)
+    bulk = rng.standard_normal((6, 80))
+    bulk[3] = bulk[2] + apart * rng.standard_normal(80)
+    basis = SpanBasis(bulk, rng.standard_normal((3, 80)))
+    vectors = basis.to_genes(np.eye(basis.bulk.shape[1]))
+    # rounding, times a condition number of 1e6 at most
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(vectors)), atol=1e-8)
+
+
 def test_oscillation_is_not_divergence():
     X, R, theta = draw(20, 60, 3)
     solution, _, cse = run(X, R, theta, renorm_size=1e3, epsilon=1e-3, max_iter=100)

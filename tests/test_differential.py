@@ -546,6 +546,18 @@ def test_constant_but_for_rounding(cohort):
     assert rows_of(call(marginal_test, cohort), cell_type="B cell", gene="gene2").flag.item() == "constant"
 
 
+def test_small_variation_on_a_large_level_is_tested(cohort):
+    """A gene that varies in its 12th digit varies: what is tested is the variation, not its share of the level."""
+    small = np.round(cohort.cse[:, 0, 2] / np.abs(cohort.cse[:, 0, 2]).max() * 1000) * 2.0**-50
+    cohort.cse[:, 0, 2] = small
+    expected = rows_of(call(marginal_test, cohort), cell_type="B cell", gene="gene2")
+    cohort.cse[:, 0, 2] = 1 + small  # exact: multiples of four times the spacing of numbers about 1
+    got = rows_of(call(marginal_test, cohort), cell_type="B cell", gene="gene2")
+    assert got.flag.item() == expected.flag.item() == ""
+    # the mean over 24 samples is rounded to a 2000th of the spread
+    assert_allclose(got.p_value, expected.p_value, rtol=0.05)
+
+
 def test_dependent_cell_types(cohort):
     cohort.cse[:, 0, 2] = 2 * cohort.cse[:, 1, 2] + 1
     table = call(joint_test, cohort)
