@@ -8,7 +8,6 @@ from scipy import stats
 from skenigma.core.posterior import directions as directions_module
 from skenigma.core.posterior.directions import Directions, gain
 from skenigma.core.posterior.model import (
-    LN2,
     Settings,
     composition_weight,
     fit_posterior,
@@ -163,7 +162,7 @@ def test_without_variance_there_are_no_components():
 def by_entry(posterior, rows, j, k, g):
     """Mean and variance of one value, written out."""
     p, c = posterior, posterior.components
-    theta, r, x = rows.proportions[j], p.reference[:, g], rows.bulk[j, g]
+    theta, r = rows.proportions[j], p.reference[:, g]
     expected = theta @ r
     scaled = (
         forward(rows.bulk[j]) - p.bulk_mean - p.composition * (forward(theta @ p.reference) - p.expected_mean)
@@ -183,22 +182,29 @@ def by_entry(posterior, rows, j, k, g):
     variance = h * left + p.belonging[k, g] * kappa**2 * removed**2
     exact = 1 / (1 + p.delta2 / 0.02)
     variance += h * c.noise / (r[k] + 1) * (1 + exact * (1 / theta[k] - 1))
-    variance += (
-        kappa**2 * p.composition**2 * ((r * rows.proportions_std[j]) ** 2).sum() / (LN2 * (expected + 1)) ** 2
-    )
-    assert x >= 0
     return np.log2(r[k] + 1) + kappa * own, variance
 
 
 def test_mean_and_variance_are_those_of_the_formulas():
     bulk, reference, theta, _ = mixtures(n=12, n_genes=80, hidden=0.4)
-    std = np.full(theta.shape, 0.02)
-    posterior, rows = fit_posterior(bulk, reference, theta, proportions_std=std)
+    posterior, rows = fit_posterior(bulk, reference, theta)
     mean, variance, values = posterior.mean(rows), posterior.variance(rows), posterior.expand(rows)
     for j, k, g in [(0, 0, 0), (3, 2, 17), (11, 1, 79), (5, 0, 40)]:
         expected = by_entry(posterior, rows, j, k, g)
         assert_allclose((mean[j, k, g], variance[j, k, g]), expected, **ROUNDING)
         assert_allclose(values[j, k, g], max(2 ** expected[0] - 1, 0), rtol=1e-9, atol=1e-9)
+
+
+def test_bounds_and_deviations_are_quantiles_on_the_scale_of_the_bulk():
+    bulk, reference, theta, _ = mixtures(n=10, n_genes=50)
+    posterior, rows = fit_posterior(bulk, reference, theta)
+    mean, sd = posterior.mean(rows), np.sqrt(posterior.variance(rows))
+    low, high = posterior.quantiles(rows, 0.8)
+    # a t distribution of the posterior's variance
+    t = stats.t(posterior.degrees, mean, sd * np.sqrt((posterior.degrees - 2) / posterior.degrees))
+    assert_allclose(low, 2 ** t.ppf(0.1) - 1, **ROUNDING)
+    assert_allclose(high, 2 ** t.ppf(0.9) - 1, **ROUNDING)
+    assert_allclose(posterior.deviations(rows), (2 ** (mean + sd) - 2 ** (mean - sd)) / 2, **ROUNDING)
 
 
 def test_share_and_spread_are_those_of_the_formulas():
@@ -222,7 +228,7 @@ def test_parts_and_rows_are_what_the_whole_has_there():
     assert_allclose(
         posterior.variance(rows[samples], types, genes), variance[np.ix_(samples, types, genes)], **ROUNDING
     )
-    again = posterior.rows(bulk[samples], theta[samples])
+    again = posterior.with_noise(posterior.rows(bulk[samples], theta[samples]))
     assert_allclose(posterior.expand(again), whole[samples], **ROUNDING)
     assert_allclose(posterior.variance(again), variance[samples], rtol=1e-8)
 

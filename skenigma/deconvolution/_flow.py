@@ -47,6 +47,8 @@ class Cohort:
         None where X has none.
     X : array-like
         What ``fit`` was given, for callbacks.
+    given : dict, default={}
+        What else the model was told of the samples: by name, as ``map.replay`` takes it.
     """
 
     bulk: np.ndarray
@@ -56,6 +58,7 @@ class Cohort:
     gene_names: np.ndarray
     sample_names: np.ndarray | None = None
     X: object = None
+    given: dict = field(default_factory=dict)
 
     def select(self, samples):
         """Some of its samples."""
@@ -163,20 +166,25 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         self : object
             Fitted estimator.
         """
+        return self._fit(X, proportions)
+
+    def _fit(self, X, proportions, **given):
+        """``fit``, by whatever only some models are told of the samples."""
         bulk = self._fit_genes(X, min_samples=2)
         with self._few_threads(bulk):
-            return self._fit_aligned(X, bulk, proportions)
+            return self._fit_aligned(X, bulk, proportions, **given)
 
     def _few_threads(self, bulk):
         """One thread of the BLAS if the expression of ``bulk`` is small."""
         return few_blas_threads(bulk.size * len(self.cell_types_) <= SMALL_RESULT)
 
-    def _fit_aligned(self, X, bulk, proportions):
+    def _fit_aligned(self, X, bulk, proportions, **given):
         """The rest of a fit, on a bulk of the genes in use."""
         if self.materialize:
             n_tensors = 1 if self.normalize is None else 2
             check_result((len(bulk), *self.reference_.shape), n_tensors * bulk.itemsize)
-        return self._fit_prepared(*self._prepare(X, bulk, proportions))
+        cohort, conversion = self._prepare(X, bulk, proportions)
+        return self._fit_prepared(replace(cohort, given=given), conversion)
 
     def _prepare(self, X, bulk, proportions):
         """The cohort on the scale of the model, and the way back."""
@@ -223,7 +231,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
 
     def _cohort_expression(self, cohort, estimate, conversion):
         """The expression of the cohort, as a tensor or in its compact form."""
-        make = estimate.state or (lambda bulk: _replay(estimate.map, bulk, cohort.proportions))
+        make = estimate.state or (lambda bulk: _replay(estimate.map, bulk, cohort.proportions, **cohort.given))
         # what is kept must not refer to the caller's X; where the tensor is built nothing else is kept
         bulk = cohort.bulk if self.materialize and estimate.state else np.array(cohort.bulk)
         state = make(bulk)
@@ -279,8 +287,10 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             ``cse_`` or ``cse_normalized_`` where it is the whole of it: copy it before you write into it.
         """
         self.fit(X, y, proportions=proportions)
-        found = getattr(self, "expression_normalized_", self.expression_)
-        return self._flat(found)
+        return self._fitted_output()
+
+    def _fitted_output(self):
+        return self._flat(getattr(self, "expression_normalized_", self.expression_))
 
     def transform(self, X, *, proportions=None):
         """Cell-type-specific expression of any samples, each mapped on its own as the cohort was.
@@ -295,9 +305,12 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         cse : ndarray of shape (n_samples, n_cell_types * n_genes)
             Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.
         """
+        return self._transform(X, proportions)
+
+    def _transform(self, X, proportions, **given):
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
-            found = self._predict(X, bulk, proportions)
+            found = self._predict(X, bulk, proportions, **given)
             if self.normalize is not None:
                 found = normalized(found, self._outcome.normalization)
             return self._flat(found)
@@ -322,20 +335,23 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         expression : CellTypeExpression
             Before ``normalize``, like ``expression_``; values are built when they are asked for.
         """
+        return self._predict_expression(X, proportions)
+
+    def _predict_expression(self, X, proportions, **given):
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
-            return self._predict(X, np.array(bulk), proportions)
+            return self._predict(X, np.array(bulk), proportions, **given)
 
-    def _predict(self, X, bulk, proportions):
+    def _predict(self, X, bulk, proportions, **given):
         """Expression of new samples, from their bulk on the genes in use."""
-        state, proportions = self._predict_state(X, bulk, proportions)
+        state, proportions = self._predict_state(X, bulk, proportions, **given)
         shares = proportions.astype(bulk.dtype, copy=False)
         return self._as_expression(state, self._outcome.conversion, shares, row_names(X), bulk.dtype)
 
-    def _predict_state(self, X, bulk, proportions):
+    def _predict_state(self, X, bulk, proportions, **given):
         """State of new samples on the scale of the model, and their proportions."""
         proportions = self._new_proportions(X, bulk, proportions)
-        return _replay(self._outcome.map, self._to_model_scale(X, bulk), proportions), proportions
+        return _replay(self._outcome.map, self._to_model_scale(X, bulk), proportions, **given), proportions
 
     def cell_type_expression(self, cell_type, *, samples=None, genes=None, std=False):
         """Expression of one cell type in the fitted cohort, or a part of it.
@@ -410,8 +426,8 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         return SCALES[self.preprocess].apply(bulk, "X", row_names(X), self.gene_names_)
 
 
-def _replay(fitted_map, bulk, proportions):
-    return fitted_map.replay(bulk, proportions.astype(np.float64, copy=False))
+def _replay(fitted_map, bulk, proportions, **given):
+    return fitted_map.replay(bulk, proportions.astype(np.float64, copy=False), **given)
 
 
 def prepare(estimator, X, proportions=None):

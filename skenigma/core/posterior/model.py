@@ -14,6 +14,7 @@ A row needs nothing of the others: fitted and new rows are mapped alike.
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import stdtrit
 
 from ..regress.moderation import VariancePrior
 from .directions import Directions
@@ -122,7 +123,6 @@ class Rows:
         Along the leading directions.
     design : ndarray of shape (n_samples, n_covariates)
         Covariates that are protected; no column where there are none.
-    proportions_std : ndarray of shape (n_samples, n_cell_types), or None
     noise : ndarray of shape (n_samples,), or None
         Noise of each sample relative to the cohort's; None takes all to be the same.
     """
@@ -131,7 +131,6 @@ class Rows:
     proportions: np.ndarray
     coordinates: np.ndarray
     design: np.ndarray
-    proportions_std: np.ndarray | None = None
     noise: np.ndarray | None = None
 
     def __getitem__(self, samples):
@@ -204,23 +203,22 @@ class Posterior:
 
     # Rows
 
-    def rows(self, bulk, proportions, design=None, proportions_std=None, noise=True):
-        """New rows, ready to be expanded; without ``noise`` for values only."""
+    def rows(self, bulk, proportions, design=None):
+        """New rows, ready to be expanded to values, and by :meth:`with_noise` to deviations."""
         if design is None:
             design = np.broadcast_to(self.design_mean, (len(bulk), len(self.design_mean)))
-        rows = Rows(bulk, proportions, np.empty((len(bulk), 0)), design, proportions_std)
+        rows = Rows(bulk, proportions, np.empty((len(bulk), 0)), design)
         coordinates = np.empty((len(bulk), len(self.directions.loadings)))
         step = max(1, BLOCK_SIZE // max(1, bulk.shape[1]))
         for start in range(0, len(bulk), step):
             some = slice(start, start + step)
             coordinates[some] = self.directions.coordinates(self._scaled(rows[some]))
-        rows = replace(rows, coordinates=coordinates)
-        if not noise:
-            return rows
-        blocks = self._blocks(rows, bulk.shape[1])
-        return replace(
-            rows, noise=np.concatenate([self.noise_factors(self.own(rows[some])) for some in blocks])
-        )
+        return replace(rows, coordinates=coordinates)
+
+    def with_noise(self, rows):
+        """The same rows, their noise known."""
+        noise = [self.noise_factors(self.own(rows[some])) for some in self._blocks(rows, rows.bulk.shape[1])]
+        return replace(rows, noise=np.concatenate(noise))
 
     def noise_factors(self, own):
         """Noise of rows relative to the cohort's, from their own parts: large where there were few reads.
@@ -311,24 +309,16 @@ class Posterior:
         if rows.noise is not None:
             bulk += (rows.noise[:, None] - 1) * components.noise * np.exp2(-level)
         removed = self._parts(rows, genes)[1] ** 2
-        wrong = self._composition_error(rows, reference, expected)
         for position, k in enumerate(types):
             share, spread = self.share[k, genes], self.spread[k, genes]
             ratio = self.ratio[genes]
             common = components.common + components.own[k] * weights[:, k]
             found = components.prior[k] - ratio * share * (2 * common - share * bulk)
             found = np.maximum(found, 0) * spread
-            found += share**2 * (self.belonging[k, genes] * removed + wrong)
+            found += share**2 * self.belonging[k, genes] * removed
             found += self._measurement(k, genes, theta[:, k])
             found += self._baseline(k, genes)
             out[:, position] = found
-
-    def _composition_error(self, rows, reference, expected):
-        """Variance that errors of the proportions leave in e."""
-        if rows.proportions_std is None or not self.composition:
-            return 0.0
-        slopes = (rows.proportions_std**2) @ reference**2
-        return self.composition**2 * slopes / (LN2 * (expected + 1.0)) ** 2
 
     def _measurement(self, k, genes, theta):
         """Variance that measuring a profile adds, shape (n_rows, n_genes)."""
@@ -345,6 +335,19 @@ class Posterior:
             return 0.0
         n_donors = np.broadcast_to(self.settings.n_donors, len(self.reference))[k]
         return self.components.prior[k] * self.spread[k, genes] / n_donors
+
+    def quantiles(self, rows, level, cell_types=slice(None), genes=slice(None)):
+        """Bounds of the central interval of a probability, on the scale of the bulk; may be below 0."""
+        degrees = self.degrees[cell_types][:, genes]
+        reach = stdtrit(degrees, 0.5 + level / 2) * np.sqrt((degrees - 2) / degrees)
+        reach = reach * np.sqrt(self.variance(rows, cell_types, genes))
+        mean = self.mean(rows, cell_types, genes)
+        return np.exp2(mean - reach) - 1, np.exp2(mean + reach) - 1
+
+    def deviations(self, rows, cell_types=slice(None), genes=slice(None)):
+        """Half the distance on the scale of the bulk of one standard deviation up and down on the log scale."""
+        deviation = np.sqrt(self.variance(rows, cell_types, genes))
+        return np.exp2(self.mean(rows, cell_types, genes)) * np.sinh(LN2 * deviation)
 
     def reliability(self):
         """Expected correlation of estimate and truth over samples, shape (n_cell_types, n_genes)."""
@@ -384,7 +387,7 @@ class Posterior:
         return [slice(start, start + step) for start in range(0, len(rows.bulk), step)]
 
 
-def fit_posterior(bulk, reference, proportions, *, design=None, proportions_std=None, settings=None):
+def fit_posterior(bulk, reference, proportions, *, design=None, settings=None):
     """Fit the posterior of a cohort.
 
     Parameters
@@ -396,8 +399,6 @@ def fit_posterior(bulk, reference, proportions, *, design=None, proportions_std=
     proportions : ndarray of shape (n_samples, n_cell_types)
     design : ndarray of shape (n_samples, n_covariates), default=None
         Covariates whose effects are not taken for hidden directions.
-    proportions_std : ndarray of shape (n_samples, n_cell_types), default=None
-        Standard errors of the proportions.
     settings : Settings, default=None
 
     Returns
@@ -421,7 +422,7 @@ def fit_posterior(bulk, reference, proportions, *, design=None, proportions_std=
     facts |= _moments(signal, n_samples - 1, reference, proportions.mean(axis=0), facts, settings)
     posterior = Posterior(reference=reference, directions=directions, settings=settings, **facts)
     coordinates = directions.coordinates(scaled).astype(np.float64)
-    rows = Rows(bulk, proportions, coordinates, design, proportions_std)
+    rows = Rows(bulk, proportions, coordinates, design)
     noise = [
         posterior.noise_factors(posterior.assemble(scaled[some], rows[some])[0])
         for some in posterior._blocks(rows, bulk.shape[1])
@@ -503,7 +504,8 @@ def _moments(signal, degrees, reference, theta, facts, settings):
     components = fit_components(signal[usable], weights[:, usable], level[usable], settings.shared)
     fitted = components.of_bulk(weights, level)
     together = components.common + weights * components.own[:, None]
-    share = np.divide(together, fitted, out=np.zeros_like(weights), where=fitted > 0)
+    # a type that no sample holds keeps its profile
+    share = np.divide(together, fitted, out=np.zeros_like(weights), where=(fitted > 0) & (theta > 0)[:, None])
     relative = np.divide(signal, fitted, out=np.zeros_like(fitted), where=fitted > 0)
     prior = VariancePrior.fit(relative[usable], degrees)
     gene_spread = prior.moderate(relative, degrees)

@@ -1,0 +1,476 @@
+"""The empirical-Bayes posterior on the log scale."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import pandas as pd
+
+from .._parameters import COMMON, POSITIVE, constraints, documented, set_parameters
+from ..checks.covariates import Coding, read_covariates
+from ..checks.validation import (
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    check_finite,
+    check_nonnegative,
+    column_names,
+    fit_context,
+    listing,
+    names_or_numbers,
+    row_names,
+)
+from ..checks.warning import warn
+from ..core.posterior.model import Posterior, Rows, Settings, fit_posterior
+from ..proportions import ProportionEstimator
+from ._flow import BaseDeconvolver, Estimate
+
+# Parameters of every model that this one does not have: its scale is its own.
+OWN_SCALE = ("preprocess", "positive", "verbose")
+NEGATIVE = (
+    "EmpiricalBayesDeconvolver works on log2(x + 1): pass counts per million, TPM or other values of at least 0 as they "
+    "were before logarithms or centring, or use FactorDeconvolver or L2MaxDeconvolver."
+)
+# Level of the bulk against the reference, in powers of two, beyond which their units cannot be the same.
+OTHER_UNITS = 3.0
+# Mismatch of bulk and reference at which next to nothing of what the reference says is believed.
+LARGE_MISMATCH = 2.0
+
+
+@dataclass(frozen=True)
+class PosteriorState:
+    """Posterior of some samples."""
+
+    posterior: Posterior
+    samples: Rows
+
+    @cached_property
+    def _with_noise(self):
+        return self.samples if self.samples.noise is not None else self.posterior.with_noise(self.samples)
+
+    def expand(self, samples, cell_types, genes):
+        """Values on the scale of X."""
+        return self.posterior.expand(self.samples[samples], cell_types, genes)
+
+    def deviations(self, samples, cell_types, genes):
+        """Standard deviations on the scale of X."""
+        return self.posterior.deviations(self._with_noise[samples], cell_types, genes)
+
+    def interval(self, level, samples, cell_types, genes):
+        """Quantiles on the scale of X."""
+        return self.posterior.quantiles(self._with_noise[samples], level, cell_types, genes)
+
+
+@dataclass(frozen=True)
+class PosteriorMap:
+    """The posterior of any samples, each on its own."""
+
+    posterior: Posterior
+    coding: Coding | None
+
+    def replay(self, bulk, proportions, covariates=None):
+        """State of samples."""
+        return PosteriorState(self.posterior, self.rows(bulk, proportions, covariates))
+
+    def rows(self, bulk, proportions, covariates=None):
+        """Samples as the posterior needs them."""
+        design = None if covariates is None or self.coding is None else self.coding.apply(covariates)
+        return self.posterior.rows(bulk, proportions, design)
+
+
+def _state(posterior, rows, bulk):
+    return PosteriorState(posterior, replace(rows, bulk=bulk))
+
+
+@documented
+class EmpiricalBayesDeconvolver(BaseDeconvolver):
+    r"""Cell-type-specific expression with an error bar on every value, by empirical Bayes on the log scale.
+
+    For counts per million, TPM and other values of at least 0. On real donors it follows genes over samples better
+    than the bulk itself or the reference scaled to it, or as well as the better of the two; of the other models none
+    does. The gain is small nevertheless: see "What the estimates cannot tell" in the user guide.
+
+    Parameters
+    ----------
+    {reference}
+    platform : {"reference", "bulk"}, default="reference"
+        As what measures it the expression is given. "reference": profiles are where the reference has them, as for
+        sorted samples of the bulk's own protocol. "bulk": every gene is moved to the level at which the bulk measures
+        it, as for a reference of single cells; the move is that of the whole cohort, pulled to that of all genes. The
+        data cannot tell which is right, and it makes no difference to how a gene varies over samples.
+    hidden_share : float or "auto", default="auto"
+        Share of the variance over samples at which half of a direction is kept: directions with more are taken for
+        quality, batch and error of the proportions. "auto" is smaller, the worse bulk and reference match.
+        Infinity keeps everything.
+    composition : float in [0, 1] or "auto", default="auto"
+        How much of the effect that the reference expects of the composition of a sample is subtracted. "auto" is the
+        slope of the bulk on it, and less, the worse bulk and reference match.
+    shared : float in (0, 1), default=0.1
+        Fraction of a cell type's variance over donors that it shares with the other types.
+    measured : bool, default=True
+        Whether standard deviations and intervals are those of a measured profile, with the noise of measuring it as
+        the bulk was, or of the expression itself.
+    reference_variance : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
+        Variance of log2(x + 1) between the donors of the reference, for the width of the intervals, such as the
+        ``variance`` of :func:`~skenigma.reference.make_reference`. A frame is matched by the names of cell types and
+        genes. None takes the variance components of the bulk.
+    reference_donors : int or array-like of shape (n_cell_types,), default=None
+        Number of donors behind each profile, for the width of the intervals: the fewer, the less certain is the
+        profile. None takes the profiles for certain.
+    {n_components}
+    proportion_estimator : transformer, default=None
+        Estimates the proportions where none are given; fitted on X. Its ``reference``, if None, becomes this one's.
+        None is ``ProportionEstimator(method="auto")``.
+    {normalize}
+    {materialize}
+    {output_cell_types}
+
+    Attributes
+    ----------
+    {expression_}
+    {cse_}
+    {cse_std_}
+    {cse_normalized_}
+    {expression_normalized_}
+    {reliability_}
+    mismatch_ : float
+        Robust variance over genes of what the reference does not expect of the mean bulk, on the log scale, δ².
+    composition_ : float
+        How much of the effect of composition was subtracted, λ.
+    hidden_share_ : float
+        Share of the variance at which half of a direction was kept, s*.
+    hidden_directions_ : DataFrame
+        ``share`` and ``gain`` of the leading directions over samples, how much of the variance they have, and how
+        much of them was kept; of those whose gain is below 0.95.
+    variance_components_ : DataFrame
+        Per cell type, its ``own`` variance over donors and the one that is ``shared``, on the log scale.
+    noise_ : float
+        Variance of the measurement of a gene at level 1, σ².
+    platform_offset_ : ndarray of shape (n_genes,)
+        By how much each gene was moved on the log scale; 0 unless ``platform="bulk"``.
+    {proportions_}
+    {cell_types_}
+    {gene_names_}
+    {reference_}
+    {proportion_estimator_}
+    {n_features_in_}
+    {feature_names_in_}
+
+    Raises
+    ------
+    ValueError
+        If X or reference hold negative values, a sample is zero in every gene, or X, reference, proportions and
+        covariates do not fit together; the message names the first offenders.
+
+    Warns
+    -----
+    UserWarning
+        If bulk and reference seem to be in different units or hardly match, the proportion of a cell type is 0 in
+        every sample, or new samples come without the covariates of the fit.
+
+    See Also
+    --------
+    skenigma.baselines : Answers that need no model, to compare with.
+    FactorDeconvolver : For signed, centred or otherwise linear values.
+
+    Notes
+    -----
+    With f(x) = log2(x + 1), bulk Y = f(X), expected bulk M = f(ΘR) and their means over samples:
+
+    .. math::
+
+        e &= (Y - \bar Y) - \lambda (M - \bar M) \\
+        s &= e - \mathrm{sd} \circ \sum_m (1 - \pi_m)\, v_m \langle v_m, e / \mathrm{sd} \rangle,
+            \qquad \pi_m = 1 / (1 + s_m / s^*) \\
+        \mathrm{var}\, s_g &= b + \sum_k w_{kg}^2 d_k + \sigma^2 2^{-\bar Y_g},
+            \qquad w_{kg} = \bar\theta_k r_{kg} \Big/ \sum_i \bar\theta_i r_{ig} \\
+        f(p_{jkg}) &= f(r_{kg}) + \kappa_{kg} s_{jg}, \qquad
+            \kappa_{kg} = (b + w_{kg} d_k) / \mathrm{var}\, s_g
+
+    with leading directions v over samples of the share s of the variance, and variance components b, d and σ² by
+    weighted non-negative least squares over genes. "The method" in the documentation has all of it.
+
+    A sample needs nothing of the others once the model is fitted, so that ``transform`` equals ``fit_transform`` to
+    rounding and results do not depend on what else is transformed. Besides X, a fit needs memory of twice its size,
+    and n_cell_types times for ``cse_``; deviations are built when they are asked for.
+
+    ``covariates`` are protected: what they explain, gene by gene, is not taken for a hidden direction. Give the
+    phenotype if it dominates the bulk. New samples must then come with theirs; without them they are mapped like an
+    average sample, and their part in what the covariates explain is treated like the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skenigma import EmpiricalBayesDeconvolver
+    >>> rng = np.random.default_rng(0)
+    >>> reference = rng.gamma(0.7, 80, (3, 200))
+    >>> truth = reference * np.exp(rng.normal(0, 0.3, (30, 3, 200)))
+    >>> theta = rng.dirichlet(np.ones(3), 30)
+    >>> bulk = np.einsum("jk,jkg->jg", theta, truth)
+    >>> model = EmpiricalBayesDeconvolver(reference).fit(bulk, proportions=theta)
+    >>> model.cse_.shape
+    (30, 3, 200)
+    >>> low, high = model.expression_.interval(0.9)
+    >>> bool(np.mean((low <= truth) & (truth <= high)) > 0.8)
+    True
+    """
+
+    _parameter_constraints = {
+        **constraints(*(name for name in COMMON if name not in OWN_SCALE)),
+        "platform": [StrOptions({"reference", "bulk"})],
+        "hidden_share": [POSITIVE, StrOptions({"auto"})],
+        "composition": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "shared": [Interval(Real, 0, 1, closed="neither")],
+        "measured": ["boolean"],
+        "reference_variance": ["array-like", None],
+        "reference_donors": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+    }
+    # answers are on the scale of X as they are
+    preprocess, positive = None, True
+
+    def __init__(
+        self, reference=None, *, platform="reference", hidden_share="auto", composition="auto", shared=0.1, measured=True,
+        reference_variance=None, reference_donors=None, n_components=2, proportion_estimator=None, normalize=None,
+        materialize=True, output_cell_types=None,
+    ):  # fmt: skip
+        set_parameters(self, locals())
+
+    def _default_proportion_estimator(self):
+        return ProportionEstimator(method="auto")
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, proportions=None, covariates=None):
+        """Estimate the cell-type-specific expression of a cohort.
+
+        Parameters
+        ----------
+        {X}
+        {y}
+        {proportions}
+        {covariates}
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        return self._fit(X, proportions, covariates=covariates)
+
+    def fit_transform(self, X, y=None, *, proportions=None, covariates=None):
+        """Fit to a cohort and return its expression, flattened; equal to ``fit`` and then ``transform``.
+
+        Parameters
+        ----------
+        {X}
+        {y}
+        {proportions}
+        {covariates}
+
+        Returns
+        -------
+        cse : ndarray of shape (n_samples, n_cell_types * n_genes)
+            Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given. A view of
+            ``cse_`` where it is the whole of it: copy it before you write into it.
+        """
+        self.fit(X, y, proportions=proportions, covariates=covariates)
+        return self._fitted_output()
+
+    def transform(self, X, *, proportions=None, covariates=None):
+        """Cell-type-specific expression of any samples, each mapped on its own as the cohort was.
+
+        Parameters
+        ----------
+        {X_new}
+        {proportions}
+        {covariates}
+
+        Returns
+        -------
+        cse : ndarray of shape (n_samples, n_cell_types * n_genes)
+            Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.
+        """
+        return self._transform(X, proportions, covariates=covariates)
+
+    def predict_expression(self, X, *, proportions=None, covariates=None):
+        """Expression of any samples as an object, each mapped on its own as the cohort was.
+
+        Parameters
+        ----------
+        {X_new}
+        {proportions}
+        {covariates}
+
+        Returns
+        -------
+        expression : CellTypeExpression
+            Before ``normalize``, like ``expression_``; values, deviations and intervals are built when they are asked
+            for.
+        """
+        return self._predict_expression(X, proportions, covariates=covariates)
+
+    def score(self, X, y=None, *, proportions=None, covariates=None):
+        """Mean log density per entry of log2(X + 1) under the fitted model of the bulk: larger is better.
+
+        The bulk is normal around its mean and the effect of composition, with the variance of the fit along the
+        leading directions and in each gene. It tells how well ``composition`` and the proportions suit samples that
+        were not fitted; ``shared``, ``platform`` and the variance components do not enter.
+
+        Parameters
+        ----------
+        {X_new}
+        {y}
+        {proportions}
+        {covariates}
+
+        Returns
+        -------
+        score : float
+            Natural logarithm of the density.
+        """
+        bulk = self._new_bulk(X)
+        with self._few_threads(bulk):
+            state, _ = self._predict_state(X, bulk, proportions, covariates=covariates)
+            return float(state.posterior.log_density(state.samples))
+
+    def _fit_aligned(self, X, bulk, proportions, covariates=None):
+        self._check(X, bulk)
+        names = (self.cell_types_, self.gene_names_)
+        check_nonnegative(self.reference_, "reference", *names, NEGATIVE)
+        covariates = read_covariates(covariates, len(bulk), row_names(X))
+        return super()._fit_aligned(X, bulk, proportions, covariates=covariates)
+
+    def _predict_state(self, X, bulk, proportions, covariates=None):
+        self._check(X, bulk)
+        covariates = read_covariates(covariates, len(bulk), row_names(X))
+        coding = self._outcome.map.coding
+        if covariates is None and coding is not None:
+            warn(
+                f"The model was fitted with covariates ({listing(list(coding.categories))}), and these samples come "
+                f"without: each is mapped like an average sample. Pass covariates to protect what they explain.",
+            )
+        elif covariates is not None and coding is None:
+            raise ValueError("The model was fitted without covariates: fit it with them, or leave them out here.")
+        return super()._predict_state(X, bulk, proportions, covariates=covariates)
+
+    def _check(self, X, bulk):
+        """Refuse bulk samples of which no logarithm tells anything."""
+        rows = row_names(X)
+        check_nonnegative(bulk, "X", rows, self.gene_names_, NEGATIVE)
+        empty = np.flatnonzero(~bulk.any(axis=1))
+        if len(empty):
+            raise ValueError(
+                f"{len(empty)} sample(s) of X are zero in every gene in use: {listing(names_or_numbers(rows, empty))}. "
+                f"Drop them."
+            )
+
+    def _estimate(self, cohort):
+        covariates = cohort.given.get("covariates")
+        coding = None if covariates is None else Coding.fit(covariates)
+        design = None if coding is None else coding.apply(covariates)
+        posterior, rows = fit_posterior(
+            cohort.bulk, cohort.reference, cohort.proportions, design=design, settings=self._settings()
+        )
+        self._judge(posterior)
+        return Estimate(
+            map=PosteriorMap(posterior, coding),
+            state=partial(_state, posterior, rows),
+            record=_record(posterior, self.cell_types_),
+        )
+
+    def _settings(self):
+        return Settings(
+            composition=None if self.composition == "auto" else float(self.composition),
+            threshold=None if self.hidden_share == "auto" else float(self.hidden_share),
+            shared=self.shared,
+            on_platform=self.platform == "bulk",
+            measured=self.measured,
+            variance=self._known_variance(),
+            n_donors=self._known_donors(),
+        )
+
+    def _known_variance(self):
+        """``reference_variance`` on the genes and cell types in use."""
+        if self.reference_variance is None:
+            return None
+        table = self.reference_variance
+        if isinstance(table, pd.DataFrame) and column_names(table, "reference_variance") is not None:
+            table = pd.DataFrame(table.to_numpy(), [str(name) for name in table.index], table.columns)
+            for what, wanted, names in (
+                ("cell type", self.cell_types_, table.index),
+                ("gene", self.gene_names_, table.columns),
+            ):
+                missing = [name for name in wanted if name not in set(names)]
+                if missing:
+                    raise ValueError(f"reference_variance has no {what} {listing(missing)}.")
+            table = table.loc[self.cell_types_, self.gene_names_]
+        values = np.asarray(table, dtype=np.float64)
+        if values.shape != self.reference_.shape:
+            raise ValueError(
+                f"reference_variance has shape {values.shape}, but {self.reference_.shape} is needed: a row per cell "
+                f"type and a column per gene in use."
+            )
+        check_finite(values, "reference_variance", self.cell_types_, self.gene_names_)
+        reason = "A variance is at least 0."
+        check_nonnegative(values, "reference_variance", self.cell_types_, self.gene_names_, reason)
+        return values
+
+    def _known_donors(self):
+        """``reference_donors`` of every cell type."""
+        if self.reference_donors is None:
+            return None
+        donors = self.reference_donors
+        if isinstance(donors, pd.Series) and row_names(donors) is not None:
+            missing = [name for name in self.cell_types_ if name not in donors.index]
+            if missing:
+                raise ValueError(f"reference_donors has no cell type {listing(missing)}.")
+            donors = donors.loc[list(self.cell_types_)]
+        donors = np.asarray(donors, dtype=np.float64)
+        if donors.shape not in ((), self.cell_types_.shape):
+            raise ValueError(
+                f"reference_donors has shape {donors.shape}, but there are {len(self.cell_types_)} cell types."
+            )
+        if not (donors >= 1).all():
+            raise ValueError("reference_donors must be at least 1 for every cell type.")
+        return np.broadcast_to(donors, self.cell_types_.shape)
+
+    def _judge(self, posterior):
+        """Warn of a bulk and a reference that do not go together."""
+        expressed = posterior.expected_mean > 0
+        delta = (posterior.bulk_mean - posterior.expected_mean)[expressed]
+        level = float(np.median(delta)) if len(delta) else 0.0
+        if abs(level) > OTHER_UNITS:
+            warn(
+                f"Bulk and reference seem to be in different units: half of the genes differ {2 ** abs(level):.3g}-fold "
+                f"or more. Scale both to one total, such as a million.",
+            )
+        elif posterior.delta2 > LARGE_MISMATCH:
+            warn(
+                f"Bulk and reference hardly match: their mean levels differ by {np.sqrt(posterior.delta2):.2g} powers "
+                f"of two (standard deviation over genes). Are they of one tissue and species?",
+            )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
+
+def _record(posterior, cell_types):
+    """Fitted values, by name."""
+    components, directions = posterior.components, posterior.directions
+    order = np.argsort(-directions.shares, kind="stable")
+    return {
+        "reliability_": posterior.reliability(),
+        "mismatch_": posterior.delta2,
+        "composition_": posterior.composition,
+        "hidden_share_": posterior.threshold,
+        "hidden_directions_": pd.DataFrame(
+            {"share": directions.shares[order], "gain": directions.gains[order]}
+        ),
+        "variance_components_": pd.DataFrame(
+            {"own": components.own, "shared": components.common}, index=list(cell_types)
+        ),
+        "noise_": components.noise,
+        "platform_offset_": posterior.offset,
+    }
