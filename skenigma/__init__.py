@@ -1,11 +1,17 @@
 """Cell-type-specific expression and proportions from bulk RNA-seq, as scikit-learn estimators."""
 
 from ._version import __version__
-from .deconvolution import FactorDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
+from .deconvolution import (
+    EmpiricalBayesDeconvolver,
+    FactorDeconvolver,
+    L2MaxDeconvolver,
+    TraceNormDeconvolver,
+)
 from .model_selection import L2MaxDeconvolverCV
 from .proportions import ProportionEstimator
 
 __all__ = [
+    "EmpiricalBayesDeconvolver",
     "FactorDeconvolver",
     "L2MaxDeconvolver",
     "L2MaxDeconvolverCV",

@@ -247,6 +247,8 @@ ARGUMENTS = {
     "proportions": """array-like or DataFrame of shape (n_samples, n_cell_types), default=None
         Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them
         with ``proportion_estimator``.""",
+    "covariates": """DataFrame or array-like of shape (n_samples, n_covariates), default=None
+        What else is known of the samples: numbers, or categories. Rows of a named table are matched by name.""",
 }
 
 

@@ -4,7 +4,13 @@ import importlib.util
 import pathlib
 import sys
 
-from skenigma import FactorDeconvolver, L2MaxDeconvolver, L2MaxDeconvolverCV, TraceNormDeconvolver
+from skenigma import (
+    EmpiricalBayesDeconvolver,
+    FactorDeconvolver,
+    L2MaxDeconvolver,
+    L2MaxDeconvolverCV,
+    TraceNormDeconvolver,
+)
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 
@@ -26,6 +32,7 @@ MODELS = {
     "l2max, accelerated": L2MaxDeconvolver(solver="accelerated"),
     "l2max, cv": L2MaxDeconvolverCV(alphas=[0.1], betas=[20.0, 50.0], renorm_sizes=["auto"], random_state=0),
     "tracenorm": TraceNormDeconvolver(),
+    "empirical bayes": EmpiricalBayesDeconvolver(),
     "factor": FactorDeconvolver(),
     "gaussian": documented("model_example").GaussianDeconvolver(),
 }

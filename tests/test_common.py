@@ -8,6 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skenigma
 from skenigma import (
+    EmpiricalBayesDeconvolver,
     FactorDeconvolver,
     L2MaxDeconvolver,
     L2MaxDeconvolverCV,
@@ -39,6 +40,9 @@ CONFIGURATIONS = [
     TraceNormDeconvolver(solver="admm_fast", beta="auto", max_iter=20),
     TraceNormDeconvolver(materialize=False, output_cell_types=["celltype0"], max_iter=20),
     TraceNormDeconvolver(solver="proximal", tao_k="auto", normalize="frac", max_iter=20),
+    EmpiricalBayesDeconvolver(),
+    EmpiricalBayesDeconvolver(platform="bulk", composition=0.5, materialize=False),
+    EmpiricalBayesDeconvolver(normalize="frac", output_cell_types=["celltype0"]),
     FactorDeconvolver(),
     FactorDeconvolver(n_factors=1, materialize=False, max_iter=20),
     L2MaxDeconvolverCV(),

@@ -110,7 +110,8 @@ def test_deviations_arrive_where_the_model_has_them_and_nowhere_else(fitted):
         return
     mean, std = fitted.cell_type_expression("T", std=True, genes=["gene2"])
     assert_array_equal(mean.to_numpy(), fitted.cse_[:, 1, [1]])
-    assert_array_equal(std.to_numpy(), fitted.cse_std_[:, 1, [1]])
+    # a part may be computed by other products than the whole
+    assert_allclose(std.to_numpy(), fitted.cse_std_[:, 1, [1]], rtol=1e-12)
     assert fitted.cse_std_.shape == fitted.cse_.shape
     assert np.all(fitted.cse_std_ > 0)
     low, high = fitted.expression_.interval(0.5)

@@ -79,7 +79,9 @@ def read_covariates(covariates, n_samples, samples):
     if not isinstance(covariates, pd.DataFrame):
         values = np.asarray(covariates)
         if values.ndim not in (1, 2):
-            raise ValueError(f"covariates must be a table, samples × covariates, got the shape {values.shape}.")
+            raise ValueError(
+                f"covariates must be a table, samples × covariates, got the shape {values.shape}."
+            )
         values = values.reshape(len(values), -1)
         covariates = pd.DataFrame(values, columns=[f"covariate{i}" for i in range(values.shape[1])])
     if len(covariates) != n_samples:
@@ -90,7 +92,7 @@ def read_covariates(covariates, n_samples, samples):
     missing = frame.isna().any() | np.isinf(numbers).any().reindex(frame.columns, fill_value=False)
     if missing.any():
         raise ValueError(
-            f"covariates have missing or infinite values: {listing(list(frame.columns[missing]))}. Drop these samples "
-            f"or covariates."
+            f"covariates have missing or infinite values: {listing(list(frame.columns[missing]))}. Drop these "
+            f"samples or covariates."
         )
     return frame

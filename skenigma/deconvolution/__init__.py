@@ -3,11 +3,13 @@
 from ._factor import FactorDeconvolver
 from ._flow import BaseDeconvolver, Cohort, Estimate
 from ._l2max import L2MaxDeconvolver
+from ._posterior import EmpiricalBayesDeconvolver
 from ._tracenorm import TraceNormDeconvolver
 
 __all__ = [
     "BaseDeconvolver",
     "Cohort",
+    "EmpiricalBayesDeconvolver",
     "Estimate",
     "FactorDeconvolver",
     "L2MaxDeconvolver",

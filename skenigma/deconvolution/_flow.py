@@ -231,7 +231,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
 
     def _cohort_expression(self, cohort, estimate, conversion):
         """The expression of the cohort, as a tensor or in its compact form."""
-        make = estimate.state or (lambda bulk: _replay(estimate.map, bulk, cohort.proportions, **cohort.given))
+        make = estimate.state or (
+            lambda bulk: _replay(estimate.map, bulk, cohort.proportions, **cohort.given)
+        )
         # what is kept must not refer to the caller's X; where the tensor is built nothing else is kept
         bulk = cohort.bulk if self.materialize and estimate.state else np.array(cohort.bulk)
         state = make(bulk)

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 
-from .._parameters import COMMON, POSITIVE, constraints, documented, set_parameters
+from .._parameters import COMMON, constraints, documented, set_parameters
 from ..checks.covariates import Coding, read_covariates
 from ..checks.validation import (
     Integral,
@@ -18,7 +18,6 @@ from ..checks.validation import (
     column_names,
     fit_context,
     listing,
-    names_or_numbers,
     row_names,
 )
 from ..checks.warning import warn
@@ -29,9 +28,11 @@ from ._flow import BaseDeconvolver, Estimate
 # Parameters of every model that this one does not have: its scale is its own.
 OWN_SCALE = ("preprocess", "positive", "verbose")
 NEGATIVE = (
-    "EmpiricalBayesDeconvolver works on log2(x + 1): pass counts per million, TPM or other values of at least 0 as they "
-    "were before logarithms or centring, or use FactorDeconvolver or L2MaxDeconvolver."
+    "Negative values in data have no logarithm, and EmpiricalBayesDeconvolver works on log2(x + 1): pass counts per "
+    "million or TPM, as they were before logarithms or centring, or use another model."
 )
+# Number of genes that are all zero from which on a sample is empty.
+EMPTY_IF_GENES = 20
 # Level of the bulk against the reference, in powers of two, beyond which their units cannot be the same.
 OTHER_UNITS = 3.0
 # Mismatch of bulk and reference at which next to nothing of what the reference says is believed.
@@ -216,10 +217,10 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
     True
     """
 
-    _parameter_constraints = {
+    _parameter_constraints = {  # noqa: RUF012 - as scikit-learn wants it
         **constraints(*(name for name in COMMON if name not in OWN_SCALE)),
         "platform": [StrOptions({"reference", "bulk"})],
-        "hidden_share": [POSITIVE, StrOptions({"auto"})],
+        "hidden_share": [Interval(Real, 0, None, closed="right"), StrOptions({"auto"})],
         "composition": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "shared": [Interval(Real, 0, 1, closed="neither")],
         "measured": ["boolean"],
@@ -230,9 +231,9 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
     preprocess, positive = None, True
 
     def __init__(
-        self, reference=None, *, platform="reference", hidden_share="auto", composition="auto", shared=0.1, measured=True,
-        reference_variance=None, reference_donors=None, n_components=2, proportion_estimator=None, normalize=None,
-        materialize=True, output_cell_types=None,
+        self, reference=None, *, platform="reference", hidden_share="auto", composition="auto", shared=0.1,
+        measured=True, reference_variance=None, reference_donors=None, n_components=2, proportion_estimator=None,
+        normalize=None, materialize=True, output_cell_types=None,
     ):  # fmt: skip
         set_parameters(self, locals())
 
@@ -350,18 +351,21 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
                 f"without: each is mapped like an average sample. Pass covariates to protect what they explain.",
             )
         elif covariates is not None and coding is None:
-            raise ValueError("The model was fitted without covariates: fit it with them, or leave them out here.")
+            raise ValueError(
+                "The model was fitted without covariates: fit it with them, or leave them out here."
+            )
         return super()._predict_state(X, bulk, proportions, covariates=covariates)
 
     def _check(self, X, bulk):
-        """Refuse bulk samples of which no logarithm tells anything."""
+        """Refuse bulk samples that have no logarithm, or no expression."""
         rows = row_names(X)
         check_nonnegative(bulk, "X", rows, self.gene_names_, NEGATIVE)
         empty = np.flatnonzero(~bulk.any(axis=1))
-        if len(empty):
+        # of a few genes a sample may well express none
+        if len(empty) and bulk.shape[1] >= EMPTY_IF_GENES:
+            named = empty.tolist() if rows is None else rows[empty]
             raise ValueError(
-                f"{len(empty)} sample(s) of X are zero in every gene in use: {listing(names_or_numbers(rows, empty))}. "
-                f"Drop them."
+                f"{len(empty)} sample(s) of X are zero in every gene in use: {listing(named)}. Drop them."
             )
 
     def _estimate(self, cohort):
@@ -441,13 +445,13 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         level = float(np.median(delta)) if len(delta) else 0.0
         if abs(level) > OTHER_UNITS:
             warn(
-                f"Bulk and reference seem to be in different units: half of the genes differ {2 ** abs(level):.3g}-fold "
-                f"or more. Scale both to one total, such as a million.",
+                f"Bulk and reference seem to be in different units: half of the genes differ "
+                f"{2 ** abs(level):.3g}-fold or more. Scale both to one total, such as a million.",
             )
         elif posterior.delta2 > LARGE_MISMATCH:
             warn(
-                f"Bulk and reference hardly match: their mean levels differ by {np.sqrt(posterior.delta2):.2g} powers "
-                f"of two (standard deviation over genes). Are they of one tissue and species?",
+                f"Bulk and reference hardly match: their mean levels differ by {np.sqrt(posterior.delta2):.2g} "
+                f"powers of two (standard deviation over genes). Are they of one tissue and species?",
             )
 
     def __sklearn_tags__(self):
