@@ -2,12 +2,21 @@
 
 from .._transformers import aligned_bulk
 from ..checks.validation import check_deconvolver, listing, row_names, sample_order
-from ._methods import METHODS, Cohort
-from ._study import Study
+from ._methods import METHODS, Cohort, default_method
+from ._study import Options, Study
 
 
 def differential_expression(
-    model, phenotype, *, method="interaction", X=None, covariates=None, fold_change=False
+    model,
+    phenotype,
+    *,
+    method="auto",
+    X=None,
+    covariates=None,
+    fold_change=False,
+    levels=None,
+    reference_level=None,
+    missing="raise",
 ):
     """Genes whose expression in a cell type goes with the phenotype, from a fitted deconvolver.
 
@@ -18,17 +27,25 @@ def differential_expression(
     phenotype : array-like or Series of shape (n_samples,)
         Strings, booleans, categories or two distinct numbers are classes; more than two distinct numbers are a
         quantity. Matched by name to the samples if both are named.
-    method : {"interaction", "marginal", "joint"}, default="interaction"
-        "interaction" regresses the bulk on the proportions and their products with the phenotype
-        (:func:`interaction_test`): the best first answer to the question in which cell type a gene changes.
-        "marginal" (:func:`marginal_test`) and "joint" (:func:`joint_test`) are the tests of the original R package,
-        on the cell-type-specific expression.
+    method : {"auto", "log_fold_change", "interaction", "marginal", "joint"}, default="auto"
+        "log_fold_change" (:func:`log_fold_change_test`) has the reference as its design and is the answer on counts
+        and values like them. "interaction" (:func:`interaction_test`) regresses the bulk on the proportions and
+        their products with the phenotype, and takes signed values. "auto" is the first where bulk and reference have
+        no negative value and `fold_change` is not asked for, else the second. "marginal" (:func:`marginal_test`) and
+        "joint" (:func:`joint_test`) are the tests of the original R package, on the cell-type-specific expression.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-        The bulk that the model was fitted to. Needed by "interaction" only.
+        The bulk that the model was fitted to. Needed by "log_fold_change" and "interaction" only.
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else to adjust for. Columns that are not numbers are one-hot encoded, without their first category.
     fold_change : bool, default=False
         Report as effect the ratio of the means, negative values set to 0, and not the difference. Two classes only.
+    levels : sequence, default=None
+        The classes to compare, in this order; samples of others are left out. None takes all, in sorted order or that
+        of the categories.
+    reference_level : scalar, default=None
+        The class that others are compared with. None takes the first.
+    missing : {"raise", "drop"}, default="raise"
+        What to do with samples without phenotype: refuse, or leave them out of the test. The fit stays as it is.
 
     Returns
     -------
@@ -38,8 +55,11 @@ def differential_expression(
         cell_type, gene : str
             Names.
         effect : float
-            Second class minus first (in sorted order, or that of the categories), or the ratio of the two; slope per
-            unit for a quantity; largest minus smallest mean for more than two classes.
+            Second class minus the level of reference, in units of the expression, or the ratio of the two; slope per
+            unit for a quantity; largest minus smallest mean for more than two classes. By "log_fold_change" all of
+            these are log2 fold changes.
+        standard_error : float
+            Of the effect; by "log_fold_change" only.
         statistic : float
             t, z or F of the test; its sign is the direction.
         p_value : float
@@ -47,7 +67,9 @@ def differential_expression(
         q_value : float
             False discovery rate, within each cell type; see the tests for that of "joint".
         flag : str
-            Empty, or why to distrust or miss the p-value: "constant", "singular", "separated" or "zero_mean".
+            Empty, or why to distrust or miss the p-value, see the notes.
+        contrast : str
+            What the effect compares: "case - control", "log2(case / control)", "per unit of age".
 
     Raises
     ------
@@ -57,6 +79,7 @@ def differential_expression(
 
     See Also
     --------
+    log_fold_change_test : The same on bulk, proportions and reference.
     interaction_test : The same on bulk and proportions.
     marginal_test : The same on expression.
     joint_test : The same on expression.
@@ -77,6 +100,10 @@ def differential_expression(
     separated
         Joint test: the gene's expression in all cell types together tells the classes apart without an error. The
         estimates are infinite, and p, near 1, says nothing: such genes may be the strongest of all.
+    rare
+        The cell type is too rare to be tested. No p-value.
+    low_share
+        Log fold changes: the cell type gives too little of the gene's bulk. No p-value.
     zero_mean
         The fold change divides by 0 and is infinite or NaN; the test stands.
 
@@ -91,24 +118,26 @@ def differential_expression(
     >>> model = L2MaxDeconvolver(cohort.reference, renorm_size=None).fit(cohort.bulk)
     >>> table = differential_expression(model, cohort.phenotype, X=cohort.bulk)
     >>> table.shape
-    (1000, 7)
+    (1000, 8)
     >>> first = table.iloc[0]
     >>> bool(cohort.changed.loc[first.cell_type, first.gene])
     True
     """
     check_deconvolver(model)
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {listing(list(METHODS))}, got {method!r}.")
-    bulk = None if X is None else _bulk_of_fit(model, X)
-    if bulk is None and METHODS[method].needs_bulk:
+    if method != "auto" and method not in METHODS:
+        raise ValueError(f"method must be one of {listing(['auto', *METHODS])}, got {method!r}.")
+    cohort = Cohort(model, None if X is None else _bulk_of_fit(model, X))
+    samples = model.expression_.sample_names
+    samples = row_names(X) if samples is None else samples
+    options = Options(fold_change, levels, reference_level, missing)
+    study = Study(phenotype, covariates, len(model.proportions_), samples, options)
+    method = default_method(cohort, study) if method == "auto" else method
+    if cohort.bulk is None and METHODS[method].needs_bulk:
         raise ValueError(
             f"method={method!r} regresses the bulk: pass the X that the model was fitted to, or choose "
             f"method='marginal' or 'joint'."
         )
-    samples = model.expression_.sample_names
-    samples = row_names(X) if samples is None else samples
-    study = Study(phenotype, covariates, len(model.proportions_), samples, fold_change)
-    return METHODS[method].run(Cohort(model, bulk), study)
+    return METHODS[method].run(cohort, study)
 
 
 def _bulk_of_fit(model, X):

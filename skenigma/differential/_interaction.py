@@ -1,17 +1,35 @@
 """The interaction test: the bulk, its proportions, and their products with the phenotype."""
 
-import numpy as np
+from dataclasses import dataclass
 
-from ..checks.numbers import check_magnitude
-from ..checks.validation import check_proportions, check_table, column_names, row_names
+import numpy as np
+from sklearn.utils import check_random_state, check_scalar
+
+from ..checks.validation import Integral
 from ..core.regress.generalized import gene_blocks
-from ._names import names_or_count, refuse_nonfinite
-from ._result import Result, benjamini_hochberg, is_constant
-from ._study import Study
+from ..core.regress.interactions import InteractionModel, interaction_tests
+from ..core.regress.permutation import permuted_phenotypes
+from ._names import check_bulk
+from ._result import Result, benjamini_hochberg, is_constant, too_rare
+from ._study import MIN_PROPORTION, Options, Study
 
 
 def interaction_test(
-    bulk, proportions, phenotype, *, covariates=None, fold_change=False, cell_types=None, gene_names=None
+    bulk,
+    proportions,
+    phenotype,
+    *,
+    covariates=None,
+    fold_change=False,
+    levels=None,
+    reference_level=None,
+    missing="raise",
+    min_proportion=MIN_PROPORTION,
+    errors="weighted",
+    n_permutations=0,
+    random_state=0,
+    cell_types=None,
+    gene_names=None,
 ):
     r"""Test on the bulk in which cell type a gene goes with the phenotype.
 
@@ -22,7 +40,7 @@ def interaction_test(
         x_j = \sum_k \theta_{jk} m_k + \sum_k \theta_{jk} y_j \delta_k + c_j^T \gamma + \varepsilon_j ,
 
     and :math:`\delta_k = 0` is tested: by t, or by F if the phenotype has more than two classes. There is no
-    intercept, because proportions sum to 1. All genes share one design, which is factorised once.
+    intercept, because proportions sum to 1.
 
     Parameters
     ----------
@@ -36,6 +54,21 @@ def interaction_test(
         Further columns c of the design; the same effect in every cell type.
     fold_change : bool, default=False
         Effects as ratio of the two classes' fitted means, see :func:`differential_expression`.
+    levels, reference_level, missing : see :func:`differential_expression`
+        Which classes and samples take part, and with what an effect compares.
+    min_proportion : float, default=0.01
+        A cell type whose mean proportion is below this, or that fewer than 5 samples reach, is flagged "rare" and
+        not tested. 0 tests all.
+    errors : {"weighted", "ols"}, default="weighted"
+        "weighted" gives every value of a non-negative bulk the weight that a law of variance and mean, fitted to all
+        genes, gives it at its fitted value, gives samples of larger residuals smaller weights, and moderates the
+        genes' variances. "ols" is plain least squares: right where the errors of a gene have one variance, and wrong
+        on counts.
+    n_permutations : int, default=0
+        With "weighted": permuted phenotypes from which p-values are calibrated. p is then the larger of the
+        parametric one and the share of permuted statistics of like genes that reach the observed one.
+    random_state : int, RandomState instance or None, default=0
+        Of the permutations.
     cell_types : array-like of str, default=None
         Names; None takes the columns of proportions, or counts.
     gene_names : array-like of str, default=None
@@ -50,10 +83,11 @@ def interaction_test(
     Raises
     ------
     ValueError
-        See :func:`differential_expression`.
+        See :func:`differential_expression`; also if fewer than 5 residual degrees of freedom are left.
 
     See Also
     --------
+    log_fold_change_test : The same question to counts, with a reference: far more powerful.
     marginal_test : A test on cell-type-specific expression.
 
     Notes
@@ -79,39 +113,68 @@ def interaction_test(
     >>> bool(changed.abs().mean() > 0.9)
     True
     """
-    samples, genes = row_names(bulk), column_names(bulk, "bulk")
-    bulk = check_table(bulk, "bulk", dtype=np.float64, ensure_all_finite=False)
-    if cell_types is None:
-        cell_types = column_names(proportions, "proportions")
-    cell_types = names_or_count(cell_types, np.shape(proportions)[-1], "celltype", "cell_types")
-    genes = names_or_count(genes if gene_names is None else gene_names, bulk.shape[1], "x", "gene_names")
-    refuse_nonfinite(~np.isfinite(bulk).all(axis=0), genes, "bulk", "gene")
-    check_magnitude(bulk, "bulk")
-    proportions = check_proportions(proportions, cell_types, len(bulk), samples)
-    study = Study(phenotype, covariates, len(bulk), samples, fold_change)
-    return interaction(bulk, proportions, study, cell_types, genes)
+    bulk, proportions, names, samples = check_bulk(bulk, proportions, cell_types, gene_names)
+    options = Options(fold_change, levels, reference_level, missing)
+    study = Study(phenotype, covariates, len(bulk), samples, options)
+    how = Errors(errors, n_permutations, random_state, min_proportion)
+    return interaction(bulk, proportions, study, *names, how)
 
 
-def interaction(bulk, proportions, study, cell_types, genes):
-    proportions = proportions.astype(np.float64, copy=False)
-    n_cell_types, n_coded = len(cell_types), study.coded.shape[1]
+@dataclass(frozen=True)
+class Errors:
+    """How errors are taken into account; see :func:`interaction_test`."""
+
+    kind: str = "weighted"
+    n_permutations: int = 0
+    random_state: object = 0
+    min_proportion: float = MIN_PROPORTION
+
+    def __post_init__(self):
+        if self.kind not in ("weighted", "ols"):
+            raise ValueError(f"errors must be 'weighted' or 'ols', got {self.kind!r}.")
+
+
+def interaction(bulk, proportions, study, cell_types, genes, how=None):
+    """The table for arrays that are checked."""
+    how = Errors() if how is None else how
+    bulk, proportions = bulk[study.used], proportions[study.used].astype(np.float64, copy=False)
     products = proportions[:, :, None] * study.coded[:, None]
     base = np.hstack([proportions, products.reshape(len(proportions), -1)])
     design = study.design(base, "proportions, phenotype")
-    of_products = np.arange(n_cell_types, base.shape[1]).reshape(n_cell_types, n_coded)
-    result = Result(cell_types, genes)
-    for block in gene_blocks(len(genes), len(bulk)):
+    of_products = np.arange(len(cell_types), base.shape[1]).reshape(len(cell_types), -1)
+    result = Result(cell_types, genes, study)
+    constant = is_constant(proportions)
+    determined = ~constant & np.array([design.estimable(columns) for columns in of_products])
+    if how.kind == "ols":
+        _least_squares(result, bulk, design, of_products, study)
+    else:
+        _weighted(result, bulk, proportions, study, how, determined)
+    result.effect[~determined] = np.nan
+    result.drop("constant", constant[:, None])
+    result.drop("singular", ~determined[:, None])
+    result.drop("rare", too_rare(proportions, how.min_proportion)[:, None])
+    result.drop("constant", is_constant(bulk))
+    return result.table(benjamini_hochberg(result.p_value))
+
+
+def _least_squares(result, bulk, design, of_products, study):
+    """Errors of one variance per gene; all genes share one factorised design."""
+    for block in gene_blocks(bulk.shape[1], len(bulk)):
         values = bulk[:, block].astype(np.float64, copy=False)
         tests = design.test(values, of_products.tolist())
         changes = tests.coefficients[of_products]
-        result.store(block, _fitted_effects(tests.coefficients[:n_cell_types], changes, study), tests)
-        result.drop("constant", is_constant(bulk[:, block]), block)
-    constant = is_constant(proportions)
-    undetermined = constant | ~np.array([design.estimable(columns) for columns in of_products])
-    result.effect[undetermined] = np.nan
-    result.drop("constant", constant[:, None])
-    result.drop("singular", undetermined[:, None])
-    return result.table(benjamini_hochberg(result.p_value))
+        result.store(block, _fitted_effects(tests.coefficients[: len(of_products)], changes, study), tests)
+
+
+def _weighted(result, bulk, proportions, study, how, determined):
+    """Weights of values and samples, moderated variances, and permutations."""
+    check_scalar(how.n_permutations, "n_permutations", Integral, min_val=0)
+    model = InteractionModel(bulk, proportions, study.covariates)
+    permuted = permuted_phenotypes(
+        study.coded, study.covariates, how.n_permutations, check_random_state(how.random_state)
+    )
+    tests = interaction_tests(model, study.coded, permuted)
+    result.store(slice(None), _fitted_effects(tests.means, tests.changes, study), tests)
 
 
 def _fitted_effects(means, changes, study):

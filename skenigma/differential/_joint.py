@@ -5,13 +5,25 @@ import numpy as np
 from ..checks.validation import listing
 from ..core.regress.generalized import gene_blocks, linear_tests, logistic_tests, multivariate_tests
 from ._result import Result, benjamini_hochberg, is_constant
+from ._study import Options
 from ._tensor import effects_on, tensor_test
 
 # The original calls a gene in a cell type only if its p-value is below this over the number of cell types.
 GATE = 0.05
 
 
-def joint_test(cse, phenotype, *, covariates=None, fold_change=False, cell_types=None, gene_names=None):
+def joint_test(
+    cse,
+    phenotype,
+    *,
+    covariates=None,
+    fold_change=False,
+    levels=None,
+    reference_level=None,
+    missing="raise",
+    cell_types=None,
+    gene_names=None,
+):
     r"""Test, for every gene, which cell type's expression goes with the phenotype given all others.
 
     Per gene, a logistic model of the phenotype on the expression in all cell types, or, for a quantity, a linear
@@ -31,6 +43,8 @@ def joint_test(cse, phenotype, *, covariates=None, fold_change=False, cell_types
         See :func:`differential_expression`.
     fold_change : bool, default=False
         See :func:`differential_expression`.
+    levels, reference_level, missing : see :func:`differential_expression`
+        Which classes and samples take part, and with what an effect compares.
     cell_types : array-like of str, default=None
         Names; None counts.
     gene_names : array-like of str, default=None
@@ -71,7 +85,15 @@ def joint_test(cse, phenotype, *, covariates=None, fold_change=False, cell_types
     >>> bool(table[table.q_value < 0.05].gene.is_unique)
     True
     """
-    return tensor_test(joint, cse, phenotype, covariates, fold_change, cell_types, gene_names)
+    return tensor_test(
+        joint,
+        cse,
+        phenotype,
+        covariates,
+        Options(fold_change, levels, reference_level, missing),
+        cell_types,
+        gene_names,
+    )
 
 
 def joint(expression, study, cell_types, genes):
@@ -85,10 +107,10 @@ def joint(expression, study, cell_types, genes):
     common = np.column_stack([np.ones(study.n_samples), study.covariates])
     study.need(common.shape[1] + n_cell_types)
     fit = linear_tests if study.classes is None else logistic_tests
-    result, gene_p = Result(cell_types, genes), np.full(len(genes), np.nan)
+    result, gene_p = Result(cell_types, genes, study), np.full(len(genes), np.nan)
     singular, separated = np.zeros((2, len(genes)), dtype=bool)
     for block in gene_blocks(len(genes), study.n_samples * (n_cell_types + common.shape[1] + 1)):
-        values = expression(block)
+        values = expression(block)[study.used]
         result.effect[:, block] = effects_on(study, values)
         constant = is_constant(values)
         result.drop("constant", constant, block)

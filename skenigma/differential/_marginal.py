@@ -4,10 +4,22 @@ import numpy as np
 
 from ..core.regress.generalized import gene_blocks
 from ._result import Result, benjamini_hochberg, is_constant
+from ._study import Options
 from ._tensor import effects_on, tensor_test
 
 
-def marginal_test(cse, phenotype, *, covariates=None, fold_change=False, cell_types=None, gene_names=None):
+def marginal_test(
+    cse,
+    phenotype,
+    *,
+    covariates=None,
+    fold_change=False,
+    levels=None,
+    reference_level=None,
+    missing="raise",
+    cell_types=None,
+    gene_names=None,
+):
     r"""Test, for every cell type and gene on its own, whether the expression goes with the phenotype.
 
     A linear model per cell type and gene, with phenotype y and covariates c,
@@ -26,6 +38,8 @@ def marginal_test(cse, phenotype, *, covariates=None, fold_change=False, cell_ty
         See :func:`differential_expression`.
     fold_change : bool, default=False
         See :func:`differential_expression`.
+    levels, reference_level, missing : see :func:`differential_expression`
+        Which classes and samples take part, and with what an effect compares.
     cell_types : array-like of str, default=None
         Names; None counts.
     gene_names : array-like of str, default=None
@@ -61,15 +75,23 @@ def marginal_test(cse, phenotype, *, covariates=None, fold_change=False, cell_ty
     >>> int((table.q_value < 0.05).sum()) >= 25
     True
     """
-    return tensor_test(marginal, cse, phenotype, covariates, fold_change, cell_types, gene_names)
+    return tensor_test(
+        marginal,
+        cse,
+        phenotype,
+        covariates,
+        Options(fold_change, levels, reference_level, missing),
+        cell_types,
+        gene_names,
+    )
 
 
 def marginal(expression, study, cell_types, genes):
     base = np.column_stack([np.ones(study.n_samples), study.coded])
     design = study.design(base, "phenotype")
-    result = Result(cell_types, genes)
+    result = Result(cell_types, genes, study)
     for block in gene_blocks(len(genes), study.n_samples * len(cell_types)):
-        values = expression(block)
+        values = expression(block)[study.used]
         flat = values.reshape(study.n_samples, -1).astype(np.float64, copy=False)
         result.store(block, effects_on(study, values), design.test(flat, [list(range(1, base.shape[1]))]))
         result.drop("constant", is_constant(values), block)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._fold_change import fold_change
 from ._interaction import interaction
 from ._joint import joint
 from ._marginal import marginal
@@ -59,8 +60,24 @@ def _joint(cohort, study):
     return joint(tested_expression(cohort.model), study, *cohort.names)
 
 
+def _log_fold_change(cohort, study):
+    if study.fold_change:
+        raise ValueError(
+            "method='log_fold_change' has log fold changes as its effects: pass fold_change=False."
+        )
+    return fold_change(cohort.bulk, cohort.proportions, cohort.model.reference_, study, *cohort.names)
+
+
 METHODS = {
+    "log_fold_change": Method(_log_fold_change, needs_bulk=True),
     "interaction": Method(_interaction, needs_bulk=True),
     "marginal": Method(_marginal, needs_bulk=False),
     "joint": Method(_joint, needs_bulk=False),
 }
+
+
+def default_method(cohort, study):
+    """Log fold changes of values that have them, else the interaction test."""
+    bulk, reference = cohort.bulk, cohort.model.reference_
+    counts = bulk is not None and bulk.min() >= 0 and np.min(reference) >= 0
+    return "log_fold_change" if counts and not study.fold_change else "interaction"

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..checks.validation import listing, numbered
+from ..checks.numbers import check_magnitude
+from ..checks.validation import check_proportions, check_table, column_names, listing, numbered, row_names
 
 
 def names_or_count(given, count, prefix, what):
@@ -13,6 +14,20 @@ def names_or_count(given, count, prefix, what):
     if len(names) != count:
         raise ValueError(f"{what} has {len(names)} names for {count} of them.")
     return names
+
+
+def check_bulk(bulk, proportions, cell_types, gene_names):
+    """Bulk and proportions as arrays, their cell types and genes, and the samples' names or None."""
+    samples, genes = row_names(bulk), column_names(bulk, "bulk")
+    bulk = check_table(bulk, "bulk", dtype=np.float64, ensure_all_finite=False)
+    if cell_types is None:
+        cell_types = column_names(proportions, "proportions")
+    cell_types = names_or_count(cell_types, np.shape(proportions)[-1], "celltype", "cell_types")
+    genes = names_or_count(genes if gene_names is None else gene_names, bulk.shape[1], "x", "gene_names")
+    refuse_nonfinite(~np.isfinite(bulk).all(axis=0), genes, "bulk", "gene")
+    check_magnitude(bulk, "bulk")
+    proportions = check_proportions(proportions, cell_types, len(bulk), samples)
+    return bulk, proportions, (cell_types, genes), samples
 
 
 def refuse_nonfinite(bad, names, what, kind):

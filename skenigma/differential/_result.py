@@ -1,19 +1,31 @@
 """The table of a test: effects, statistics, p-values, flags and false discovery rates."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-COLUMNS = ("cell_type", "gene", "effect", "statistic", "p_value", "q_value", "flag")
+from ..checks.validation import listing
+
+COLUMNS = ("cell_type", "gene", "effect", "statistic", "p_value", "q_value", "flag", "contrast")
 # Spread relative to the largest value, in units of rounding, up to which values count as one and the same.
 CONSTANT = 64
+# Samples with a proportion worth speaking of that a cell type needs for a test.
+MIN_SAMPLES = 5
+REASONS = {
+    "constant": "values do not vary",
+    "singular": "the design does not determine the effect",
+    "rare": "the cell type is too rare",
+    "low_share": "the cell type gives too little of the gene's bulk",
+}
 
 
 class Result:
     """Tests of every cell type and gene, as they are computed."""
 
-    def __init__(self, cell_types, genes):
-        self._cell_types, self._genes = cell_types, genes
+    def __init__(self, cell_types, genes, study):
+        self._cell_types, self._genes, self._study = cell_types, genes, study
         shape = len(cell_types), len(genes)
         self.effect, self.statistic, self.p_value = (np.full(shape, np.nan) for _ in range(3))
         self._flag = np.full(shape, "", dtype=object)
@@ -35,17 +47,51 @@ class Result:
         for values in (self.statistic[:, genes], self.p_value[:, genes]):
             values[np.broadcast_to(where, values.shape)] = np.nan
 
-    def table(self, q_value):
-        """The tidy table, smallest p-value first."""
+    def table(self, q_value, contrast=None, **more):
+        """The tidy table, smallest p-value first; ``more`` are columns after the effect, each (K, g)."""
         n_cell_types, n_genes = self.p_value.shape
         self.flag("zero_mean", ~np.isfinite(self.effect))
-        columns = [
-            np.repeat(self._cell_types, n_genes),
-            np.tile(self._genes, n_cell_types),
-            *(values.ravel() for values in (self.effect, self.statistic, self.p_value, q_value, self._flag)),
-        ]
+        self._warn()
+        columns = {
+            "cell_type": np.repeat(self._cell_types, n_genes),
+            "gene": np.tile(self._genes, n_cell_types),
+            "effect": self.effect.ravel(),
+            **{name: values.ravel() for name, values in more.items()},
+            "statistic": self.statistic.ravel(),
+            "p_value": self.p_value.ravel(),
+            "q_value": q_value.ravel(),
+            "flag": self._flag.ravel(),
+        }
         order = np.lexsort((-np.abs(self.statistic.ravel()), self.p_value.ravel()))
-        return pd.DataFrame({name: values[order] for name, values in zip(COLUMNS, columns, strict=True)})
+        table = pd.DataFrame({name: values[order] for name, values in columns.items()})
+        return table.assign(contrast=self._study.contrast if contrast is None else contrast)
+
+    def _warn(self):
+        """Say which cell types have no test at all: an empty list of calls would pass for an answer."""
+        untested = np.isnan(self.p_value).all(axis=1)
+        if not untested.any():
+            return
+        sizes = self._study.class_sizes()
+        small = [f"'{level}' ({size})" for level, size in sizes.items() if size < MIN_SAMPLES]
+        reasons = sorted(set(self._flag[untested].ravel()) - {""})
+        said = ", ".join(REASONS.get(reason, reason) for reason in reasons)
+        hint = f" Classes of few samples: {', '.join(small)}; choose classes by levels." if small else ""
+        warnings.warn(
+            f"No gene could be tested in {listing(list(self._cell_types[untested]))}: {said}.{hint}",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def untested(table):
+    """Numbers of tests without p-value in a table, by flag, the most frequent first."""
+    return table.flag[table.p_value.isna()].replace("", "not computed").value_counts().to_dict()
+
+
+def too_rare(proportions, min_proportion):
+    """Which cell types, of proportions (n, K), are too rare to be tested."""
+    enough = np.sum(proportions >= max(min_proportion, np.finfo(float).tiny), axis=0) >= MIN_SAMPLES
+    return (proportions.mean(axis=0) < min_proportion) | (~enough & (min_proportion > 0))
 
 
 def is_constant(values):

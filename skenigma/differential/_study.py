@@ -1,5 +1,8 @@
 """Phenotype and covariates of a cohort: checked, coded, and the design that they ask for."""
 
+import re
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -10,15 +13,48 @@ from ._names import refuse_nonfinite
 
 # Share of a column that must lie beyond the columns before it; less is dependence but for rounding.
 DEPENDENT = 1e-7
+# Residual degrees of freedom below which a variance, and with it every p-value, is a guess.
+MIN_DEGREES = 5
+# Mean proportion below which a cell type is too rare to be tested.
+MIN_PROPORTION = 0.01
+# Share of texts that look like numbers above which a variable is taken for a quantity with typing errors in it.
+MOSTLY_NUMBERS = 0.5
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+BOUND = re.compile(r"[<>]=?|[≤≥~]")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a phenotype is read and compared; see :func:`~skenigma.differential.differential_expression`."""
+
+    fold_change: bool = False
+    levels: tuple | None = None
+    reference_level: object = None
+    missing: str = "raise"
 
 
 class Study:
     """Phenotype and covariates of a cohort, checked and coded.
 
+    Parameters
+    ----------
+    phenotype, covariates : array-like
+        See :func:`~skenigma.differential.differential_expression`.
+    n_samples : int
+        Samples of the cohort.
+    samples : array-like of str, or None
+        Their names.
+    options : Options, default=Options()
+        Which samples and classes take part, and how they are compared.
+
     Attributes
     ----------
+    used : ndarray of int, or slice
+        Samples of the cohort that are tested.
+    n_samples : int
+        How many these are.
     classes : list, or None
-        None for a quantity.
+        The level of reference first; None for a quantity.
     coded : ndarray of shape (n_samples, n_columns)
         An indicator of each class but the first, or the centred quantity.
     covariates : ndarray of shape (n_samples, n_covariates)
@@ -26,23 +62,43 @@ class Study:
     covariate_names : list of str
     """
 
-    def __init__(self, phenotype, covariates, n_samples, samples, fold_change):
+    def __init__(self, phenotype, covariates, n_samples, samples, options=None):
+        options = Options() if options is None else options
         values = _phenotype_series(phenotype, n_samples, samples)
         samples = row_names(values) if samples is None else samples
-        self.classes = _classes(values)
+        values, self.used = _taking_part(values, options)
+        self.name = "phenotype" if values.name is None else str(values.name)
+        self.n_samples, self.fold_change = len(values), options.fold_change
+        self.classes = _classes(values, options)
         if self.classes is None:
             quantity = values.to_numpy(dtype=np.float64)
             self.coded = (quantity - quantity.mean())[:, None]
         else:
             self._members = np.array([values == label for label in self.classes], dtype=np.float64)
             self.coded = self._members[1:].T
-        self.n_samples, self.fold_change = n_samples, fold_change
-        if fold_change and (self.classes is None or len(self.classes) > 2):
+        if self.fold_change and (self.classes is None or len(self.classes) > 2):
             found = "is a quantity" if self.classes is None else f"has {len(self.classes)} classes"
             raise ValueError(
                 f"fold_change=True compares two classes, but the phenotype {found}: pass fold_change=False."
             )
-        self.covariates, self.covariate_names = _covariates(covariates, n_samples, samples)
+        self.covariates, self.covariate_names = _covariates(covariates, n_samples, samples, self.used)
+
+    @property
+    def contrast(self):
+        """What an effect compares, in words."""
+        if self.classes is None:
+            return f"per unit of {self.name}"
+        if len(self.classes) > 2:
+            return f"largest - smallest mean of {self.name}"
+        return f"{self.classes[1]} {'/' if self.fold_change else '-'} {self.classes[0]}"
+
+    def class_sizes(self):
+        """Numbers of samples by class; empty for a quantity."""
+        return (
+            {}
+            if self.classes is None
+            else dict(zip(self.classes, self._members.sum(axis=1).astype(int), strict=True))
+        )
 
     def effects(self, values):
         """Effect on each column of ``values``, shape (n_samples, m), not adjusted for covariates."""
@@ -78,11 +134,12 @@ class Study:
         return SharedDesign(columns)
 
     def need(self, n_columns):
-        """Refuse cohorts that leave no residual."""
-        if self.n_samples <= n_columns:
+        """Refuse cohorts that leave too little to judge by."""
+        if self.n_samples < n_columns + MIN_DEGREES:
             raise ValueError(
                 f"{self.n_samples} samples cannot estimate {n_columns} coefficients and an error: this test needs "
-                f"at least {n_columns + 1} samples. Use fewer covariates, classes or cell types."
+                f"at least {n_columns + MIN_DEGREES} samples, {MIN_DEGREES} more than coefficients. Use fewer "
+                f"covariates, classes or cell types."
             )
 
 
@@ -100,22 +157,52 @@ def _phenotype_series(phenotype, n_samples, samples):
         raise ValueError(
             f"phenotype has {len(values)} values, but there are {n_samples} samples: it must have one per sample."
         )
-    values = values.iloc[sample_order(values, samples, "index of phenotype")].infer_objects()
+    return values.iloc[sample_order(values, samples, "index of phenotype")].infer_objects()
+
+
+def _taking_part(values, options):
+    """The phenotype of the samples that are tested, and which these are."""
+    if options.missing not in ("raise", "drop"):
+        raise ValueError(f"missing must be 'raise' or 'drop', got {options.missing!r}.")
     missing = values.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(values):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
         missing = missing | ~np.isfinite(numbers)
         check_magnitude(numbers[~missing], "phenotype")
-    if missing.any():
+    if missing.any() and options.missing == "raise":
         raise ValueError(
             f"phenotype is NaN or infinite in {missing.sum()} sample(s): {listing(list(values.index[missing]))}. "
-            f"Drop these samples before the fit, or give them a value."
+            f"Drop these samples from the test by missing='drop', or give them a value."
         )
-    return values
+    used = ~missing
+    if options.levels is not None:
+        unknown = [level for level in options.levels if not (values[used] == level).any()]
+        if unknown:
+            there = list(pd.unique(values[used]))
+            raise ValueError(f"No sample has the level {listing(unknown)}; phenotype has {listing(there)}.")
+        used &= values.isin(list(options.levels)).to_numpy()
+    values = values[used]
+    return values, slice(None) if used.all() else np.flatnonzero(used)
 
 
-def _classes(values):
-    """Classes in order, or None for a quantity."""
+def _refuse_broken_numbers(values, what):
+    """Refuse texts of which most are numbers, but not all: an age of ">=90" is no class of its own."""
+    if pd.api.types.is_numeric_dtype(values) or isinstance(values.dtype, pd.CategoricalDtype):
+        return
+    texts = [value.strip() for value in values if isinstance(value, str)]
+    plain = [text for text in texts if NUMBER.fullmatch(text) and "," not in text]
+    like = [text for text in texts if NUMBER.fullmatch(BOUND.sub("", text).strip())]
+    others = sorted({text for text in texts if text not in set(plain)})
+    if others and len(like) > MOSTLY_NUMBERS * len(texts):
+        raise ValueError(
+            f"{what} holds numbers, but also {listing(others)}: write numbers with a decimal point, and leave "
+            f"unknown ones empty. If they are classes, make them a pandas Categorical."
+        )
+
+
+def _classes(values, options):
+    """Classes, that of reference first, or None for a quantity."""
+    _refuse_broken_numbers(values, "phenotype")
     if isinstance(values.dtype, pd.CategoricalDtype):
         classes = list(values.cat.remove_unused_categories().cat.categories)
     else:
@@ -130,17 +217,30 @@ def _classes(values):
             f"phenotype has only one class, {listing(classes)}: there is nothing to compare it with."
         )
     quantity = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return None if quantity and len(classes) > 2 else classes
+    first = options.reference_level
+    if quantity and len(classes) > 2:
+        if first is not None:
+            raise ValueError(
+                f"reference_level={first!r} names a class, but phenotype is a quantity: make it a Categorical."
+            )
+        return None
+    if options.levels is not None:
+        classes = [level for level in options.levels if level in classes]
+    if first is None:
+        return classes
+    if first not in classes:
+        raise ValueError(f"reference_level={first!r} is no class of phenotype, which has {listing(classes)}.")
+    return [first, *(level for level in classes if level != first)]
 
 
-def _covariates(covariates, n_samples, samples):
+def _covariates(covariates, n_samples, samples, used):
     """Centred columns and their names; categories one-hot encoded without the first."""
     if covariates is None:
-        return np.empty((n_samples, 0)), []
+        return np.empty((len(np.arange(n_samples)[used]), 0)), []
     frame = _covariate_frame(covariates)
     if len(frame) != n_samples:
         raise ValueError(f"covariates have {len(frame)} rows, but there are {n_samples} samples.")
-    frame = frame.iloc[sample_order(frame, samples, "index of covariates")].infer_objects()
+    frame = frame.iloc[sample_order(frame, samples, "index of covariates")].iloc[used].infer_objects()
     frame.columns = names = np.array([str(name) for name in frame.columns], dtype=object)
     refuse_nonfinite(frame.isna().any(axis=0).to_numpy(), names, "covariates", "column")
     constant = names[(frame.nunique() == 1).to_numpy()]
@@ -148,6 +248,8 @@ def _covariates(covariates, n_samples, samples):
         raise ValueError(
             f"Collinear covariates: {listing(constant)} have the same value in every sample. Drop them."
         )
+    for name in names:
+        _refuse_broken_numbers(frame[name], f"covariate '{name}'")
     coded = pd.get_dummies(frame.apply(_without_unused), drop_first=True, dtype=np.float64)
     values, names = coded.to_numpy(dtype=np.float64), coded.columns.to_numpy()
     refuse_nonfinite(~np.isfinite(values).all(axis=0), names, "covariates", "column")

@@ -9,7 +9,7 @@ from ._names import names_or_count, refuse_nonfinite
 from ._study import Study
 
 
-def tensor_test(test, cse, phenotype, covariates, fold_change, cell_types, gene_names):
+def tensor_test(test, cse, phenotype, covariates, options, cell_types, gene_names):
     """A test on a tensor, checked and named."""
     refuse_masked(cse, "cse")
     cse = check_array(
@@ -23,7 +23,7 @@ def tensor_test(test, cse, phenotype, covariates, fold_change, cell_types, gene_
     for name, of_type in zip(cell_types, cse.swapaxes(0, 1), strict=True):
         refuse_nonfinite(~np.isfinite(of_type.sum(axis=0)), gene_names, f"cse of '{name}'", "gene")
     check_magnitude(cse, "cse")
-    study = Study(phenotype, covariates, n_samples, None, fold_change)
+    study = Study(phenotype, covariates, n_samples, None, options)
     return test(lambda genes: cse[:, :, genes], study, cell_types, gene_names)
 
 
