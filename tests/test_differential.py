@@ -922,4 +922,5 @@ def test_public_names():
         "joint_test",
         "log_fold_change_test",
         "marginal_test",
+        "untested",
     }

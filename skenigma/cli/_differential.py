@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..checks.validation import listing
-from ..differential import interaction_test, joint_test, marginal_test
-from ..io import read_bulk, read_phenotype, read_run
+from ..differential import interaction_test, joint_test, log_fold_change_test, marginal_test, untested
+from ..io import read_bulk, read_phenotype, read_reference, read_run
 from ..io._checksums import read_as_recorded
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
@@ -19,18 +19,26 @@ NAME = "differential"
 SUMMARY = "find genes that differ between groups, by cell type"
 USAGE = "RUN --phenotype FILE"
 DESCRIPTION = """\
-Test, by cell type, which genes go with a phenotype, in the folder that 'skenigma deconvolve' wrote. The default,
-'interaction', tests on the bulk with the estimated proportions; 'marginal' and 'joint' test the estimated expression.
-Writes differential.tsv, sorted by p-value, with false discovery rates per cell type."""
+Test, by cell type, which genes go with a phenotype, in the folder that 'skenigma deconvolve' wrote.
+'log_fold_change' tests on the bulk with proportions and reference, and is the default where no value is negative;
+'interaction' tests on bulk and proportions; 'marginal' and 'joint' test the estimated expression. Effects compare
+the other group with the one that --reference-level names. Writes differential.tsv, sorted by p-value, with false
+discovery rates per cell type."""
 EXAMPLES = """\
 examples:
   skenigma differential run --phenotype phenotype.tsv
-  skenigma differential run --phenotype clinic.csv --column response --covariates age sex --method marginal"""
-INPUTS = ("run", "phenotype", "bulk")
+  skenigma differential run --phenotype clinic.csv --column response --covariates age sex --method marginal
+  skenigma differential run --phenotype clinic.csv --column state --levels healthy sick --missing drop"""
+INPUTS = ("run", "phenotype", "bulk", "reference")
 REQUIRED = ("run", "phenotype")
-METHODS = ("interaction", "marginal", "joint")
+METHODS = ("auto", "log_fold_change", "interaction", "marginal", "joint")
 DEFAULTS = {
     "bulk": None,
+    "reference": None,
+    "levels": None,
+    "exclude": None,
+    "reference_level": None,
+    "missing": "raise",
     "column": None,
     "covariates": None,
     "method": METHODS[0],
@@ -38,6 +46,14 @@ DEFAULTS = {
     "threads": 1,
 }
 SIGNIFICANT = 0.05
+# Inputs of the run that a test reads again.
+NEEDS = {
+    "auto": ("bulk", "reference"),
+    "log_fold_change": ("bulk", "reference"),
+    "interaction": ("bulk",),
+    "marginal": (),
+    "joint": (),
+}
 
 
 def add_options(parser):
@@ -49,11 +65,24 @@ def add_options(parser):
         "--column", metavar="NAME", help="variable to test (default: the only one that there is)"
     )
     group.add_argument("--covariates", nargs="+", metavar="NAME", help="variables to adjust for")
+    group.add_argument("--levels", nargs="+", metavar="NAME", help="groups to compare; others are left out")
+    group.add_argument("--exclude", nargs="+", metavar="NAME", help="groups, or values, to leave out")
+    group.add_argument(
+        "--reference-level", metavar="NAME", help="group that others are compared with (default: the first)"
+    )
+    group.add_argument(
+        "--missing",
+        choices=("raise", "drop"),
+        help="what to do with samples without phenotype: refuse, or leave them out (default: raise)",
+    )
     group.add_argument(
         "--bulk", metavar="FILE", help="where the bulk lies now, if it was moved since the run"
     )
+    group.add_argument(
+        "--reference", metavar="FILE", help="where the reference lies now, if it was moved since the run"
+    )
     method = parser.add_argument_group("method")
-    method.add_argument("--method", choices=METHODS, help=f"the test (default: {METHODS[0]})")
+    method.add_argument("--method", choices=METHODS, help="the test (default: see above)")
     method.add_argument("--fold-change", action="store_true", help="effects as ratios, not as differences")
     add_threads(method)
     add_output(parser, "folder for the results (default: RUN/differential)")
@@ -67,8 +96,10 @@ def check(options):
         raise UsageError(f"{run.path} is a run of '{run.record['command']}': give one of 'deconvolve'")
     options["run"] = str(run.path / "run.json")
     options.setdefault("out", str(run.path / "differential"))
-    if options["method"] == "interaction" and not options["bulk"]:
-        options["bulk"] = run.record["inputs"]["bulk"]["path"]
+    if options["levels"] and options["exclude"]:
+        raise UsageError("--levels names the groups to compare: --exclude has nothing to add")
+    for name in NEEDS[options["method"]]:
+        options[name] = options[name] or run.record["inputs"][name]["path"]
     return options
 
 
@@ -78,42 +109,103 @@ def run(job):
     proportions = folder.table(PROPORTIONS)
     if proportions is None:
         raise ValueError(f"{folder.path} lists no {PROPORTIONS}: it is no whole run.")
-    table = _for_samples(read_phenotype(options["phenotype"]), proportions.index, options["phenotype"])
+    table = _for_samples(_read_phenotype(options), proportions.index, options["phenotype"])
     phenotype = table[_column(table, options)]
     covariates = table[_known(table, options["covariates"])] if options["covariates"] else None
     job.understood = _understand(phenotype, covariates, job.console)
-    found = _test(folder, options, proportions, phenotype, covariates)
+    method, found = _test(folder, options, proportions, phenotype, covariates)
     job.write(found.set_index("cell_type"), DIFFERENTIAL)
     job.result = {
-        "method": options["method"],
+        "method": method,
         "column": phenotype.name,
+        "contrast": found.contrast.iloc[0],
         "significant": _significant(found, proportions.columns),
+        "untested": untested(found),
     }
-    job.console.facts(
-        [(f"q < {SIGNIFICANT}", ", ".join(f"{kind} {n:,}" for kind, n in job.result["significant"].items()))]
-    )
+    job.console.facts(_said(job.result, len(found)))
+
+
+def _read_phenotype(options):
+    """The table, in which a group named like a missing value is one if an option names it."""
+    named = {*(options["levels"] or ()), *(options["exclude"] or ()), options["reference_level"]}
+    return read_phenotype(options["phenotype"], groups=sorted(named - {None}))
+
+
+def _said(result, n_tests):
+    """What came out: calls, and tests that were not made, which are no negative answers."""
+    n_untested = sum(result["untested"].values())
+    tests = f"{n_tests - n_untested:,} of {n_tests:,} have a p-value"
+    if n_untested:
+        tests += "; none: " + ", ".join(f"{flag} {count:,}" for flag, count in result["untested"].items())
+    calls = ", ".join(f"{kind} {n:,}" for kind, n in result["significant"].items())
+    return [
+        ("test", result["method"]),
+        ("effect", result["contrast"]),
+        ("tests", tests),
+        (f"q < {SIGNIFICANT}", calls if n_untested < n_tests else "nothing could be tested"),
+    ]
 
 
 def _test(folder, options, proportions, phenotype, covariates):
-    """The table of the method that is asked for."""
-    how = {"covariates": covariates, "fold_change": options["fold_change"]}
-    if options["method"] == "interaction":
-        return interaction_test(_bulk(folder, options["bulk"]), proportions, phenotype, **how)
-    test = {"marginal": marginal_test, "joint": joint_test}[options["method"]]
-    names, genes, cse = _expression(folder, proportions)
-    return test(cse, phenotype.to_numpy(), cell_types=names, gene_names=genes, **how)
+    """The method that was taken, and its table."""
+    method = options["method"]
+    how = {"covariates": covariates, "missing": options["missing"], **_levels(phenotype, options)}
+    if method in ("marginal", "joint"):
+        test = {"marginal": marginal_test, "joint": joint_test}[method]
+        names, genes, cse = _expression(folder, proportions)
+        how |= {"cell_types": names, "gene_names": genes, "fold_change": options["fold_change"]}
+        return method, test(cse, phenotype.rename_axis(None).reset_index(drop=True), **how)
+    bulk = _input(folder, "bulk", options["bulk"])
+    reference = None if method == "interaction" else _input(folder, "reference", options["reference"])
+    if method == "auto":
+        counts = bulk.to_numpy().min() >= 0 and reference.to_numpy().min() >= 0
+        method = "log_fold_change" if counts and not options["fold_change"] else "interaction"
+    if method == "interaction":
+        return method, interaction_test(
+            bulk, proportions, phenotype, fold_change=options["fold_change"], **how
+        )
+    if options["fold_change"]:
+        raise UsageError(
+            "--fold-change: the effects of log_fold_change are logarithms of fold changes already"
+        )
+    return method, log_fold_change_test(bulk, proportions, phenotype, reference=reference, **how)
 
 
-def _bulk(folder, path):
-    """The bulk of the run, on the genes of the run."""
+def _levels(phenotype, options):
+    """The levels that options name, as the phenotype has them."""
+    there = {
+        f"{value:g}" if isinstance(value, float) else str(value): value
+        for value in phenotype.dropna().unique()
+    }
+
+    def known(names):
+        unknown = [name for name in names if name not in there]
+        if unknown:
+            raise ValueError(
+                f"{phenotype.name} has no level {listing(unknown)}; it has {listing(sorted(there))}."
+            )
+        return [there[name] for name in names]
+
+    levels = known(options["levels"]) if options["levels"] else None
+    if options["exclude"]:
+        known(options["exclude"])
+        levels = sorted(value for name, value in there.items() if name not in options["exclude"])
+    first = options["reference_level"]
+    return {"levels": levels, "reference_level": None if first is None else known([first])[0]}
+
+
+def _input(folder, name, path):
+    """Bulk or reference of the run, on the genes and cell types of the run."""
     record = folder.record
-    bulk = read_as_recorded(
-        partial(read_bulk, rows=record["options"]["bulk_rows"]),
+    read = {"bulk": read_bulk, "reference": read_reference}[name]
+    rows = record["options"][f"{name}_rows"].replace("-", " ")
+    table = read_as_recorded(
+        partial(read, rows=rows),
         path,
-        record["inputs"]["bulk"]["sha256"],
-        f"{path} is not the bulk of the run in {folder.path}: its SHA-256 differs.",
+        record["inputs"][name]["sha256"],
+        f"{path} is not the {name} of the run in {folder.path}: its SHA-256 differs.",
     )
-    return bulk[folder.genes()]
+    return table[folder.genes()]
 
 
 def _expression(folder, proportions):
@@ -171,6 +263,8 @@ def _understand(phenotype, covariates, console):
         text = f"a quantity from {phenotype.min():.4g} to {phenotype.max():.4g}"
     else:
         text = shortened([f"{level} {count:,}" for level, count in levels.items()])
+    if phenotype.isna().any():
+        text += f"; missing {phenotype.isna().sum():,}"
     names = [] if covariates is None else list(covariates.columns)
     console.facts(
         [

@@ -15,6 +15,7 @@ from ._fold_change import log_fold_change_test
 from ._interaction import interaction_test
 from ._joint import joint_test
 from ._marginal import marginal_test
+from ._result import untested
 
 __all__ = [
     "differential_expression",
@@ -22,4 +23,5 @@ __all__ = [
     "joint_test",
     "log_fold_change_test",
     "marginal_test",
+    "untested",
 ]

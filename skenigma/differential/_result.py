@@ -84,7 +84,27 @@ class Result:
 
 
 def untested(table):
-    """Numbers of tests without p-value in a table, by flag, the most frequent first."""
+    """Numbers of tests without p-value, by their reason: they are no negative answers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`differential_expression` or one of the tests.
+
+    Returns
+    -------
+    counts : dict of str to int
+        By flag, the most frequent first; empty where every test has a p-value.
+
+    Examples
+    --------
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.differential import interaction_test, untested
+    >>> cohort = make_cohort(n_genes=50, random_state=0, as_frame=True)
+    >>> cohort.bulk["gene3"] = 1.0
+    >>> untested(interaction_test(cohort.bulk, cohort.proportions, cohort.phenotype))
+    {'constant': 5}
+    """
     return table.flag[table.p_value.isna()].replace("", "not computed").value_counts().to_dict()
 
 

@@ -167,13 +167,15 @@ def read_proportions(path):
     return frame
 
 
-def read_phenotype(path):
+def read_phenotype(path, *, groups=()):
     r"""Read what is known of the samples: one row per sample, one column per variable.
 
     Parameters
     ----------
     path : str or path-like
         Table with the samples' names in the first column (``.h5ad``: its ``obs``); formats as for :func:`read_bulk`.
+    groups : sequence of str, default=()
+        Texts that are names of groups here, although elsewhere they mean a missing value: "NA" for North America.
 
     Returns
     -------
@@ -205,7 +207,9 @@ def read_phenotype(path):
     if file_format(path).kind == "h5ad":
         frame = _named(_read_anndata(path).obs, path)
     else:
-        frame = _read_frame(path, columns="variable", missing=MISSING)
+        frame = _read_frame(
+            path, columns="variable", missing=tuple(word for word in MISSING if word not in groups)
+        )
     _refuse_repeats(frame.index, path, "sample")
     return frame
 

@@ -44,6 +44,8 @@ class DifferentialExpressionDisplay:
         Name of the cell type, the title.
     fold_change : bool, default=False
         Whether the effects are fold changes, drawn on a logarithmic axis.
+    contrast : str, default=None
+        What an effect compares, in the label of its axis.
 
     Attributes
     ----------
@@ -83,7 +85,16 @@ class DifferentialExpressionDisplay:
     """
 
     def __init__(
-        self, *, effect, p_value, q_value, gene_names=None, flagged=None, cell_type=None, fold_change=False
+        self,
+        *,
+        effect,
+        p_value,
+        q_value,
+        gene_names=None,
+        flagged=None,
+        cell_type=None,
+        fold_change=False,
+        contrast=None,
     ):
         self.effect = effect
         self.p_value = p_value
@@ -92,6 +103,7 @@ class DifferentialExpressionDisplay:
         self.flagged = flagged
         self.cell_type = cell_type
         self.fold_change = fold_change
+        self.contrast = contrast
 
     @classmethod
     def from_results(cls, table, cell_type=None, *, fold_change=False, ax=None, **kwargs):
@@ -132,6 +144,7 @@ class DifferentialExpressionDisplay:
             flagged=~rows["flag"].isin(["", "zero_mean"]).to_numpy(),
             cell_type=rows["cell_type"].iloc[0],
             fold_change=fold_change,
+            contrast=rows["contrast"].iloc[0] if "contrast" in rows else None,
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -142,7 +155,7 @@ class DifferentialExpressionDisplay:
         phenotype,
         *,
         cell_type,
-        method="interaction",
+        method="auto",
         X=None,
         covariates=None,
         fold_change=False,
@@ -162,10 +175,10 @@ class DifferentialExpressionDisplay:
             See :func:`~skenigma.differential.differential_expression`.
         cell_type : str
             Cell type to show.
-        method : {"interaction", "marginal", "joint"}, default="interaction"
-            Which test.
+        method : {"auto", "log_fold_change", "interaction", "marginal", "joint"}, default="auto"
+            Which test, see :func:`~skenigma.differential.differential_expression`.
         X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-            The bulk of the fit; needed by "interaction".
+            The bulk of the fit; needed by "log_fold_change" and "interaction".
         covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
             What else to adjust for.
         fold_change : bool, default=False
@@ -233,13 +246,19 @@ class DifferentialExpressionDisplay:
         }
         shown = np.any(list(kinds.values()), axis=0)
         self._draw_no_effect(height[shown])
-        self.ax_.set_xlabel("fold change" if self.fold_change else "effect (expression units)")
+        self.ax_.set_xlabel(self._effect_label())
         self.ax_.set_ylabel("$-\\log_{10}$ p")
         if self.cell_type is not None:
             self.ax_.set_title(self.cell_type)
         self.legend_ = self._draw_legend(np.sum(~shown), threshold)
         self.labels_ = self._name(effect, height, kinds, n_labels, label_kw)
         return self
+
+    def _effect_label(self):
+        if self.contrast is None:
+            return "fold change" if self.fold_change else "effect (expression units)"
+        logarithms = self.contrast.startswith("log2")
+        return self.contrast if self.fold_change or logarithms else f"{self.contrast} (expression units)"
 
     def _check(self, threshold):
         """Effects, heights, and which genes are of which kind."""

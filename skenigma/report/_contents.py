@@ -21,6 +21,7 @@ LOSSES = ("reconstruction", "reference", "penalty")
 GRADIENTS = ("gradient reconstruction", "gradient reference")
 CHANGE = "change "
 FLAG = "flag"
+CONTRAST = "contrast"
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from .._version import __version__
+from ..differential import untested
 from ._charts import N_COLOURS, line_chart, stacked_bars
-from ._contents import CHANGE, FLAG, GRADIENTS, gather
+from ._contents import CHANGE, CONTRAST, FLAG, GRADIENTS, gather
 
 MOST_ROWS = 500  # of a table in the page; the files hold all
 
@@ -199,15 +200,33 @@ def _differential(table, cell_types, top):
     for kind in [kind for kind in cell_types if (table.cell_type == kind).any()]:
         genes = table[table.cell_type == kind]
         best = (
-            genes.sort_values("p_value", kind="stable").head(top).set_index("gene").drop(columns="cell_type")
+            genes.sort_values("p_value", kind="stable")
+            .head(top)
+            .set_index("gene")
+            .drop(columns=["cell_type", CONTRAST], errors="ignore")
         )
-        found = int((genes.q_value < 0.05).sum())
-        note = f"{found:,} of {len(genes):,} genes with q &lt; 0.05"
+        note = _called(genes)
         heading = f'<h3>{escape(str(kind))}</h3><p class="note">{note}</p>'
         if FLAG in best and not best[FLAG].any():
             best = best.drop(columns=FLAG)
         parts.append(f"<div>{heading}{_table(best, 'gene')}</div>")
-    return f'<section><h2>Differential genes</h2><div class="grid2 wide">{"".join(parts)}</div></section>'
+    effect = ""
+    if CONTRAST in table and len(table):
+        effect = f'<p class="note">Effect: {escape(str(table[CONTRAST].iloc[0]))}.</p>'
+    return f'<section><h2>Differential genes</h2>{effect}<div class="grid2 wide">{"".join(parts)}</div></section>'
+
+
+def _called(genes):
+    """How many genes of a cell type are called, of how many that could be tested, and why others could not."""
+    tested = int(genes.p_value.notna().sum())
+    if not tested:
+        note = f"none of {len(genes):,} genes could be tested"
+    else:
+        note = f"{int((genes.q_value < 0.05).sum()):,} of {tested:,} tested genes with q &lt; 0.05"
+    if FLAG not in genes or tested == len(genes):
+        return note
+    reasons = ", ".join(f"{escape(str(flag))} {count:,}" for flag, count in untested(genes).items())
+    return f"{note}; without a test: {reasons}"
 
 
 def _settings(contents):

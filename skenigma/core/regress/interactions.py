@@ -21,6 +21,8 @@ from .weighting import clipped, law_at, mean_variance_law, sample_weights
 
 # Groups of genes by their mean, within which null scores are pooled.
 MEAN_GROUPS = 3
+# Robust standard deviations beyond which a residual is brought back to that distance.
+CLIP = 2.0
 # Ratio of the largest weight of a gene's values to their geometric mean, and of this to the smallest.
 LARGEST_RATIO = 3.0
 # Power of the weights of samples, see ``sample_weights``: with few residuals they are known poorly.
@@ -74,7 +76,7 @@ class InteractionModel:
         """Bulk with outlying values brought back, and what proportions and covariates explain of it."""
         values = self.bulk[:, block].astype(np.float64, copy=False)
         fitted = self.basis @ (self.basis.T @ values)
-        return clipped(values, fitted), fitted
+        return clipped(values, fitted, CLIP), fitted
 
     def _find_law(self):
         mean, variance, lowest = np.empty(self.n_genes), np.empty(self.n_genes), np.inf
