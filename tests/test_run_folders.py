@@ -1,18 +1,21 @@
 """Run folders: what is replaced, what is refused, what stays, whatever happens when."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import skenigma
 from skenigma import io
-from skenigma.cli import main
+from skenigma.cli import _job, main
 from skenigma.io import _renames, _staging
+from skenigma.io._checksums import watched_readings
 from skenigma.io._records import load_record
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="rights, links and signals are those of POSIX")
@@ -331,3 +334,298 @@ def start(code, *argv, **options):
         [sys.executable, "-c", code, *map(str, argv)],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options},
     )
+
+
+class TestPlace:
+    """Where ``--out`` leads, and what can be known before the computation."""
+
+    @POSIX
+    def test_link_stays_and_leads_to_the_results(self, tmp_path):
+        (tmp_path / "scratch").mkdir()
+        (tmp_path / "run").symlink_to(tmp_path / "scratch")
+        assert simulate(tmp_path / "run") == 0
+        assert (tmp_path / "run").is_symlink()
+        assert simulate(tmp_path / "run", "--force", "--seed", "5") == 0
+        assert (tmp_path / "run").is_symlink()
+        assert load_record(tmp_path / "scratch" / "run.json")["seeds"]["random_state"] == 5
+        assert names(tmp_path) == ["run", "scratch"]
+
+    @POSIX
+    def test_links_that_lead_nowhere(self, tmp_path, capsys):
+        (tmp_path / "run").symlink_to(tmp_path / "later")
+        assert simulate(tmp_path / "run") == 0
+        assert "run.json" in names(tmp_path / "later")
+        (tmp_path / "lost").symlink_to(tmp_path / "unmounted" / "run")
+        (tmp_path / "circle").symlink_to(tmp_path / "circle")
+        for name in ("lost", "circle"):
+            assert simulate(tmp_path / name) == 1
+            assert "is not there" in error_of(capsys)
+        assert names(tmp_path) == ["circle", "later", "lost", "run"]
+
+    @pytest.mark.parametrize("name", ["x" * 300, "x" * 250, "α" * 120, "a/" * 3000 + "b"])
+    def test_long_names(self, tmp_path, capsys, monkeypatch, name):
+        monkeypatch.setattr("skenigma.cli._simulate.make_cohort", lambda **more: pytest.fail("was computed"))
+        fits = len(os.fsencode(name)) <= 255
+        if fits:
+            monkeypatch.undo()
+        assert simulate(tmp_path / name) == (0 if fits else 1)
+        if not fits:
+            assert "File name too long" in error_of(capsys)
+            assert names(tmp_path) == []
+
+    @POSIX
+    def test_name_that_is_no_text(self, tmp_path):
+        """Bytes that are no UTF-8 are a name like any other, and come back from the record."""
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/run\xff")
+        assert simulate(path) == 0
+        assert main(["simulate", "--from", path + "/run.json", "--out", path + "2", "--quiet"]) == 0
+        assert len(names(tmp_path)) == 2
+
+    def test_file_in_the_place_of_a_folder_above(self, tmp_path, capsys):
+        (tmp_path / "file").write_text("x")
+        assert simulate(tmp_path / "file" / "run") == 1
+        assert "Not a directory" in error_of(capsys) or os.name == "nt"
+
+    @POSIX
+    def test_mounted_file_system(self, tmp_path, monkeypatch, capsys):
+        (tmp_path / "run").mkdir()
+        monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "run")
+        assert simulate(tmp_path / "run") == 1
+        assert "mounted" in error_of(capsys)
+
+    @POSIX
+    def test_folder_that_may_not_be_written_to(self, run, monkeypatch, capsys):
+        # root may write everywhere, so the refusal of the system is imitated
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "expression")
+        assert simulate(run, "--force") == 1
+        assert "choose a place that you may read and write" in error_of(capsys)
+        assert "expression" in names(run)
+
+    @POSIX
+    def test_rights_and_group_of_the_place_are_kept(self, tmp_path):
+        (tmp_path / "run").mkdir(mode=0o750)
+        (tmp_path / "run").chmod(0o2750)
+        mode = (tmp_path / "run").stat().st_mode
+        assert simulate(tmp_path / "run") == 0
+        assert (tmp_path / "run").stat().st_mode == mode
+
+    @pytest.mark.parametrize(("form", "parts"), [("tsv", []), ("h5ad", ["cannot be a layer"])])
+    @pytest.mark.parametrize("name", ["", "."])
+    def test_cell_types_whose_names_are_none(self, made, tmp_path, capsys, monkeypatch, form, parts, name):
+        pytest.importorskip("anndata")
+        text = (made / "cohort/reference.tsv").read_text().replace("celltype1\t", f"{name}\t", 1)
+        (tmp_path / "r.tsv").write_text(text)
+        data = ["--bulk", str(made / "cohort/bulk.tsv"), "--reference", str(tmp_path / "r.tsv")]
+        if form == "h5ad":
+            forbid_fit(monkeypatch)
+        options = ["--format", form, "--max-iter", "2", "--out", str(tmp_path / "run"), "--quiet"]
+        code = main(["deconvolve", *data, *options])
+        if code:
+            assert any(part in error_of(capsys) for part in [*parts, "without a name"])
+            assert names(tmp_path) == ["r.tsv"]
+        else:
+            assert form == "tsv"
+
+    @pytest.mark.parametrize("limit", ["disk", "file"])
+    def test_room(self, made, tmp_path, capsys, monkeypatch, limit):
+        data = ["--bulk", str(made / "cohort/bulk.tsv"), "--reference", str(made / "cohort/reference.tsv")]
+        options = ["--max-iter", "2", "--out", str(tmp_path / "run"), "--quiet"]
+        count = 12 * 60
+
+        def leave(size):
+            usage = (10**12, 0, 2 * size if limit == "disk" else 10**12)
+            monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(*usage))
+            monkeypatch.setattr("skenigma.cli._foresee._largest_file", lambda: size)
+
+        leave(10 * count)  # more than the least, less than usual
+        assert main(["deconvolve", *data, *options]) == 0
+        assert "The expression takes about" in capsys.readouterr().err
+        leave(3 * count)
+        forbid_fit(monkeypatch)
+        assert main(["deconvolve", *data, *options, "--force"]) == 1
+        assert "or more, but" in error_of(capsys)
+
+    def test_usual_sizes(self, made):
+        """What is said of text: between the least that is possible and a few bytes more than there are."""
+        from skenigma.cli._foresee import SIZES
+
+        for path in (made / "run/expression").iterdir():
+            per_number = path.stat().st_size / (12 * 60)
+            assert SIZES["tsv"][0] < per_number < SIZES["tsv"][1] + 4
+
+    def test_missing_package_is_found_first(self, made, tmp_path, capsys, monkeypatch):
+        data = ["--bulk", str(made / "cohort/bulk.tsv"), "--reference", str(made / "cohort/reference.tsv")]
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+        forbid_fit(monkeypatch)
+        assert main(["deconvolve", *data, "--format", "parquet", "--out", str(tmp_path / "run"), "-q"]) == 1
+        assert "needs pyarrow" in error_of(capsys)
+
+
+def forbid_fit(monkeypatch):
+    monkeypatch.setattr(skenigma.L2MaxDeconvolver, "fit", lambda *args, **more: pytest.fail("was computed"))
+
+
+@pytest.mark.parametrize(
+    ("cell_types", "expected"),
+    [
+        (["CON", "aux.1", "lpt1"], ["_CON.tsv", "_aux.1.tsv", "_lpt1.tsv"]),
+        (["\u00e9", "e\u0301", "ﬁ", "fi"], ["\u00e9.tsv", "e.tsv", "ﬁ.tsv", "fi_2.tsv"]),
+        (
+            ["", ".", "..", "/", "a/../b"],
+            [f"unnamed{n}.tsv" for n in ("", "_2", "_3", "_4")] + ["a_.._b.tsv"],
+        ),
+    ],
+)
+def test_files_of_odd_names(cell_types, expected):
+    assert list(_job.file_names(cell_types, ".tsv").values()) == expected
+
+
+def test_files_of_long_names(tmp_path):
+    found = _job.file_names(["T" * 400, "T" * 401, "α" * 400], ".parquet").values()
+    assert len(set(found)) == 3
+    for name in found:
+        (tmp_path / name).touch()
+
+
+class TestRepeat:
+    def test_out_and_force_are_never_taken_from_a_record(self, tmp_path, capsys):
+        for name in ("a", "mine"):
+            assert simulate(tmp_path / name) == 0
+        record = json.loads((tmp_path / "a/run.json").read_text())
+        record["options"].update(out=str(tmp_path / "mine"), force=True)
+        (tmp_path / "r.json").write_text(json.dumps(record))
+        before = tree(tmp_path / "mine")
+        again = ["simulate", "--from", str(tmp_path / "r.json"), "--quiet"]
+        assert main(again) == 2
+        assert "needed: --out" in error_of(capsys)
+        assert main([*again, "--out", str(tmp_path / "mine")]) == 1
+        assert "exists already" in error_of(capsys)
+        assert main([*again, "--out", str(tmp_path / "new")]) == 0
+        assert tree(tmp_path / "mine") == before
+
+    def test_default_out_of_differential_is_not_either(self, made, capsys):
+        assert main(["differential", "--from", str(made / "run/differential/run.json"), "--quiet"]) == 2
+        assert "needed: --out" in error_of(capsys)
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("samples", -3),
+            ("samples", "many"),
+            ("samples", 2.5),
+            ("samples", True),
+            ("noise", []),
+            ("format", "exe"),
+            ("gzip", "yes"),
+            ("shell", "rm"),
+            ("seed", None),
+        ],
+    )
+    def test_options_are_checked(self, tmp_path, capsys, option, value):
+        assert simulate(tmp_path / "a") == 0
+        record = json.loads((tmp_path / "a/run.json").read_text())
+        record["options"][option] = value
+        (tmp_path / "r.json").write_text(json.dumps(record))
+        assert main(["simulate", "--from", str(tmp_path / "r.json"), "--out", str(tmp_path / "b"), "-q"]) == 1
+        assert f"'{option}'" in error_of(capsys)
+        assert names(tmp_path) == ["a", "r.json"]
+
+
+class TestRead:
+    """What is recorded of an input is what was read of it."""
+
+    def test_input_that_changes_before_it_is_read(self, made, tmp_path, monkeypatch):
+        bulk, reader = tmp_path / "bulk.tsv", io.read_bulk
+        shutil.copy(made / "cohort/bulk.tsv", bulk)
+
+        def changed(path, **options):
+            text = bulk.read_text()
+            bulk.write_text(text.replace("gene1\t", "other\t"))
+            found = reader(path, **options)
+            bulk.write_text(text)
+            return found
+
+        monkeypatch.setattr("skenigma.cli._proportions.read_bulk", changed)
+        options = [
+            "--reference",
+            str(made / "cohort/reference.tsv"),
+            "--out",
+            str(tmp_path / "run"),
+            "--quiet",
+        ]
+        assert main(["proportions", "--bulk", str(bulk), *options]) == 0
+        recorded = load_record(tmp_path / "run/run.json")["inputs"]["bulk"]["sha256"]
+        assert recorded != io.file_checksum(bulk)
+        bulk.write_text(bulk.read_text().replace("gene1\t", "other\t"))
+        assert recorded == io.file_checksum(bulk)
+
+    @pytest.mark.parametrize("end", ["tsv", "tsv.gz", "parquet", "h5ad"])
+    def test_checksum_of_every_format(self, made, tmp_path, end):
+        pytest.importorskip({"parquet": "pyarrow", "h5ad": "anndata"}.get(end, "pandas"))
+        bulk, path = io.read_bulk(made / "cohort/bulk.tsv"), tmp_path / f"bulk.{end}"
+        if end == "h5ad":
+            import anndata
+
+            anndata.AnnData(bulk).write_h5ad(path)
+        else:
+            io.write_table(bulk.T.rename_axis("gene"), path)
+        with watched_readings() as outer, watched_readings() as readings:
+            io.read_bulk(path)
+        expected = {"path": str(path), "size": path.stat().st_size, "sha256": io.file_checksum(path)}
+        assert readings.entry(path) == outer.entry(path) == expected
+
+    @pytest.mark.parametrize("end", ["tsv", "parquet", "h5ad"])
+    def test_input_that_changes_while_it_is_read(self, made, tmp_path, monkeypatch, end):
+        pytest.importorskip({"parquet": "pyarrow", "h5ad": "anndata"}.get(end, "pandas"))
+        import anndata
+
+        bulk, path = io.read_bulk(made / "cohort/bulk.tsv"), tmp_path / f"bulk.{end}"
+        if end == "h5ad":
+            anndata.AnnData(bulk).write_h5ad(path)
+        else:
+            io.write_table(bulk.T.rename_axis("gene"), path)
+        owner, name = {
+            "tsv": (pd, "read_csv"),
+            "parquet": (pd, "read_parquet"),
+            "h5ad": (anndata, "read_h5ad"),
+        }[end]
+        reader = getattr(owner, name)
+
+        def changed(*args, **options):
+            if end == "tsv":  # between the header and the rest
+                path.write_text(path.read_text() + "\n")
+                return reader(*args, **options)
+            found = reader(*args, **options)
+            path.write_bytes(path.read_bytes() + b" ")
+            return found
+
+        monkeypatch.setattr(owner, name, changed)
+        with watched_readings(), pytest.raises(ValueError, match=r"changed while it was read"):
+            io.read_bulk(path)
+
+    @POSIX
+    @pytest.mark.parametrize("name", ["bulk.tsv", "bulk"])
+    def test_pipes_are_refused_by_their_name(self, made, tmp_path, capsys, name):
+        os.mkfifo(tmp_path / name)
+        options = [
+            "--reference",
+            str(made / "cohort/reference.tsv"),
+            "--out",
+            str(tmp_path / "run"),
+            "--quiet",
+        ]
+        assert main(["proportions", "--bulk", str(tmp_path / name), *options]) == 1
+        message = error_of(capsys)
+        assert f"{name} is a pipe (FIFO)" in message
+        with pytest.raises(ValueError, match="is a pipe"):
+            io.read_bulk(tmp_path / name)
+
+    @pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin here")
+    def test_stdin_is_refused_by_its_name(self, made, tmp_path):
+        code = "import sys; from skenigma.cli import main; sys.exit(main(sys.argv[1:]))"
+        options = ["--reference", made / "cohort/reference.tsv", "--out", tmp_path / "run", "--quiet"]
+        process = start(code, "proportions", "--bulk", "/dev/stdin", *options, stdin=subprocess.PIPE)
+        err = process.communicate("gene\ta\n")[1]
+        assert process.returncode == 1
+        assert err.startswith("skenigma: error: /dev/stdin is a pipe (FIFO)")

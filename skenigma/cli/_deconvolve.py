@@ -8,6 +8,7 @@ from ..io._runs import HISTORY, PROPORTIONS, UNCERTAINTY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
 from ..report._contents import LOSSES, uncertainty_frame
+from ._foresee import foresee
 from ._job import UsageError, file_names
 from ._options import add_data, add_output, add_repeat, add_threads
 from ._parameters import (
@@ -118,6 +119,7 @@ def run(job):
         # the tensor is never built as a whole, unless it is to be normalised
         materialize=options["parameters"].get("normalize") is not None,
     )
+    _foresee(job, kinds, list(reference.index))
     job.console.facts([("model", _described(model))])
     if hasattr(model, "max_iter"):
         job.console.progress(model)
@@ -139,6 +141,19 @@ def _wanted(names, cell_types):
             f"--cell-types names {', '.join(unknown)}, but the reference has {', '.join(cell_types)}."
         )
     return list(cell_types) if names is None else [kind for kind in cell_types if kind in names]
+
+
+def _foresee(job, kinds, cell_types):
+    """What of the expression can be known before it is computed."""
+    written = ["expression"]
+    if job.options["parameters"].get("normalize") is not None:
+        written.append("expression_normalized")
+    count = job.understood["n_samples"] * job.understood["n_genes_shared"]
+    found = [_expression_files(job.options, name, kinds) for name in written]
+    if job.options["format"] == "h5ad":
+        foresee(job, found, cell_types, count * len(kinds))
+    else:
+        foresee(job, [file for files in found for file in files.values()], cell_types, count)
 
 
 def _estimator(options):
@@ -190,14 +205,21 @@ def _write(job, model, bulk, kinds):
 
 def _write_expression(job, name, builders, model, bulk):
     """Write expression by cell type, each built when it is written; returns the names of the files."""
-    form = job.options["format"]
-    if form == "h5ad":
-        path = f"{name}.h5ad"
+    files = _expression_files(job.options, name, builders)
+    if isinstance(files, str):
         frames = {kind: build() for kind, build in builders.items()}
-        write_anndata(job.folder / path, frames, bulk[model.gene_names_], proportion_frame(model, bulk.index))
-        return path
-    end = f".{form}" + (".gz" if job.options["gzip"] else "")
-    files = {kind: f"{name}/{file}" for kind, file in file_names(builders, end).items()}
+        write_anndata(
+            job.folder / files, frames, bulk[model.gene_names_], proportion_frame(model, bulk.index)
+        )
+        return files
     for kind, build in builders.items():
         job.write(build().T.rename_axis("gene"), files[kind])
     return files
+
+
+def _expression_files(options, name, kinds):
+    """Name of the file for expression, or the names by cell type."""
+    if options["format"] == "h5ad":
+        return f"{name}.h5ad"
+    end = f".{options['format']}" + (".gz" if options["gzip"] else "")
+    return {kind: f"{name}/{file}" for kind, file in file_names(kinds, end).items()}

@@ -117,7 +117,7 @@ def _resolve(command, given, repeated):
         options = {**command.DEFAULTS, **given}
     else:
         _check_repeat(command, given, repeated)
-        options = {**command.DEFAULTS, **recorded_options(command, repeated), **given}
+        options = {**command.DEFAULTS, **recorded_options(command, repeated, given), **given}
     options = {"force": False, **options}
     _need(options, command.REQUIRED)
     if repeated:  # nobody but the user says where to write
@@ -148,7 +148,8 @@ def _check_repeat(command, given, repeated):
         raise UsageError(
             f"{repeated.path / 'run.json'} is of a run of '{recorded}': skenigma {recorded} --from"
         )
-    changed = sorted(set(given) - FREE - set(command.INPUTS))
+    same = {"model"} if given.get("model") == repeated.record["options"].get("model") else set()
+    changed = sorted(set(given) - FREE - set(command.INPUTS) - same)
     if changed:
         names = ", ".join("--" + name.replace("_", "-") for name in changed)
         raise UsageError(f"--from repeats a run as it was: leave out {names}")

@@ -6,7 +6,7 @@ import argparse
 FREE = {"out", "force", "quiet", "json", "debug", "from_run"}
 
 
-def recorded_options(command, repeated):
+def recorded_options(command, repeated, given=()):
     """Options of a recorded run, checked as the parser checks those of a command line.
 
     Parameters
@@ -14,6 +14,8 @@ def recorded_options(command, repeated):
     command : module
         One of the commands that write a folder.
     repeated : RunFolder
+    given : dict
+        Options on the command line.
 
     Returns
     -------
@@ -36,6 +38,12 @@ def recorded_options(command, repeated):
             raise ValueError(
                 f"{repeated.path / 'run.json'}: its option '{name}' cannot be repeated: {error}."
             ) from None
+    model = str(options.get("model", ""))
+    if ":" in model and "model" not in given:
+        raise ValueError(
+            f"{repeated.path / 'run.json'} names the class {model}, and no record decides what code is run: if you trust "
+            f"it, say --model {model}."
+        )
     return options
 
 
@@ -49,18 +57,18 @@ def _checked(command, actions, name, value):
     if value is None and command.DEFAULTS.get(name, 0) is None:
         return None
     if name == "parameters" and name in command.DEFAULTS:
-        return _checked_parameters(actions, value)
+        return _checked_parameters(value)
     if name not in actions or name not in {*command.DEFAULTS, *command.INPUTS, *command.REQUIRED}:
         raise argparse.ArgumentTypeError(f"skenigma {command.NAME} has none of that name")
     return _value(actions[name], value)
 
 
-def _checked_parameters(actions, parameters):
+def _checked_parameters(parameters):
     """Parameters of a model; whether it has them, and the ranges, are checked by the model."""
     if not isinstance(parameters, dict):
         raise argparse.ArgumentTypeError("it is not an object")
     for name, value in parameters.items():
-        if name not in actions:
+        if not name.isidentifier():
             raise argparse.ArgumentTypeError(f"there is no parameter '{name}'")
         if not (value is None or isinstance(value, (bool, int, float, str))):
             raise argparse.ArgumentTypeError(f"the parameter '{name}' is neither a number nor a word")

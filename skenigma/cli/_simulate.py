@@ -6,6 +6,7 @@ import pandas as pd
 
 from ..datasets import make_cohort
 from ..io._runs import PROPORTIONS
+from ._foresee import foresee
 from ._job import UsageError, file_names
 from ._options import add_output, add_repeat, natural_number, positive_integer
 
@@ -70,8 +71,9 @@ def run(job):
     """Simulate, and write the folder."""
     options = job.options
     parameters = {parameter: options[option] for option, (parameter, _, _) in PARAMETERS.items()}
-    cohort = make_cohort(**parameters, as_frame=True, random_state=options["seed"])
     end = f".{options['format']}" + (".gz" if options["gzip"] else "")
+    foresee(job, ["bulk" + end], [], (options["cell_types"] + 1) * options["samples"] * options["genes"])
+    cohort = make_cohort(**parameters, as_frame=True, random_state=options["seed"])
     expression = {kind: cohort.cse[:, k] for k, kind in enumerate(cohort.cell_types)}
     files = {kind: f"expression/{name}" for kind, name in file_names(expression, end).items()}
 

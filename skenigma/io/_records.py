@@ -214,7 +214,7 @@ UNDERSTOOD = entries({"n_samples": NATURAL, "n_genes_shared": NATURAL, "cell_typ
 # What differs between the commands: what the other commands and the report take from their records.
 BY_COMMAND = {
     "proportions": entries(
-        {"inputs": DATA, "understood": UNDERSTOOD, "result": entries({"n_iter": NATURAL, "method": TEXT})}
+        {"inputs": DATA, "understood": UNDERSTOOD, "result": entries({"method": TEXT}, {"n_iter": NATURAL})}
     ),
     "deconvolve": entries(
         {

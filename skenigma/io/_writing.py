@@ -118,9 +118,8 @@ def write_anndata(path, expression, bulk, proportions):
     donor1   3.5  1.0
     """
     anndata = import_optional("anndata", "anndata", f"Writing {path}")
+    check_layers(expression, path)
     layers = {layer_name(kind): np.asarray(values) for kind, values in expression.items()}
-    if len(layers) < len(expression):
-        raise ValueError(f"{path}: names of cell types that differ in '/' and '|' only cannot be layers.")
     adata = anndata.AnnData(
         X=bulk.to_numpy(),
         obs=bulk[[]].copy(),
@@ -130,3 +129,13 @@ def write_anndata(path, expression, bulk, proportions):
         uns={"cell_types": np.array(list(expression), dtype=object)},
     )
     adata.write_h5ad(path)
+
+
+def check_layers(cell_types, path):
+    """Refuse names of cell types that cannot be layers of an AnnData file."""
+    if len({layer_name(kind) for kind in cell_types}) < len(cell_types):
+        raise ValueError(f"{path}: names of cell types that differ in '/' and '|' only cannot be layers.")
+    if places := [kind for kind in cell_types if kind in ("", ".")]:
+        raise ValueError(
+            f"{path}: '{places[0]}' cannot be a layer. Rename the cell type, or write tables (.tsv)."
+        )
