@@ -155,7 +155,9 @@ def test_command_line_runs_a_model_that_it_has_never_heard_of(files, data, tmp_p
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Uncertainty of the expression" in page
     assert "How the fit went" not in page
-    assert main(["deconvolve", "--from", str(run / "run.json"), "--out", str(tmp_path / "again"), "-q"]) == 0
+    again = ["deconvolve", "--from", str(run / "run.json"), "--out", str(tmp_path / "again"), "-q"]
+    assert main(again) == 1  # no record decides what code is run
+    assert main([*again, *OWN]) == 0
     phenotype = pd.DataFrame({"group": ["a", "b"] * 7}, index=bulk.index)
     phenotype.to_csv(tmp_path / "phenotype.tsv", sep="\t")
     phenotype = ["--phenotype", str(tmp_path / "phenotype.tsv"), "--method", "marginal"]

@@ -41,8 +41,8 @@ def recorded_options(command, repeated, given=()):
     model = str(options.get("model", ""))
     if ":" in model and "model" not in given:
         raise ValueError(
-            f"{repeated.path / 'run.json'} names the class {model}, and no record decides what code is run: if you trust "
-            f"it, say --model {model}."
+            f"{repeated.path / 'run.json'} names the class {model}, and no record decides what code is run: if you "
+            f"trust it, say --model {model}."
         )
     return options
 
