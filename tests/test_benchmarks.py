@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from benchmarks import __main__ as command
-from benchmarks import choices
+from benchmarks import choices, truth
 from benchmarks.cases.models import iterations_to, objective_history, simulate
 from benchmarks.fresh import peak_growth
 from benchmarks.harness import CASES, Contest, Contestant, Options, largest_difference
@@ -279,3 +279,37 @@ def test_simulated_counts_have_the_truth_of_their_bulk():
     ]
     # proportions, up to what counting and scaling to one total change
     assert_allclose(np.sum(mixed, axis=1), 1, atol=0.1)
+
+
+@pytest.mark.parametrize("scheme", ["given", "rlm", "halves", "unseen"])
+def test_comparison_with_the_truth_has_all_answers_and_figures(scheme):
+    cohort = truth.simulate(n_samples=12, n_types=3, n_genes=120)
+    found = truth.table(cohort, scheme, ["empirical Bayes"], n_splits=1, n_folds=3)
+    expected = {
+        "halves": ["bulk itself", "reference itself", "scaled reference", "empirical Bayes", "donors"],
+        "unseen": ["empirical Bayes"],
+    }
+    assert list(found.index) == expected.get(scheme, expected["halves"][:-1])
+    figures = found.loc[
+        "empirical Bayes", ["all", "dominated", "0.2-0.5", "type0", "per sample", "RMSE", "level"]
+    ]
+    assert np.isfinite(figures.astype(float)).all()
+    assert 0 < found.loc["empirical Bayes", "covered 50"] < found.loc["empirical Bayes", "covered 95"] < 100
+    assert found.loc["empirical Bayes", "score"] > 0
+    if scheme == "given":
+        assert found.loc["reference itself", "all"] == 0
+        assert_allclose(found.loc[["bulk itself", "scaled reference"], "level"], 1)
+
+
+def test_the_truth_scores_best_in_every_figure():
+    cohort = truth.simulate(n_samples=12, n_types=3, n_genes=60)
+    bounds = [(cohort.cse, cohort.cse)] * 3
+    figures = truth.measure(cohort, cohort.reference, cohort.proportions, truth.Answer(cohort.cse, bounds))
+    assert_allclose(
+        [figures[name] for name in ("all", "dominated", "per sample", "covered 95")], [1, 1, 1, 100]
+    )
+    assert_allclose([figures["RMSE"], figures["score"]], 0, atol=1e-12)
+    # beyond an interval of no width by 1: 2/alpha
+    shifted = truth.Answer(cohort.cse, [((cohort.cse + 1) * 2 - 1, (cohort.cse + 1) * 2 - 1)] * 3)
+    score = truth.measure(cohort, cohort.reference, cohort.proportions, shifted)["score"]
+    assert_allclose(score, np.mean([2 / (1 - level) for level in truth.LEVELS]))
