@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import multivariate_normal
+from scipy.stats import chi2, multivariate_normal
+from scipy.stats import t as student
 
-from skenigma.core.posterior import factor
+from skenigma.core.posterior import factor, factor_effects
 from skenigma.core.posterior.factor import fit_factors
+from skenigma.core.posterior.factor_effects import (
+    deviations_from_reference,
+    explained_by_known,
+    known_effects,
+)
 from skenigma.core.posterior.factor_loadings import maximise_prior
 from skenigma.core.posterior.factor_map import FactorMap
 from skenigma.core.posterior.factor_variances import SampleVariances
@@ -36,7 +42,7 @@ def tiny():
     fit = factor._Fit(y, theta, columns(n_samples), max_iter=1, tol=1e-6)
     scores = np.column_stack([np.ones(n_samples), rng.normal(size=(n_samples, n_factors))])
     spread = np.stack([random_covariance(rng, n_factors) for _ in range(n_samples)])
-    prior = np.diag(rng.uniform(0.5, 2, n_types * (1 + n_factors)))
+    prior = rng.uniform(0.5, 2, n_types * (1 + n_factors))
     state = factor._State(scores, spread, np.array([0.4, 0.9]), 0.3, prior)
     return y, theta, fit, state
 
@@ -63,9 +69,7 @@ class TestBound:
                 expected += -0.5 * np.log(2 * np.pi * variance) - square / (2 * variance)
         for g in range(n_genes):
             second = np.outer(means[:, g], means[:, g]) + covariance
-            expected -= 0.5 * (
-                np.linalg.slogdet(state.prior)[1] + np.trace(np.linalg.solve(state.prior, second))
-            )
+            expected -= 0.5 * (np.log(state.prior).sum() + np.sum(np.diagonal(second) / state.prior))
             expected += 0.5 * (np.linalg.slogdet(covariance)[1] + p)
         for j in range(n_samples):
             spread, mean = state.spread[j], state.scores[j, 1:]
@@ -102,7 +106,7 @@ class TestBound:
         y, theta = residual(cohort), cohort.proportions
         fit = factor._Fit(y, theta, columns(12), max_iter=5, tol=1e-12)
         state = fit._state
-        covariance = theta @ state.prior @ theta.T + np.diag(theta**2 @ state.own + state.noise)
+        covariance = theta @ np.diag(state.prior) @ theta.T + np.diag(theta**2 @ state.own + state.noise)
         evidence = multivariate_normal(np.zeros(12), covariance).logpdf(y.T).sum()
         penalty = 9 / 2 * fit.variances.penalty(state.own, state.noise)
         assert_allclose(factor._Parts(fit, state).bound, evidence - penalty, rtol=1e-10)  # rounding
@@ -116,11 +120,12 @@ class TestExactAnswers:
         known = columns(20, cohort.phenotype, np.linspace(-1, 1, 20))
         fit = fit_factors(y, theta, known, n_factors=0)
         z = np.einsum("ja,jk->jak", known, theta).reshape(20, -1)
-        variance = z @ fit.prior @ z.T + np.diag(theta**2 @ fit.own + fit.noise)
-        gain = np.linalg.solve(variance, z @ fit.prior).T
+        prior = np.diag(fit.prior)
+        variance = z @ prior @ z.T + np.diag(theta**2 @ fit.own + fit.noise)
+        gain = np.linalg.solve(variance, z @ prior).T
         # y is divided by the scale of its genes in place
         assert_allclose(fit.loadings.reshape(9, -1), gain @ y, atol=1e-9)  # rounding, of loadings up to 5
-        assert_allclose(fit.covariance, fit.prior - gain @ z @ fit.prior, atol=1e-10)  # as above
+        assert_allclose(fit.covariance, prior - gain @ z @ prior, atol=1e-10)  # as above
 
     def test_expression_by_conditioning(self):
         """Mean and variance of the expression of one sample, given its factors, from the joint density."""
@@ -168,45 +173,36 @@ class TestExactAnswers:
 class TestPrior:
     @staticmethod
     def evidence(prior, precision, moments):
-        system = np.eye(len(prior)) + prior @ precision
-        covariance = np.linalg.solve(system, prior)
+        system = np.eye(len(prior)) + np.diag(prior) @ precision
+        covariance = np.linalg.solve(system, np.diag(prior))
         return (np.sum(moments * covariance) - np.linalg.slogdet(system)[1]) / 2
 
-    @pytest.mark.parametrize("blocks", [[[0, 1]], [[0], [1], [2, 3]], [[0, 1, 2, 3]]])
-    def test_no_change_of_a_block_is_better(self, blocks):
-        rng = np.random.default_rng(0)
+    @pytest.mark.parametrize("seed", range(4))
+    def test_no_change_of_a_variance_is_better(self, seed):
+        rng = np.random.default_rng(seed)
         precision, moments = 4 * random_covariance(rng, 4), 9 * random_covariance(rng, 4)
-        blocks = [np.array(block) for block in blocks]
-        prior = np.zeros((4, 4))
-        for _ in range(200):
-            prior = maximise_prior(prior, precision, moments, blocks)
+        prior = np.zeros(4)
+        for _ in range(500):
+            prior = maximise_prior(prior, precision, moments)
         reached = self.evidence(prior, precision, moments)
-        for block in blocks:
-            for _ in range(200):
-                root = rng.normal(size=(len(block), 1)) * 0.05
+        for a in range(4):
+            for change in (-0.5, -0.01, 0.01, 0.5):
                 changed = prior.copy()
-                changed[np.ix_(block, block)] += root @ root.T
-                assert self.evidence(changed, precision, moments) <= reached + 1e-12  # rounding
-                shrunk = prior.copy()
-                shrunk[np.ix_(block, block)] *= rng.uniform(0.8, 1)
-                assert self.evidence(shrunk, precision, moments) <= reached + 1e-12
+                changed[a] = max(0, changed[a] + change)
+                assert self.evidence(changed, precision, moments) <= reached + 1e-10  # rounding
 
     def test_every_sweep_raises_the_evidence(self):
         rng = np.random.default_rng(1)
         precision, moments = random_covariance(rng, 5), 5 * random_covariance(rng, 5)
-        prior, reached = np.zeros((5, 5)), 0.0
+        prior, reached = np.zeros(5), 0.0
         for _ in range(20):
-            prior = maximise_prior(
-                prior, precision, moments, [np.array([0, 1]), np.array([2]), np.array([3, 4])]
-            )
+            prior = maximise_prior(prior, precision, moments)
             assert self.evidence(prior, precision, moments) >= reached - 1e-12  # rounding
             reached = self.evidence(prior, precision, moments)
-        assert_array_equal(prior[:2, 2:], 0)
 
     def test_what_the_data_do_not_see_has_no_prior(self):
         precision, moments = np.diag([1.0, 0.0]), np.diag([3.0, 0.0])
-        prior = maximise_prior(np.eye(2), precision, moments, [np.array([0]), np.array([1])])
-        assert_allclose(prior, np.diag([2.0, 0.0]), atol=1e-12)  # (3 - 1) / 1
+        assert_allclose(maximise_prior(np.ones(2), precision, moments), [2.0, 0.0], atol=1e-12)  # (3 - 1) / 1
 
 
 class TestVariances:
@@ -240,15 +236,100 @@ class TestVariances:
         assert_allclose(variances.penalty(own, 0.5), variances.penalty(1e4 * own, 5e3), rtol=1e-12)
 
 
-class TestCoding:
-    def test_another_coding_of_the_known_columns_changes_nothing(self):
-        cohort = make_cohort(40, 200, 3, random_state=0)
-        y, theta = residual(cohort), cohort.proportions
-        first, second = columns(40, cohort.phenotype), columns(40, 5 - 2 * cohort.phenotype)
-        one, other = (fit_factors(y.copy(), theta, known) for known in (first, second))
-        # steps differ by rounding, which grows while the fit converges
-        assert_allclose(one.history[-1, 0], other.history[-1, 0], rtol=1e-7)
-        assert_allclose(one.loadings[1], -2 * other.loadings[1], atol=1e-3)
+class TestEffects:
+    @staticmethod
+    def fit(cohort, **changes):
+        group = cohort.phenotype
+        return fit_factors(
+            residual(cohort), cohort.proportions, columns(len(group), 1 - group, group), **changes
+        )
+
+    def test_weights_combine_the_loadings(self):
+        """Without a shift, mean and deviation are those of the posterior of the loadings."""
+        cohort = make_cohort(60, 300, 3, random_state=0)
+        fit = self.fit(cohort)
+        found = known_effects(fit, np.array([[0.0, -1.0, 1.0]]))
+        assert_array_equal(found.shifted, 0)
+        assert_allclose(
+            found.mean[0], (fit.loadings[2] - fit.loadings[1]) * fit.scale, atol=1e-12
+        )  # rounding
+        first, second = (slice(3 * m, 3 * m + 3) for m in (1, 2))
+        covariance = fit.covariance
+        variance = covariance[first, first] + covariance[second, second] - covariance[first, second] * 2
+        expected = np.sqrt(np.diagonal(variance))[:, None] * fit.scale
+        assert_allclose(found.deviation[0], expected, rtol=1e-6)  # a difference of squares
+        statistic = found.mean[0] / found.deviation[0]
+        expected = 2 * student.sf(np.abs(statistic), fit.degrees)
+        assert_allclose(found.p_value, expected, rtol=1e-4, atol=1e-12)  # as above
+
+    def test_a_shift_by_conditioning(self):
+        """A possibility of a shift is the same posterior under a prior that allows for it."""
+        cohort = make_cohort(30, 100, 3, random_state=0)
+        fit = self.fit(cohort)
+        shifts = factor_effects._Shifts(fit)
+        variance = 3.0
+        shifts._variance = variance
+        gain = 1 + variance * shifts._information
+        shifts._weight = np.ones((3, 100)) / 3
+        shifts._mean, shifts._left = variance * shifts._found / gain[:, None], variance / gain
+        for k, (_, loadings, covariance) in enumerate(list(shifts.possibilities())[1:]):
+            prior = np.diag(fit.prior).copy()
+            prior[k, k] += variance
+            expected = np.linalg.solve(np.eye(len(prior)) + prior @ fit.precision, prior)
+            assert_allclose(covariance, expected, atol=1e-10)  # rounding
+            assert_allclose(loadings, expected @ fit.information, atol=1e-9)
+
+    def test_shifted_genes_are_found(self):
+        cohort = make_cohort(100, 600, 3, random_state=0)
+        genes = np.arange(20)
+        cohort.reference[0, genes] += 4.8
+        found = known_effects(self.fit(cohort), np.array([[0.0, -1.0, 1.0]]))
+        assert found.shifted[genes].mean() > 0.6
+        assert found.shifted[20:].mean() < 0.02
+
+    def test_a_reference_that_fits_has_none(self):
+        cohort = make_cohort(100, 600, 3, random_state=0)
+        assert_array_equal(known_effects(self.fit(cohort), np.array([[0.0, -1.0, 1.0]])).shifted, 0)
+
+    def test_several_effects_at_once(self):
+        """The statistic of two effects, against their joint density."""
+        cohort = make_cohort(60, 100, 3, random_state=0)
+        third = np.arange(60) % 3
+        known = columns(60, *(third == c for c in range(3)))
+        fit = fit_factors(residual(cohort), cohort.proportions, known, n_factors=0)
+        weights = np.array([[0.0, -1, 1, 0], [0, -1, 0, 1]])
+        found = known_effects(fit, weights)
+        select = np.kron(weights, np.eye(3)[1])
+        mean, covariance = select @ fit.loadings.reshape(12, -1), select @ fit.covariance @ select.T
+        if np.linalg.eigvalsh(covariance)[0] > 1e-8:
+            statistic = np.sum(mean * np.linalg.solve(covariance, mean), axis=0)
+            assert_allclose(found.p_value[1], chi2.sf(statistic, 2), rtol=1e-6)
+
+    def test_no_effect_has_no_evidence(self):
+        """Priors of unchanged cell types go to 0, and p to 1."""
+        cohort = make_cohort(60, 300, 3, effect=0, random_state=0)
+        assert np.median(known_effects(self.fit(cohort), np.array([[0.0, -1.0, 1.0]])).p_value) > 0.9
+
+    def test_deviation_from_the_reference(self):
+        cohort = make_cohort(100, 600, 3, random_state=0)
+        found = deviations_from_reference(self.fit(cohort)) ** 2
+        # a tenth of the genes is 4.8 away in cases, none in controls
+        assert_allclose(found[cohort.phenotype == 1].mean(), 0.1 * 4.8**2, rtol=0.15)
+        assert found[cohort.phenotype == 0].mean() < 0.05
+
+    def test_factors_that_go_with_known_columns(self):
+        rng = np.random.default_rng(0)
+        cohort = make_cohort(80, 400, 3, random_state=0)
+        for strength, low, high in ((0.0, 0.0, 0.15), (2.0, 0.25, 1.0)):
+            batch = rng.normal(size=80) + strength * cohort.phenotype
+            loadings = rng.normal(size=(3, 400))
+            y = residual(cohort) + batch[:, None] * (cohort.proportions @ loadings) * 2
+            group = cohort.phenotype
+            share, p_value = explained_by_known(
+                fit_factors(y, cohort.proportions, columns(80, 1 - group, group))
+            )
+            assert low <= share.max() <= high
+            assert (p_value.min() < 1e-3) == (strength > 0)
 
 
 class TestScale:

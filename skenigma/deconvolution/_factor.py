@@ -159,11 +159,11 @@ class FactorDeconvolver(BaseDeconvolver):
 
     def _estimate(self, cohort):
         if self.preprocess is None:
-            warn_of_linear_counts(cohort.bulk, type(self).__name__)
+            warn_of_linear_counts(cohort.bulk, type(self).__name__, "EmpiricalBayesDeconvolver")
         n_samples = len(cohort.bulk)
         n_factors = None if self.n_factors == "auto" else min(self.n_factors, n_samples)
         found = fit_factors(
-            residual_of(cohort),
+            residual_of(cohort.bulk, cohort.proportions, cohort.reference),
             cohort.proportions,
             np.ones((n_samples, 1)),
             n_factors=n_factors,
@@ -212,20 +212,20 @@ class FactorDeconvolver(BaseDeconvolver):
             return float(state.bound().sum() / bulk.size)
 
 
-def residual_of(cohort):
+def residual_of(bulk, proportions, reference):
     """Bulk minus what the reference says of it, in double precision: a new array."""
-    theta = cohort.proportions.astype(np.float64, copy=False)
-    residual = theta @ cohort.reference.astype(np.float64, copy=False)
-    return np.subtract(cohort.bulk, residual, out=residual)
+    proportions = proportions.astype(np.float64, copy=False)
+    residual = proportions @ reference.astype(np.float64, copy=False)
+    return np.subtract(bulk, residual, out=residual)
 
 
-def warn_of_linear_counts(bulk, name):
-    """Say where another model is meant for such values."""
+def warn_of_linear_counts(bulk, name, better):
+    """Say where something else is meant for such values."""
     if bulk.size and bulk.min() >= 0 and bulk.max() > LOG_SCALE_MAXIMUM:
         warn(
             f"X has no negative value and goes up to {bulk.max():.4g}, like counts per million or TPM. {name} takes "
-            f"all values of a gene to vary by as much, as logarithms or standardised values do: on real data of such "
-            f"a scale it lost to simpler answers. Use EmpiricalBayesDeconvolver."
+            f"a gene to vary by as much where it is low as where it is high, which such values do not: on real ones "
+            f"it lost to simpler answers. Use {better}."
         )
 
 

@@ -5,10 +5,9 @@ r"""Variational factor model of the expression of every cell type.
     p_{jkg} = r_{kg} + \sum_m F_{jm} b_{mkg} + u_{jkg} , \qquad x_{jg} = \sum_k \theta_{jk} p_{jkg} + e_{jg}
 
 F holds known columns (the intercept, then what the caller knows of the samples) and factors, which all cell types
-share. Known columns have loadings :math:`b_{\cdot kg} \sim N(0, T_k)` with a full covariance per cell type, so that
-another coding of the same columns changes nothing; factors :math:`f_{jm} \sim N(0, 1)`,
-:math:`b_{mkg} \sim N(0, \tau_{mk})`; own parts :math:`u_{jkg} \sim N(0, t_k)`; noise
-:math:`e_{jg} \sim N(0, \sigma^2)`. All variances are pooled over genes, but for one scale per gene.
+share: :math:`f_{jm} \sim N(0, 1)`. Loadings :math:`b_{mkg} \sim N(0, \tau_{mk})`; own parts
+:math:`u_{jkg} \sim N(0, t_k)`; noise :math:`e_{jg} \sim N(0, \sigma^2)`. All variances are pooled over genes, but for
+one scale per gene. Known columns may depend on each other: the priors tell them apart.
 
 The posterior is approximated by q(b) q(f), both Gaussian, with one covariance of b for all genes. With
 :math:`y_j = x_j - \theta_j R`, :math:`z_j = F_j \otimes \theta_j` and
@@ -57,8 +56,8 @@ class FactorPosterior:
         Posterior means, over the scale of their gene.
     covariance : ndarray of shape (p, p)
         Of the loadings of any gene over its scale, the column of F slowest.
-    prior : ndarray of shape (p, p)
-        Prior covariance of the same.
+    prior : ndarray of shape (p,)
+        Prior variances of the same.
     precision : ndarray of shape (p, p)
         What the data add to the inverse of the prior.
     information : ndarray of shape (p, n_genes)
@@ -206,10 +205,13 @@ class _Fit:
         variance = self.genes.squares.mean()
         least = LEAST_NOISE * variance if variance > 0 else 1.0
         self.variances = SampleVariances(self.theta, least)
-        size = self.n_known * n_types
         own, noise = np.full(n_types, variance / 2), max(variance / 2, least)
         start = _State(
-            known.astype(np.float64), np.zeros((n_samples, 0, 0)), own, noise, np.zeros((size, size))
+            known.astype(np.float64),
+            np.zeros((n_samples, 0, 0)),
+            own,
+            noise,
+            np.zeros(self.n_known * n_types),
         )
         self._history = []
         self._state, self._bound, self._converged = self._ascend(start, EARLY * self._tol)
@@ -238,7 +240,7 @@ class _Fit:
         scores = np.column_stack([old.scores, score * np.sqrt(1 - NEW_SPREAD)])
         spread = np.pad(old.spread, [(0, 0), (0, 1), (0, 1)])
         spread[:, -1, -1] = NEW_SPREAD
-        prior = np.pad(old.prior, (0, self.theta.shape[1]))
+        prior = np.append(old.prior, np.zeros(self.theta.shape[1]))
         start = replace(old, scores=scores, spread=spread, prior=prior)
         state, bound, converged = self._ascend(start, EARLY * self._tol)
         if must_gain and bound - self._bound <= EARLY * self._tol:
@@ -318,7 +320,7 @@ class _Parts:
         self.crossed = self._genes.gram_product(self.weighted.T)
         self.moments = self.crossed @ self.weighted
         if fit_prior:
-            self.state = replace(state, prior=self._maximised_prior())
+            self.state = replace(state, prior=maximise_prior(state.prior, self.precision, self.moments))
         self._solve()
 
     @property
@@ -345,8 +347,8 @@ class _Parts:
     def _solve(self):
         """Covariance of the loadings and the bound, maximised over their posterior."""
         state = self.state
-        system = np.eye(len(self.precision)) + state.prior @ self.precision
-        self.covariance = np.linalg.solve(system, state.prior)
+        system = np.eye(len(self.precision)) + state.prior[:, None] * self.precision
+        self.covariance = np.linalg.solve(system, np.diag(state.prior))
         self.covariance = (self.covariance + self.covariance.T) / 2
         n_factors, number = state.spread.shape[1], self._genes.number
         squares = self._genes.squares / self.variance
@@ -360,12 +362,6 @@ class _Parts:
             traces = np.trace(state.spread, axis1=1, axis2=2)
             means = np.sum(state.scores[:, self._n_known :] ** 2, axis=1)
             self.bound += np.sum(np.linalg.slogdet(state.spread)[1] + n_factors - traces - means) / 2
-
-    def _maximised_prior(self):
-        n_columns, n_types = self.state.scores.shape[1], self._theta.shape[1]
-        known = np.arange(self._n_known * n_types).reshape(self._n_known, n_types).T
-        factors = np.arange(self._n_known * n_types, n_columns * n_types)[:, None]
-        return maximise_prior(self.state.prior, self.precision, self.moments, [*known, *factors])
 
     def _fitted(self):
         """Per sample, moments of the loadings as its factors meet them, per gene: shapes (n, C, C) and (n, C)."""
