@@ -6,7 +6,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize, nnls
 
 from skenigma.core.regress import log_scale
-from skenigma.core.regress.log_scale import log_scale_model, log_scale_regression, sample_offsets
+from skenigma.core.regress.log_scale import (
+    log_scale_model,
+    log_scale_regression,
+    sample_offsets,
+    share_errors,
+)
 from skenigma.core.regress.nonnegative import nonnegative_quadratic
 
 
@@ -187,3 +192,46 @@ def test_nonnegative_quadratic_on_nearly_dependent_columns():
     exact = np.array([nnls(*pair)[0] for pair in zip(designs, targets, strict=True)])
     least = 0.5 * np.einsum("nk,nkl,nl->n", exact, grams, exact) - np.einsum("nk,nk->n", exact, right)
     assert_allclose(value, least, rtol=1e-8)  # the squared condition is 1e6
+
+
+class TestErrors:
+    def test_follow_the_formulas(self):
+        profiles, bulk, _ = simulate(noise=0.4)
+        samples, used, weights, offsets, ridge = ingredients(profiles, bulk)
+        model, fit = fitted(profiles, bulk, tol=1e-8)
+        found = share_errors(model, bulk, fit.coefficients, correlation=0.3)
+        for j in (0, 5):
+            b = fit.coefficients[j]
+            active = b > 0
+            mixture = b @ used + offsets[j]
+            residual = np.log((samples[j] + offsets[j]) / mixture)
+            clipped = np.clip(residual, -np.log(2), np.log(2))
+            r = used[active]
+            bread = (r * (weights / mixture**2 * (residual == clipped))) @ r.T + ridge * np.eye(len(r))
+            meat = (r * (weights * clipped / mixture) ** 2) @ r.T
+            covariance = np.linalg.inv(bread) @ meat @ np.linalg.inv(bread)
+            covariance += np.diag(0.3 * np.average(clipped**2, weights=weights) * b[active] ** 2)
+            change = (np.eye(len(r)) - (b[active] / b.sum())[:, None]) / b.sum()
+            # the same small systems, solved in another order
+            assert_allclose(found[j, active], np.sqrt(np.diag(change @ covariance @ change.T)), rtol=1e-8)
+
+    def test_independent_noise_is_covered(self):
+        """Two standard errors without the factors of whole profiles hold .95 of normal errors."""
+        profiles, bulk, shares = simulate(n_samples=200, n_genes=2000, noise=0.2)
+        model, fit = fitted(profiles, bulk)
+        errors = share_errors(model, bulk, fit.coefficients, correlation=0.0)
+        found = fit.coefficients / fit.coefficients.sum(axis=1, keepdims=True)
+        covered = np.mean(np.abs(found - shares) < 2 * errors)
+        # means of log-normal noise are above their medians, for all types alike; 800 shares that depend on each other
+        assert 0.88 < covered < 0.99
+
+    def test_one_type_has_none(self):
+        profiles, bulk, _ = simulate()
+        model, fit = fitted(profiles[:1], bulk)
+        assert_allclose(share_errors(model, bulk, fit.coefficients), 0, atol=1e-12)
+
+    def test_factors_are_a_change_of_units_of_the_coefficients(self):
+        profiles, bulk, _ = simulate(noise=0.4)
+        model, fit = fitted(profiles, bulk, tol=1e-8)
+        plain = share_errors(model, bulk, fit.coefficients)
+        assert_allclose(share_errors(model, bulk, fit.coefficients, np.full(4, 3.0)), plain, rtol=1e-10)

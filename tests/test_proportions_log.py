@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils import get_tags
 
 from skenigma import ProportionEstimator
+from skenigma.proportions import unexplained_genes
 
 CELL_TYPES = ["B cell", "monocyte", "NK cell", "T cell"]
 SAMPLES = [f"donor{j}" for j in range(10)]
@@ -190,3 +191,82 @@ class TestAuto:
 def test_not_converged_samples_are_named(bulk, reference):
     with pytest.warns(Warning, match=r"logarithmic scale did not converge in max_iter=1 .*'donor0'"):
         log(reference, max_iter=1).fit(bulk)
+
+
+class TestErrors:
+    def test_of_fitted_and_new_samples(self, bulk, reference):
+        estimator = log(reference).fit(bulk)
+        assert estimator.proportions_std_.shape == estimator.proportions_.shape
+        assert (estimator.proportions_std_ > 0).all()
+        proportions, std = estimator.transform_with_std(bulk)
+        assert_array_equal(proportions, estimator.proportions_)
+        assert_array_equal(std, estimator.proportions_std_)
+
+    def test_other_methods_have_none(self, bulk, reference):
+        estimator = ProportionEstimator(reference).fit(bulk)
+        assert estimator.proportions_std_ is None
+        with pytest.raises(ValueError, match="method='rlm' has no standard errors"):
+            estimator.transform_with_std(bulk)
+
+    def test_grow_with_noise(self, bulk, reference, truth):
+        noisy = bulk * np.random.default_rng(5).lognormal(0, 1, bulk.shape)
+        assert np.all(
+            log(reference).fit(noisy).proportions_std_.mean() > 2 * log(reference).fit(bulk).proportions_std_
+        )
+
+
+class TestCells:
+    CONTENT = pd.Series({"T cell": 2.0, "B cell": 1.0, "monocyte": 8.0, "NK cell": 4.0, "other": 1.0})
+
+    @pytest.mark.parametrize("method", ["log", "rlm", "nnls"])
+    def test_shares_of_cells(self, bulk, reference, method):
+        rna = ProportionEstimator(reference, method=method).fit(bulk)
+        cells = ProportionEstimator(reference, method=method, rna_content=self.CONTENT).fit(bulk)
+        expected = rna.proportions_ / self.CONTENT[CELL_TYPES].to_numpy()
+        expected /= expected.sum(axis=1, keepdims=True)
+        assert_allclose(cells.proportions_, expected, rtol=1e-12)  # divisions
+        assert_array_equal(cells.transform(bulk), cells.proportions_)
+        # the mixture that is compared with the bulk is that of RNA
+        pd.testing.assert_frame_equal(cells.quality_, rna.quality_)
+
+    def test_errors_follow(self, bulk, reference):
+        rna = log(reference).fit(bulk)
+        same = log(reference, rna_content=[3.0] * 4).fit(bulk)
+        assert_allclose(same.proportions_std_, rna.proportions_std_, rtol=1e-10)  # divisions
+        cells = log(reference, rna_content=self.CONTENT).fit(bulk)
+        assert (cells.proportions_std_[:, 1] < rna.proportions_std_[:, 1]).all()  # large cells are fewer
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (pd.Series({"B cell": 1.0}), "lacks 'monocyte', 'NK cell', 'T cell'"),
+            ([1.0, 2.0], "one number for each of the 4"),
+            ([1.0, 0.0, 2.0, np.nan], "not for 'monocyte', 'T cell'"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(self, bulk, reference, content, message):
+        with pytest.raises(ValueError, match=message):
+            log(reference, rna_content=content).fit(bulk)
+
+
+class TestUnexplainedGenes:
+    def test_genes_of_a_type_that_is_missing(self, reference, truth):
+        bulk = truth @ reference
+        known = reference.drop(index="T cell")
+        shares = log(known).fit_transform(bulk)
+        table = unexplained_genes(bulk, known, shares)
+        assert len(table)
+        lead = reference.loc["T cell"] / known.max()
+        # the genes that are listed are those of the missing type
+        assert (lead[table.gene] > 1).all()
+        assert (table.excess.diff().dropna() <= 0).all()
+        assert list(table.resembles) == list(known[table.gene].idxmax())
+        assert_allclose(table.resemblance, known[table.gene].max() / known[table.gene].sum(), rtol=1e-12)
+        assert_allclose(table.expression, bulk[table.gene].mean(), rtol=1e-12)
+
+    def test_nothing_of_an_exact_mixture(self, reference, truth):
+        assert unexplained_genes(truth @ reference, reference, truth).empty
+
+    def test_needs_a_linear_scale(self, bulk, reference, truth):
+        with pytest.raises(ValueError, match="Logarithms need expression of at least 0"):
+            unexplained_genes(bulk - 100, reference, truth)

@@ -14,7 +14,7 @@ from skenigma.proportions import fit_quality
 CELL_TYPES = ["B cell", "monocyte", "NK cell", "T cell"]
 SAMPLES = [f"donor{j}" for j in range(12)]
 GENES = [f"gene{i}" for i in range(80)]
-COLUMNS = ["r2", "rmse", "correlation", "scale"]
+COLUMNS = ["r2", "rmse", "correlation", "scale", "explained"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,8 @@ class TestFormula:
             scale = np.linalg.lstsq(m[:, None], x, rcond=None)[0][0]
             residual = x - scale * m
             r2 = 1 - np.sum(residual**2) / np.sum((x - x.mean()) ** 2)
-            expected = [r2, np.sqrt(np.mean(residual**2)), pearsonr(x, m).statistic, scale]
+            explained = scale * m.sum() / x.sum()
+            expected = [r2, np.sqrt(np.mean(residual**2)), pearsonr(x, m).statistic, scale, explained]
             assert_allclose(found.loc[name], expected, rtol=1e-10)  # rounding
 
     def test_exact_mixture(self, reference, truth):
@@ -63,7 +64,7 @@ class TestFormula:
         wide = pd.concat([truth] * 60, ignore_index=True)
         X = (wide @ reference).to_numpy() + np.random.default_rng(3).gamma(1, 5, (len(wide), len(GENES)))
         whole = fit_quality(X, reference.to_numpy(), wide.to_numpy())
-        assert whole.shape == (720, 4)
+        assert whole.shape == (720, 5)
         alone = fit_quality(X[700:705], reference.to_numpy(), wide.to_numpy()[700:705])
         assert_allclose(whole[700:705], alone, rtol=1e-12)  # rounding
 

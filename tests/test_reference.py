@@ -456,3 +456,17 @@ def test_variance_of_few_genes_or_none_varying_is_finite():
     same = np.tile([[5.0, 7.0, 0.0]], (3, 1))
     assert_allclose(moderated_variance(same), 0)
     assert np.isfinite(moderated_variance(np.random.default_rng(0).normal(size=(2, 1)))).all()
+
+
+def test_rna_content_is_the_mean_total_of_counts():
+    rng = np.random.default_rng(0)
+    cells = np.vstack([rng.poisson(2, (30, 50)), rng.poisson(6, (20, 50))])
+    labels = np.repeat(["small", "large"], [30, 20])
+    for given in (cells, sparse.csr_matrix(cells.astype(float))):
+        report = make_reference(given, labels, normalize=1e4, return_report=True)[1]
+        # sums of whole numbers
+        assert_allclose(report.cell_types.rna_content["small"], cells[:30].sum(axis=1).mean(), rtol=1e-12)
+        assert_allclose(report.cell_types.rna_content["large"], cells[30:].sum(axis=1).mean(), rtol=1e-12)
+    # what is not counts does not tell
+    report = make_reference(cells * 3.3, labels, return_report=True)[1]
+    assert report.cell_types.rna_content.isna().all()

@@ -2,6 +2,6 @@
 
 from ..core.profiles import standardize  # noqa: F401
 from ._estimator import ProportionEstimator
-from ._quality import fit_quality
+from ._quality import fit_quality, unexplained_genes
 
-__all__ = ["ProportionEstimator", "fit_quality"]
+__all__ = ["ProportionEstimator", "fit_quality", "unexplained_genes"]

@@ -1,6 +1,7 @@
 """The estimator of cell type proportions."""
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
@@ -15,12 +16,13 @@ from ..checks.validation import (
     check_nonnegative,
     fit_context,
     listing,
+    refuse_repeats,
     row_names,
 )
 from ..checks.warning import warn
 from ..core.blocks import row_blocks
 from ..core.profiles import standardize
-from ..core.regress.log_scale import log_scale_model, log_scale_regression, sample_offsets
+from ..core.regress.log_scale import log_scale_model, log_scale_regression, sample_offsets, share_errors
 from ..core.regress.robust import nonnegative_least_squares, robust_regression
 from ..core.regress.support_vector import support_vector_regression
 from ._quality import compare
@@ -32,7 +34,7 @@ LINEAR = (
 
 
 class ProportionEstimator(ReferenceTransformer):
-    """Proportions of cell types by regressing every bulk sample on the reference profiles.
+    r"""Proportions of cell types by regressing every bulk sample on the reference profiles.
 
     Parameters
     ----------
@@ -47,6 +49,10 @@ class ProportionEstimator(ReferenceTransformer):
         "auto": "log" where X and reference are linear and not negative, else "rlm". "nnls": non-negative least
         squares on the values as they are. "nusvr": ν-support-vector regression as in CIBERSORT, with the ν of ``nu``
         that reconstructs the sample best.
+    rna_content : Series or array-like of shape (n_cell_types,), default=None
+        RNA per cell of every type, in any unit, such as the ``rna_content`` that
+        :func:`~skenigma.reference.make_reference` reports for counts; a Series is matched by name. Proportions are
+        then shares of cells. None leaves them shares of RNA, where the profiles have equal totals.
     n_components : int, default=2
         Number of profiles to learn if ``reference`` is None.
     max_iter : int, default=500
@@ -71,9 +77,11 @@ class ProportionEstimator(ReferenceTransformer):
         Profiles on these genes.
     proportions_ : ndarray of shape (n_samples, n_cell_types)
         Proportions of the samples that were fitted.
-    quality_ : DataFrame of shape (n_samples, 4)
+    proportions_std_ : ndarray of shape (n_samples, n_cell_types) or None
+        Standard errors of these for method "log", a lower bound of their uncertainty, see the notes; None for others.
+    quality_ : DataFrame of shape (n_samples, 5)
         How well the reference, mixed by these proportions, reproduces every fitted sample: "r2", "rmse",
-        "correlation" and "scale", see :func:`fit_quality`.
+        "correlation", "scale" and "explained", see :func:`fit_quality`.
     n_iter_ : int
         Largest number of iterations that a fitted sample took; 1 for methods that do not iterate here.
     n_features_in_ : int
@@ -107,6 +115,18 @@ class ProportionEstimator(ReferenceTransformer):
     of the original, proportions are within ``tol`` of the exact optimum (1e-5 with the default), in any order of
     the genes. R's libsvm, which stops at a tolerance of 1e-3, is up to 3.4e-3 away there.
 
+    "log" minimises, with sample and profiles over their means,
+    :math:`\sum_g w_g\,\rho(\log(x_g + c) - \log(\sum_k b_k r_{kg} + c))`, :math:`\rho` being Huber's loss with
+    threshold log 2, over coefficients b of at least 0, which divided by their sum are the proportions. c is half the
+    smallest positive value of the sample, within 0.01 and 1. Genes weigh by the cube of the log ratio of two
+    profiles, scaled so that every pair of cell types has the same total weight. A ridge, 1e-5 of the mean squared
+    length of a profile, makes identical profiles share evenly. A sample that is zero in all genes is refused.
+
+    Its standard errors hold the noise of the genes (a sandwich estimate) and a factor by which every profile may be
+    off as a whole, whose variance is half the mean squared residual of the genes. That half was set on 14 sets with
+    known proportions, where 83 % of the truths lie within two standard errors, on single sets from 60 % to all. They
+    are a lower bound. Fitting takes a fixed number of blocks beside X.
+
     References
     ----------
     .. [1] Newman et al. (2015), Robust enumeration of cell subsets from tissue expression profiles. Nature
@@ -128,6 +148,7 @@ class ProportionEstimator(ReferenceTransformer):
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
         "reference": ["array-like", None],
         "method": [StrOptions({"rlm", "log", "nnls", "nusvr", "auto"})],
+        "rna_content": ["array-like", None],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -140,6 +161,7 @@ class ProportionEstimator(ReferenceTransformer):
         reference=None,
         *,
         method="rlm",
+        rna_content=None,
         n_components=2,
         max_iter=500,
         tol=1e-4,
@@ -148,6 +170,7 @@ class ProportionEstimator(ReferenceTransformer):
     ):
         self.reference = reference
         self.method = method
+        self.rna_content = rna_content
         self.n_components = n_components
         self.max_iter = max_iter
         self.tol = tol
@@ -174,8 +197,10 @@ class ProportionEstimator(ReferenceTransformer):
             raise ValueError(f"nu={self.nu!r} must hold one or more numbers above 0 and up to 1.")
         bulk = self._fit_genes(X)
         self._prepare(bulk, row_names(X))
-        self.proportions_, self.n_iter_ = self._estimate(bulk, row_names(X))
-        self.quality_ = compare(X, bulk, self.reference_, self.proportions_)
+        rna, self.n_iter_, coefficients = self._solve(bulk, row_names(X))
+        self.proportions_ = self._shares(rna)
+        self.proportions_std_ = None if self.method_ != "log" else self._errors(bulk, coefficients)
+        self.quality_ = compare(X, bulk, self.reference_, rna)
         return self
 
     def fit_transform(self, X, y=None):
@@ -210,6 +235,32 @@ class ProportionEstimator(ReferenceTransformer):
         """
         return self._estimate(self._new_bulk(X), row_names(X))[0]
 
+    def transform_with_std(self, X):
+        """Proportions of every sample with their standard errors, for method "log".
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
+
+        Returns
+        -------
+        proportions : ndarray of shape (n_samples, n_cell_types)
+            As from ``transform``.
+        std : ndarray of shape (n_samples, n_cell_types)
+            Standard errors, a lower bound of the uncertainty, as ``proportions_std_`` has for the fitted samples.
+
+        Raises
+        ------
+        ValueError
+            If another method is in use.
+        """
+        bulk = self._new_bulk(X)
+        if self.method_ != "log":
+            raise ValueError(f"method='{self.method_}' has no standard errors: use method='log'.")
+        rna, _, coefficients = self._solve(bulk, row_names(X))
+        return self._shares(rna), self._errors(bulk, coefficients)
+
     def quality(self, X):
         """How well the reference, mixed by the estimated proportions, reproduces every sample.
 
@@ -220,11 +271,11 @@ class ProportionEstimator(ReferenceTransformer):
 
         Returns
         -------
-        quality : DataFrame of shape (n_samples, 4)
+        quality : DataFrame of shape (n_samples, 5)
             Of the samples of X what ``quality_`` holds of the fitted ones, see :func:`fit_quality`.
         """
         bulk = self._new_bulk(X)
-        return compare(X, bulk, self.reference_, self._estimate(bulk, row_names(X))[0])
+        return compare(X, bulk, self.reference_, self._solve(bulk, row_names(X))[0])
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: the cell types.
@@ -255,7 +306,7 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _prepare(self, bulk, rows):
         """Choose the method, and what "log" takes from the cohort: the weights of the genes."""
-        self.method_ = self.method
+        self.method_, self._content = self.method, self._check_content()
         if self.method == "auto":
             self.method_ = "log" if looks_linear(bulk) and looks_linear(self.reference_) else "rlm"
         if self.method_ != "log":
@@ -272,6 +323,30 @@ class ProportionEstimator(ReferenceTransformer):
         self._check_linear(bulk, rows, genes)
         self._log_scale = log_scale_model(self.reference_, np.median(sample_offsets(bulk, genes)[1]))
 
+    def _check_content(self):
+        """RNA per cell in the order of the cell types, over its mean."""
+        content = self.rna_content
+        if content is None:
+            return None
+        if isinstance(content, pd.Series):
+            missing = [name for name in self.cell_types_ if name not in content.index]
+            if missing:
+                raise ValueError(
+                    f"rna_content lacks {listing(missing)}. It has {listing(list(content.index))}."
+                )
+            refuse_repeats(content.index.to_numpy(), "Cell types of rna_content", "Keep one of each.")
+            content = content[self.cell_types_]
+        content = np.asarray(content, dtype=np.float64)
+        if content.shape != self.cell_types_.shape:
+            raise ValueError(
+                f"rna_content has the shape {content.shape}: it needs one number for each of the "
+                f"{len(self.cell_types_)} cell types."
+            )
+        wrong = self.cell_types_[~(np.isfinite(content) & (content > 0))]
+        if len(wrong):
+            raise ValueError(f"rna_content must be above 0 and finite; it is not for {listing(list(wrong))}.")
+        return content / content.mean()
+
     def _check_linear(self, bulk, rows, genes):
         """Refuse samples of which "log" can say nothing."""
         check_nonnegative(bulk, "X", rows, self.gene_names_, LINEAR)
@@ -287,12 +362,28 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _estimate(self, bulk, rows):
         """Proportions, and the largest number of iterations a sample took."""
+        rna, n_iter, _ = self._solve(bulk, rows)
+        return self._shares(rna), n_iter
+
+    def _shares(self, rna):
+        """Shares of RNA, or of cells."""
+        if self._content is None:
+            return rna
+        cells = rna / self._content
+        return (cells / cells.sum(axis=1, keepdims=True)).astype(rna.dtype, copy=False)
+
+    def _errors(self, bulk, coefficients):
+        factors = None if self._content is None else 1 / self._content
+        return share_errors(self._log_scale, bulk, coefficients, factors).astype(bulk.dtype, copy=False)
+
+    def _solve(self, bulk, rows):
+        """Shares of RNA, the largest number of iterations a sample took, and coefficients."""
         solve = {"rlm": self._rlm, "log": self._log, "nnls": self._nnls, "nusvr": self._nusvr}[self.method_]
         coefficients, n_iter = solve(bulk, rows)
         coefficients = np.maximum(coefficients, 0)
         self._rescue(coefficients, bulk, rows)
         proportions = coefficients / coefficients.sum(axis=1, keepdims=True)
-        return proportions.astype(bulk.dtype, copy=False), n_iter
+        return proportions.astype(bulk.dtype, copy=False), n_iter, coefficients
 
     def _log(self, bulk, rows):
         self._check_linear(bulk, rows, self._log_scale.genes)

@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 
 from .._transformers import ReferenceTransformer
-from ..checks.validation import check_proportions, row_names
+from ..checks.validation import check_nonnegative, check_proportions, row_names
 from ..core.blocks import row_blocks
 from ..core.profiles import standardize
+
+# Before logarithms, in units of the mean of a sample.
+OFFSET = 0.01
+TINY = 1e-300
 
 
 def fit_quality(X, reference, proportions):
@@ -23,7 +27,7 @@ def fit_quality(X, reference, proportions):
 
     Returns
     -------
-    quality : DataFrame of shape (n_samples, 4)
+    quality : DataFrame of shape (n_samples, 5)
         One row per sample, in the order of X and with its row names. With sample x, mixture
         :math:`m = \sum_k \theta_k r_k` and scale c, over the genes that X and reference share:
 
@@ -33,6 +37,9 @@ def fit_quality(X, reference, proportions):
         - "correlation" : Pearson correlation of x and m.
         - "scale" : the c that reproduces x best, by least squares, and at least 0. About 1 if X and reference
           are on one scale.
+        - "explained" : :math:`c \sum_g m_g / \sum_g x_g`, the share of the sample's total that the scaled mixture
+          makes up. A diagnostic, and not the share of known cells: where no type is missing it can be far from 1 in
+          either direction, because platforms differ, and a missing type can be explained by its relatives.
 
     Raises
     ------
@@ -47,7 +54,7 @@ def fit_quality(X, reference, proportions):
     -----
     Proportions say nothing of how deeply a sample was sequenced, so the mixture is scaled before it is compared.
     A sample that is the same in all genes has no "r2" and no "correlation" (NaN), nor has a mixture that is a
-    "correlation"; nothing else is NaN.
+    "correlation"; a sample whose total is not above 0 has no "explained"; nothing else is NaN.
 
     A sample that falls behind the others is not a mixture of these profiles: it may hold a cell type that the
     reference lacks, come from another platform or batch, be on another scale (logarithmic, say), or be of low
@@ -62,7 +69,7 @@ def fit_quality(X, reference, proportions):
     >>> cohort = make_cohort(n_samples=10, n_genes=200, random_state=0, as_frame=True)
     >>> quality = fit_quality(cohort.bulk, cohort.reference, cohort.proportions)
     >>> list(quality.columns)
-    ['r2', 'rmse', 'correlation', 'scale']
+    ['r2', 'rmse', 'correlation', 'scale', 'explained']
     >>> bool((quality["r2"] < 1).all())
     True
     """
@@ -83,7 +90,7 @@ def compare(X, bulk, reference, proportions):
     """:func:`fit_quality` of aligned arrays; X gives the names of the samples."""
     found = [_compare(bulk[rows], proportions[rows] @ reference) for rows in row_blocks(bulk)]
     index = getattr(X, "index", None)
-    columns = ["r2", "rmse", "correlation", "scale"]
+    columns = ["r2", "rmse", "correlation", "scale", "explained"]
     return pd.DataFrame(
         np.concatenate(found), index=index if isinstance(index, pd.Index) else None, columns=columns
     )
@@ -101,4 +108,94 @@ def _compare(samples, mixtures):
     correlation = np.einsum("jg,jg->j", shape, mixed_shape) / max(samples.shape[1] - 1, 1)
     correlation[~(varies & mixed_shape.any(axis=1))] = np.nan
     variance = np.where(varies, samples.var(axis=1), np.nan)
-    return np.column_stack([1 - error / variance, np.sqrt(error), correlation, scale])
+    totals = samples.sum(axis=1)
+    explained = np.full(len(samples), np.nan)
+    np.divide(scale * mixtures.sum(axis=1), totals, out=explained, where=totals > 0)
+    return np.column_stack([1 - error / variance, np.sqrt(error), correlation, scale, explained])
+
+
+def unexplained_genes(X, reference, proportions, *, minimum=1.0):
+    r"""Genes that samples express and a mixture of the reference does not, and the cell types that they resemble.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n_samples, n_genes)
+        Bulk expression, at least 0 and on the linear scale.
+    reference : DataFrame or array-like of shape (n_cell_types, n_genes)
+        Expression profile of every cell type. Genes are matched as in :class:`~skenigma.ProportionEstimator`.
+    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
+        From wherever they come. Named rows and columns are matched to samples and cell types.
+    minimum : float, default=1.0
+        Least excess of the genes that are listed.
+
+    Returns
+    -------
+    genes : DataFrame
+        One row per gene, the largest excess first:
+
+        - "gene" : its name, or number if it has none.
+        - "excess" : median over samples of :math:`\log_2((x + c)/(m + c))` less the sample's median over genes; 1 is
+          twice as much as the mixture has. x and mixture m are over their means, c = 0.01.
+        - "samples" : share of samples with an excess of ``minimum`` or more.
+        - "expression" : mean of X.
+        - "resembles" : the cell type with the highest profile in this gene.
+        - "resemblance" : its part of the sum of all profiles, 1 / n_cell_types for a gene that tells nothing.
+
+    Raises
+    ------
+    ValueError
+        If X, reference and proportions do not fit together, or are negative; the message names the first offenders.
+
+    See Also
+    --------
+    fit_quality : Which samples are reproduced badly.
+
+    Notes
+    -----
+    A type that the reference lacks shows as an excess of its genes in the samples that hold it. Those that a relative
+    in the reference expresses, too, say which type takes its share. Differences of platform and of the donors show in
+    the same way, so that the list is a hint what to look for, and no proof of a missing type; how much of it there is
+    cannot be told from it.
+
+    Examples
+    --------
+    >>> from skenigma.proportions import unexplained_genes
+    >>> reference = [[10.0, 1.0, 5.0, 5.0, 1.0], [1.0, 10.0, 5.0, 5.0, 2.0]]
+    >>> table = unexplained_genes([[5.0, 5.0, 5.0, 5.0, 30.0]], reference, [[0.5, 0.5]])
+    >>> table[["gene", "resembles"]].to_numpy().tolist()
+    [['x4', 'celltype1']]
+    """
+    genes = _Genes(reference)
+    bulk = genes._fit_genes(X)
+    reason = "Logarithms need expression of at least 0: pass values as they were before centring."
+    check_nonnegative(bulk, "X", row_names(X), genes.gene_names_, reason)
+    check_nonnegative(genes.reference_, "reference", genes.cell_types_, genes.gene_names_, reason)
+    shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_names(X))
+    blocks = [_log_ratios(bulk[rows], shares[rows] @ genes.reference_) for rows in row_blocks(bulk)]
+    ratios = np.concatenate(blocks)
+    excess = np.median(ratios, axis=0)
+    listed = np.argsort(-excess, kind="stable")
+    listed = listed[excess[listed] >= minimum]
+    profiles = genes.reference_[:, listed]
+    totals = profiles.sum(axis=0)
+    part = np.divide(profiles.max(axis=0), totals, out=np.zeros_like(totals), where=totals > 0)
+    return pd.DataFrame(
+        {
+            "gene": genes.gene_names_[listed],
+            "excess": excess[listed],
+            "samples": np.mean(ratios[:, listed] >= minimum, axis=0),
+            "expression": bulk[:, listed].mean(axis=0),
+            "resembles": genes.cell_types_[profiles.argmax(axis=0)],
+            "resemblance": part,
+        }
+    )
+
+
+def _log_ratios(samples, mixtures):
+    """Log ratios of samples and mixtures, one row per sample, of median 0."""
+    ratios = _logarithms(samples) - _logarithms(mixtures)
+    return ratios - np.median(ratios, axis=1, keepdims=True)
+
+
+def _logarithms(rows):
+    return np.log2(rows / np.maximum(rows.mean(axis=1, keepdims=True, dtype=np.float64), TINY) + OFFSET)

@@ -48,6 +48,15 @@ class Cells:
     cell_types: np.ndarray
     genes: np.ndarray | None
 
+    def mean_totals(self):
+        """Mean total of the cells of each type, if they are counts, else NaN."""
+        if not _whole(self.values):
+            return np.full(len(self.cell_types), np.nan)
+        totals = np.asarray(self.values.sum(axis=1), dtype=np.float64).ravel()
+        labelled = self.codes >= 0
+        sums = np.bincount(self.codes[labelled], totals[labelled], minlength=len(self.cell_types))
+        return sums / np.maximum(self.counts(), 1)
+
     def counts(self):
         """Number of cells of every type."""
         return np.bincount(self.codes, minlength=len(self.cell_types))

@@ -26,7 +26,9 @@ class ReferenceReport:
     Parameters
     ----------
     cell_types : DataFrame
-        One row per cell type of the labels: ``n_cells``, ``kept`` and ``reason``, which is empty for those kept.
+        One row per cell type of the labels: ``n_cells``, ``rna_content`` (mean total of its cells, if these are
+        counts, else NaN: what turns shares of RNA into shares of cells), ``kept`` and ``reason``, which is empty for
+        those kept.
     genes : DataFrame
         One row per gene of the cells: ``kept`` and ``reason``, which is empty for those kept.
     markers : DataFrame or None
@@ -167,6 +169,7 @@ def make_reference(
             kept,
             np.where(kept, "", f"fewer than {min_cells} cells"),
             n_cells=cells.counts(),
+            rna_content=cells.mean_totals(),
             **counted,
         ),
         genes=_reported(_columns(cells), chosen, reasons),
