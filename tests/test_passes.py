@@ -291,16 +291,20 @@ def answer(prelude="", **environment):
 
 
 class TestChoice:
+    @pytest.mark.slow
     def test_numba_is_not_needed(self):
         assert answer("import sys; sys.modules['numba'] = None") == "skenigma.core.optimize.passes"
 
+    @pytest.mark.slow
     def test_numba_is_used_where_it_is(self):
         pytest.importorskip("numba")
         assert answer() == "skenigma.core.optimize.compiled"
 
+    @pytest.mark.slow
     def test_the_environment_can_switch_it_off(self):
         assert answer(SKENIGMA_COMPILED="0") == "skenigma.core.optimize.passes"
 
+    @pytest.mark.slow
     def test_nowhere_to_write_is_no_obstacle(self):
         pytest.importorskip("numba")
         prelude = """

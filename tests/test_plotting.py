@@ -69,6 +69,7 @@ def highest_point(display):
 # Both displays
 
 
+@pytest.mark.slow
 @DISPLAYS
 def test_importing_and_creating_a_display_needs_no_matplotlib(display):
     code = f"""

@@ -77,6 +77,7 @@ def names(display):
 # matplotlib on demand
 
 
+@pytest.mark.slow
 def test_importing_and_creating_a_display_needs_no_matplotlib():
     code = """
 import sys

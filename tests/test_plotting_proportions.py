@@ -39,6 +39,7 @@ def legend_texts(display):
     return [text.get_text() for text in display.legend_.get_texts()]
 
 
+@pytest.mark.slow
 def test_importing_and_creating_needs_no_matplotlib():
     code = """
 import sys

@@ -40,6 +40,7 @@ def texts(display):
     return [text.get_text() for text in display.texts_]
 
 
+@pytest.mark.slow
 def test_importing_and_creating_needs_no_matplotlib():
     code = """
 import sys

@@ -43,6 +43,7 @@ def table_rows(text):
     return [[cell.strip(" |") for cell in row] for row in rows]
 
 
+@pytest.mark.slow
 def test_table_of_what_reproduces_is_what_the_command_prints(reference_folder, capsys):
     shown = README.read_text(encoding="utf-8").split("## What it reproduces")[1].split("\n## ")[0]
     reproduction.report(reference_folder)

@@ -193,6 +193,7 @@ def test_table_in_long_form(cohort, model):
         assert row[name] == getattr(found, name).loc["celltype2", "gene7"]
 
 
+@pytest.mark.slow
 def test_same_numbers_for_any_number_of_jobs_and_arrays(cohort, model):
     one = bootstrap_reliability(model, cohort.bulk, n_bootstraps=4, random_state=0)
     two = bootstrap_reliability(model, cohort.bulk, n_bootstraps=4, random_state=0, n_jobs=2)
@@ -239,6 +240,7 @@ def test_what_a_model_found_is_kept(estimator, cohort):
     assert np.all(found.standard_error > 0)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_scatter_over_repeated_cohorts():
     rng = np.random.default_rng(0)
     reference = rng.standard_normal((3, 50))
