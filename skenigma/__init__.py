@@ -1,14 +1,19 @@
 """Cell-type-specific expression and proportions from bulk RNA-seq, as scikit-learn estimators."""
 
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy_names
 from ._version import __version__
-from .deconvolution import (
-    EmpiricalBayesDeconvolver,
-    FactorDeconvolver,
-    L2MaxDeconvolver,
-    TraceNormDeconvolver,
-)
-from .model_selection import L2MaxDeconvolverCV
-from .proportions import ProportionEstimator
+
+if TYPE_CHECKING:  # what the names below are, for those that read and do not run
+    from .deconvolution import (
+        EmpiricalBayesDeconvolver,
+        FactorDeconvolver,
+        L2MaxDeconvolver,
+        TraceNormDeconvolver,
+    )
+    from .model_selection import L2MaxDeconvolverCV
+    from .proportions import ProportionEstimator
 
 __all__ = [
     "EmpiricalBayesDeconvolver",
@@ -19,3 +24,35 @@ __all__ = [
     "TraceNormDeconvolver",
     "__version__",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "EmpiricalBayesDeconvolver": "deconvolution",
+        "FactorDeconvolver": "deconvolution",
+        "L2MaxDeconvolver": "deconvolution",
+        "L2MaxDeconvolverCV": "model_selection",
+        "ProportionEstimator": "proportions",
+        "TraceNormDeconvolver": "deconvolution",
+    },
+    (
+        "anndata",
+        "baselines",
+        "batch",
+        "cli",
+        "datasets",
+        "deconvolution",
+        "differential",
+        "expression",
+        "io",
+        "metrics",
+        "model_selection",
+        "normalization",
+        "plotting",
+        "presets",
+        "proportions",
+        "reference",
+        "reliability",
+        "report",
+    ),
+)

@@ -232,7 +232,7 @@ def _parameters_of(command):
     from skenigma.cli._parser import build_parser
 
     (commands,) = (action.choices for action in build_parser()._actions if isinstance(action.choices, dict))
-    return {name: action for action in commands[command]._actions for name in action.option_strings}
+    return {name: action for action in commands[command].loaded()._actions for name in action.option_strings}
 
 
 class TestDeconvolve:

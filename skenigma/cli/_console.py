@@ -5,8 +5,6 @@ import time
 import warnings
 from contextlib import contextmanager
 
-from sklearn.exceptions import ConvergenceWarning
-
 from ._streams import visible, write_message
 
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -73,6 +71,8 @@ class Console:
     @contextmanager
     def shown_warnings(self):
         """Show Python's warnings as lines: those that speak of data and fits."""
+        from sklearn.exceptions import ConvergenceWarning  # here, because scikit-learn takes a second to load
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for category in (UserWarning, RuntimeWarning, ConvergenceWarning):

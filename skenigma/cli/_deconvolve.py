@@ -9,7 +9,7 @@ from ..proportions import ProportionEstimator
 from ..report import history_frame
 from ..report._contents import LOSSES, uncertainty_frame
 from ._foresee import foresee
-from ._job import UsageError, file_names
+from ._job import file_names
 from ._options import add_data, add_output, add_repeat, add_threads
 from ._parameters import (
     HELP,
@@ -22,9 +22,9 @@ from ._parameters import (
 )
 from ._proportions import add_method, read_data, write_quality
 from ._tables import proportion_frame
+from ._usage import UsageError
 
 NAME = "deconvolve"
-SUMMARY = "estimate what every cell type expresses in every single sample"
 USAGE = "--bulk FILE --reference FILE --out FOLDER"
 DESCRIPTION = """\
 Estimate cell-type-specific expression: what every cell type expresses in every single sample. The proportions are

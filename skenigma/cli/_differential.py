@@ -11,12 +11,11 @@ from ..io import read_bulk, read_phenotype, read_reference, read_run
 from ..io._checksums import read_as_recorded
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
-from ._job import UsageError
 from ._options import add_output, add_repeat, add_threads
 from ._understood import counted, shortened
+from ._usage import UsageError
 
 NAME = "differential"
-SUMMARY = "find genes that differ between groups, by cell type"
 USAGE = "RUN --phenotype FILE"
 DESCRIPTION = """\
 Test, by cell type, which genes go with a phenotype, in the folder that 'skenigma deconvolve' wrote.

@@ -22,6 +22,7 @@ from ..io._records import RECORD_VERSION
 from ..io._staging import hidden_complete
 from ._record import write_record
 from ._repeat import FREE, recorded_options
+from ._usage import UsageError
 
 REPEAT_DIFFERS = 3
 # Bytes of the name of a file, its end not counted: less than any file system allows.
@@ -34,10 +35,6 @@ DEVICES = {
     "nul",
     *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)),
 }
-
-
-class UsageError(Exception):
-    """A combination of options that cannot be meant."""
 
 
 class Job:

@@ -4,14 +4,13 @@ import errno
 import signal
 import sys
 import traceback
+from functools import partial
 
 from ..io._signals import Terminated, ending_signals, held_signals
-from . import _report
 from ._console import Console
-from ._job import UsageError, execute
-from ._parser import COMMANDS, build_parser
-from ._record import to_json
+from ._parser import build_parser, find_command
 from ._streams import encodable, ready_streams, write_output
+from ._usage import UsageError
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -40,7 +39,6 @@ def main(argv=None):
     0
     """
     ready_streams()
-    ready_streams()
     console, given = Console(), {}
     with ending_signals(final=argv is None) as raised:
         try:
@@ -64,13 +62,18 @@ def _parse(argv, given):
 
 def _run(given, console):
     """Run the command; returns the exit code."""
+    # what computes is loaded when there is something to compute
+    from ._job import execute
+    from ._record import to_json
+
     options = dict(given)
-    command = COMMANDS[options.pop("command")]
+    command = find_command(options.pop("command"))
     console.quiet = given.get("quiet", False)
     if given.get("json") and sys.stdout is None:
         raise UsageError("--json prints on stdout, which is closed")
     with console.shown_warnings():
-        run = _report.execute if command is _report else lambda *args: execute(command, *args)
+        # the report is no job: it writes no folder
+        run = getattr(command, "execute", None) or partial(execute, command)
         code, summary = run(options, console)
     if given.get("json"):
         text = to_json(summary)

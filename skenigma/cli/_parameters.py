@@ -7,7 +7,7 @@ from numbers import Integral
 from .._parameters import OWN_OPTIONS, PARAMETERS
 from ..checks.validation import Interval, StrOptions
 from ..deconvolution import BaseDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
-from ._job import UsageError
+from ._usage import UsageError
 
 MODELS = {"l2max": L2MaxDeconvolver, "tracenorm": TraceNormDeconvolver}
 OPTIONS = (

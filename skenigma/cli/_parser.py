@@ -2,15 +2,20 @@
 
 import argparse
 import sys
+from importlib import import_module
 
 from .._version import __version__
-from . import _deconvolve, _differential, _proportions, _reference, _report, _simulate
 from ._options import add_messages
 from ._streams import visible
 
-COMMANDS = {
-    command.NAME: command
-    for command in (_reference, _proportions, _deconvolve, _differential, _simulate, _report)
+# What each command does, in a line: here, because the list of commands loads none of them.
+SUMMARIES = {
+    "reference": "make the profiles of a reference from annotated single cells",
+    "proportions": "estimate how much of each cell type every sample contains",
+    "deconvolve": "estimate what every cell type expresses in every single sample",
+    "differential": "find genes that differ between groups, by cell type",
+    "simulate": "simulate a cohort whose cell-type-specific expression is known",
+    "report": "show a run as one page of HTML",
 }
 DESCRIPTION = """\
 Cell-type proportions and cell-type-specific expression from bulk RNA-seq, by the ENIGMA method."""
@@ -38,6 +43,41 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+class CommandParser(Parser):
+    """Parser of one command, which is loaded when there is something to parse, or help is asked for."""
+
+    command = None
+
+    def load(self, name):
+        """Take texts and options from the module of a command."""
+        self.command = find_command(name)
+        self.description, self.epilog = self.command.DESCRIPTION, self.command.EXAMPLES
+        self.usage = f"skenigma {name} {self.command.USAGE} [options]"
+        self.command.add_options(self)
+        add_messages(self)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse, as argparse calls it for the command that it met."""
+        self.loaded()
+        return super().parse_known_args(args, namespace)
+
+    def format_help(self):
+        """What ``--help`` prints."""
+        self.loaded()
+        return super().format_help()
+
+    def loaded(self):
+        """The parser, its options in place."""
+        if self.command is None:
+            self.load(self.prog.split()[-1])
+        return self
+
+
+def find_command(name):
+    """The module of a command."""
+    return import_module(f"{__package__}._{name}")
+
+
 def build_parser(width=None):
     """The parser of all commands.
 
@@ -56,20 +96,11 @@ def build_parser(width=None):
         style["color"] = False if width else None
     parser = Parser(prog="skenigma", description=DESCRIPTION, epilog=EPILOG, **style)
     parser.add_argument("--version", action="version", version=f"skenigma {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
-    for name, command in COMMANDS.items():
-        child = commands.add_parser(
-            name,
-            help=command.SUMMARY,
-            description=command.DESCRIPTION,
-            epilog=command.EXAMPLES,
-            argument_default=argparse.SUPPRESS,
-            add_help=False,
-            usage=f"skenigma {name} {command.USAGE} [options]",
-            **style,
-        )
-        command.add_options(child)
-        add_messages(child)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", required=True, parser_class=CommandParser
+    )
+    for name, summary in SUMMARIES.items():
+        commands.add_parser(name, help=summary, argument_default=argparse.SUPPRESS, add_help=False, **style)
     return parser
 
 

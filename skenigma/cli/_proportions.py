@@ -8,7 +8,6 @@ from ._tables import proportion_frame, quality_frame, warn_flagged
 from ._understood import understand
 
 NAME = "proportions"
-SUMMARY = "estimate how much of each cell type every sample contains"
 USAGE = "--bulk FILE --reference FILE --out FOLDER"
 DESCRIPTION = """\
 Estimate the proportions of cell types in every bulk sample, by regressing it on the profiles of a reference.

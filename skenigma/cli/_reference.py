@@ -8,7 +8,6 @@ from ..reference import make_reference
 from ._options import add_output, add_repeat, positive_integer
 
 NAME = "reference"
-SUMMARY = "make the profiles of a reference from annotated single cells"
 USAGE = "--cells FILE --labels COLUMN --out FOLDER"
 DESCRIPTION = """\
 Average the cells of each type to a profile, in the file that the other commands read: reference.tsv. Cells must be

@@ -7,11 +7,10 @@ from ..io._records import RECORD
 from ..io._runs import DIFFERENTIAL
 from ..io._seal import is_sealed, sealed
 from ..report import build_report
-from ._job import UsageError
 from ._options import add_output, positive_integer
+from ._usage import UsageError
 
 NAME = "report"
-SUMMARY = "show a run as one page of HTML"
 USAGE = "RUN"
 DESCRIPTION = """\
 Write one self-contained page of HTML on a run of 'skenigma deconvolve' or 'proportions': proportions, quality of each

@@ -7,11 +7,11 @@ import pandas as pd
 from ..datasets import make_cohort
 from ..io._runs import PROPORTIONS
 from ._foresee import foresee
-from ._job import UsageError, file_names
+from ._job import file_names
 from ._options import add_output, add_repeat, natural_number, positive_integer
+from ._usage import UsageError
 
 NAME = "simulate"
-SUMMARY = "simulate a cohort whose cell-type-specific expression is known"
 USAGE = "--out FOLDER"
 DESCRIPTION = """\
 Simulate bulk samples of two groups by the recipe of the published benchmark, in the files that the other commands

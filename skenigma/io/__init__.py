@@ -4,18 +4,23 @@ Files of bulk expression are genes × samples and references genes × cell types
 round. The readers know both, and return what the estimators take.
 """
 
-from ._checksums import file_checksum
-from ._reading import (
-    check_orientation,
-    read_bulk,
-    read_cells,
-    read_phenotype,
-    read_proportions,
-    read_reference,
-)
-from ._runs import read_run
-from ._staging import staged_file, staged_folder
-from ._writing import write_anndata, write_table
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ._checksums import file_checksum
+    from ._reading import (
+        check_orientation,
+        read_bulk,
+        read_cells,
+        read_phenotype,
+        read_proportions,
+        read_reference,
+    )
+    from ._runs import read_run
+    from ._staging import staged_file, staged_folder
+    from ._writing import write_anndata, write_table
 
 __all__ = [
     "check_orientation",
@@ -31,3 +36,21 @@ __all__ = [
     "write_anndata",
     "write_table",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "check_orientation": "_reading",
+        "file_checksum": "_checksums",
+        "read_bulk": "_reading",
+        "read_cells": "_reading",
+        "read_phenotype": "_reading",
+        "read_proportions": "_reading",
+        "read_reference": "_reading",
+        "read_run": "_runs",
+        "staged_file": "_staging",
+        "staged_folder": "_staging",
+        "write_anndata": "_writing",
+        "write_table": "_writing",
+    },
+)
