@@ -119,6 +119,8 @@ OWN_OPTIONS = {
     "solver": "how the objective is minimised",
     "epsilon": "when to stop: see the documentation of the model for its unit",
     "gamma": "penalty parameter of the ADMM solvers",
+    "n_factors": "number of directions in which samples differ, shared by the cell types",
+    "tol": "when to stop: relative change of the variances",
 }
 
 # Parameters that every model of cell-type-specific expression has.

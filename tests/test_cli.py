@@ -336,7 +336,7 @@ class TestDeconvolve:
             "materialize",
             "output_cell_types",
         }
-        for model in (L2MaxDeconvolver, TraceNormDeconvolver):
+        for model in _parameters.MODELS.values():
             parameters = set(inspect.signature(model).parameters)
             assert parameters - elsewhere <= set(_parameters.HELP)
 

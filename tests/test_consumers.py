@@ -172,6 +172,7 @@ def test_command_line_runs_a_model_that_it_has_never_heard_of(files, data, tmp_p
         (["--model", "model_example:Missing"], ["no class Missing", "BaseDeconvolver"]),
         (["--model", "model_example:Posterior"], ["no class Posterior"]),
         ([*OWN, "--beta", "3"], ["--beta belongs to --model l2max, tracenorm, not to model_example"]),
+        (["--model", "factor", "--beta", "3"], ["--beta belongs to --model l2max, tracenorm, not to factor"]),
         ([*OWN, "--set", "rank=3"], ["--set rank", "no such parameter"]),
         ([*OWN, "--set", "rank"], ["'rank' is not NAME=VALUE"]),
         ([*OWN, "--set", "reference=3"], ["--set reference", "no such parameter"]),
@@ -186,10 +187,18 @@ def test_command_line_refuses_what_is_no_model(files, tmp_path, monkeypatch, cap
 
 
 def test_parameters_without_an_option_can_be_set(files, tmp_path):
-    options = ["--model", "tracenorm", "--set", "max_iter=3", "tao_k=auto", "solver=proximal"]
-    assert main(["deconvolve", *files, *options, "--out", str(tmp_path / "run"), "-q"]) == 0
+    options = [
+        "--model",
+        f"{__name__}:EchoDeconvolver",
+        "--set",
+        "own_state=true",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(["deconvolve", *files, *options, "-q"]) == 0
     parameters = json.loads((tmp_path / "run" / "run.json").read_text())["options"]["parameters"]
-    assert (parameters["max_iter"], parameters["tao_k"], parameters["solver"]) == (3, "auto", "proximal")
+    assert parameters == {"own_state": True}
+    assert main(["deconvolve", "--from", str(tmp_path / "run"), "--out", str(tmp_path / "again"), "-q"]) == 0
 
 
 class Echo:
@@ -212,8 +221,8 @@ class Echo:
 class EchoDeconvolver(BaseDeconvolver):
     """The shortest model there is, in either way to give its state."""
 
-    def __init__(self, reference=None, *, materialize=True, own_state=False):
-        super().__init__(reference, materialize=materialize)
+    def __init__(self, reference=None, *, proportion_estimator=None, materialize=True, own_state=False):
+        super().__init__(reference, proportion_estimator=proportion_estimator, materialize=materialize)
         self.own_state = own_state
 
     _parameter_constraints = {**BaseDeconvolver._parameter_constraints, "own_state": ["boolean"]}  # noqa: RUF012

@@ -6,13 +6,13 @@ from numbers import Integral
 
 from .._parameters import OWN_OPTIONS, PARAMETERS
 from ..checks.validation import Interval, StrOptions
-from ..deconvolution import BaseDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
+from ..deconvolution import BaseDeconvolver, FactorDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
 from ._usage import UsageError
 
-MODELS = {"l2max": L2MaxDeconvolver, "tracenorm": TraceNormDeconvolver}
+MODELS = {"l2max": L2MaxDeconvolver, "tracenorm": TraceNormDeconvolver, "factor": FactorDeconvolver}
 OPTIONS = (
-    "alpha", "beta", "renorm_size", "solver", "epsilon", "max_iter", "tao_k", "gamma", "preprocess", "normalize",
-    "positive",
+    "alpha", "beta", "renorm_size", "solver", "epsilon", "max_iter", "tao_k", "gamma", "n_factors", "tol",
+    "preprocess", "normalize", "positive",
 )  # fmt: skip
 HELP = {name: OWN_OPTIONS.get(name) or PARAMETERS[name].option for name in OPTIONS}
 # Parameters that are data, or that the command line decides.
