@@ -344,7 +344,9 @@ def _with_found_parameters(model):
     }
     if estimator.reference is None:
         found["reference"] = reference_frame(model)
-    return estimator.set_params(materialize=False, verbose=0, **found)
+    quiet = {"materialize": False, "verbose": 0}
+    quiet = {name: value for name, value in quiet.items() if name in estimator.get_params(deep=False)}
+    return estimator.set_params(**quiet, **found)
 
 
 def _resampled_means(estimator, X, proportions, rows):

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from skenigma import io
 from skenigma.cli import main
+from skenigma.cli._parameters import MODELS as MODELS_BY_NAME
 from skenigma.datasets import make_cohort
 from skenigma.deconvolution import BaseDeconvolver, Estimate
 from skenigma.differential import differential_expression
@@ -198,7 +199,17 @@ def test_parameters_without_an_option_can_be_set(files, tmp_path):
     assert main(["deconvolve", *files, *options, "-q"]) == 0
     parameters = json.loads((tmp_path / "run" / "run.json").read_text())["options"]["parameters"]
     assert parameters == {"own_state": True}
-    assert main(["deconvolve", "--from", str(tmp_path / "run"), "--out", str(tmp_path / "again"), "-q"]) == 0
+    again = ["--from", str(tmp_path / "run"), "--out", str(tmp_path / "again"), "-q"]
+    assert main(["deconvolve", *again, *options[:2]]) == 0
+
+
+@pytest.mark.parametrize("name", list(MODELS_BY_NAME))
+def test_every_named_model_runs(files, tmp_path, name):
+    assert main(["deconvolve", *files, "--model", name, "--out", str(tmp_path / "run"), "-q"]) == 0
+    folder = io.read_run(tmp_path / "run")
+    assert folder.record["result"]["model"] == MODELS_BY_NAME[name].__name__
+    assert list(folder.expression()) == TYPES
+    assert list(folder.expression("expression_std")) in ([], TYPES)
 
 
 class Echo:

@@ -67,9 +67,9 @@ def add_options(parser):
         "--model",
         type=model_name,
         metavar="|".join([*MODELS, "MODULE:CLASS"]),
-        help="no sample stands out (l2max, default), samples differ along few directions (tracenorm), the same "
-        "with standard deviations (factor), or a model of your own: a class in a module that Python can import, "
-        "and will run",
+        help="no sample stands out (l2max, default), samples differ along few directions (tracenorm), posterior with "
+        "standard deviations of counts per million, TPM (bayes) or of signed values (factor), or a model of your own: "
+        "a class in a module that Python can import, and will run",
     )
     add_method(group, "--proportion-method")
     group.add_argument("--float32", action="store_true", help="compute in single precision: half the memory")

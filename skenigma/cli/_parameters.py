@@ -6,10 +6,21 @@ from numbers import Integral
 
 from .._parameters import OWN_OPTIONS, PARAMETERS
 from ..checks.validation import Interval, StrOptions
-from ..deconvolution import BaseDeconvolver, FactorDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
+from ..deconvolution import (
+    BaseDeconvolver,
+    EmpiricalBayesDeconvolver,
+    FactorDeconvolver,
+    L2MaxDeconvolver,
+    TraceNormDeconvolver,
+)
 from ._usage import UsageError
 
-MODELS = {"l2max": L2MaxDeconvolver, "tracenorm": TraceNormDeconvolver, "factor": FactorDeconvolver}
+MODELS = {
+    "l2max": L2MaxDeconvolver,
+    "tracenorm": TraceNormDeconvolver,
+    "bayes": EmpiricalBayesDeconvolver,
+    "factor": FactorDeconvolver,
+}
 OPTIONS = (
     "alpha", "beta", "renorm_size", "solver", "epsilon", "max_iter", "tao_k", "gamma", "n_factors", "tol",
     "preprocess", "normalize", "positive",

@@ -36,13 +36,16 @@ SMALL_RESULT = 2**24
 class Cohort:
     """What a model estimates from: a cohort on the scale of the model, its genes matched and its values checked.
 
-    Attributes
+    Parameters
     ----------
     bulk : ndarray of shape (n_samples, n_genes)
         May be the caller's memory: not to be written to.
     reference : ndarray of shape (n_cell_types, n_genes)
+        Profiles.
     proportions : ndarray of shape (n_samples, n_cell_types)
+        Rows sum to 1, up to 0.05.
     cell_types, gene_names : ndarray of str
+        Names of the cell types and genes.
     sample_names : ndarray of str, or None
         None where X has none.
     X : array-like
@@ -61,7 +64,18 @@ class Cohort:
     given: dict = field(default_factory=dict)
 
     def select(self, samples):
-        """Some of its samples."""
+        """Take some of its samples.
+
+        Parameters
+        ----------
+        samples : slice or ndarray of int
+            Which ones.
+
+        Returns
+        -------
+        cohort : Cohort
+            Of these.
+        """
         names = None if self.sample_names is None else self.sample_names[samples]
         return replace(
             self, bulk=self.bulk[samples], proportions=self.proportions[samples], sample_names=names
@@ -72,7 +86,7 @@ class Cohort:
 class Estimate:
     """What a model answers.
 
-    Attributes
+    Parameters
     ----------
     map : object
         ``map.replay(bulk, proportions)`` gives the state of any samples, each on its own and those of the cohort as
