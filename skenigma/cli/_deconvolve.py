@@ -68,7 +68,7 @@ def add_options(parser):
         type=model_name,
         metavar="|".join([*MODELS, "MODULE:CLASS"]),
         help="no sample stands out (l2max, default), samples differ along few directions (tracenorm), posterior with "
-        "standard deviations of counts per million, TPM (bayes) or of signed values (factor), or a model of your own: "
+        "standard deviations of CPM or TPM (bayes) or of signed values (factor), or a model of your own: "
         "a class in a module that Python can import, and will run",
     )
     add_method(group, "--proportion-method")
