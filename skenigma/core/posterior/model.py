@@ -355,12 +355,12 @@ class Posterior:
         own, prior = components.own[:, None], components.prior[:, None]
         signal = (components.common + components.own @ weights**2) * h
         noise = components.noise * np.exp2(-self.bulk_mean)
-        truth = prior * (h if self.settings.variance is None else self.spread)
-        truth = truth + self.belonging * self.share**2 * self.removed_variance
+        scale = h if self.settings.variance is None else self.spread
+        truth = prior * scale + self.belonging * self.share**2 * self.removed_variance
         if self.settings.measured:
             truth = truth + components.noise / (self.reference + 1.0)
         product = truth * (signal + noise)
-        together = np.sqrt(self.ratio) * (components.common + weights * own) * h
+        together = np.sqrt(self.ratio * h * scale) * (components.common + weights * own)
         return np.divide(together, np.sqrt(product), out=np.zeros_like(product), where=product > 0).clip(0, 1)
 
     def log_density(self, rows):
