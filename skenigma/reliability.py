@@ -94,7 +94,8 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
         Whether to ask instead if a gene belongs to a cell type more than other genes do, see the notes. The original
         suggests it where profiles are much correlated.
     level : float, default=0.05
-        ``significant`` are q-values, or scores if ``refine``, below it.
+        ``significant`` are q-values below it; with ``refine``, scores below it in the cell type where the gene's
+        q-value is smallest.
 
     Returns
     -------
@@ -119,8 +120,9 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     ``refine`` turns the q-values of a gene into shares s of the cell types, by the softmax over cell types of 1 − q,
     and compares s_jk / (1 − s_jk) with its values where the denominator is that of a gene drawn at random: the
     original's score is the p-value of that by 1,000 random draws, and the score here is its expectation, the share of
-    genes i with (1 − s_ik) < (1 − s_jk). It is a rank: 5 % of the genes of each cell type are called at a level
-    of 0.05, whatever the data.
+    genes i with (1 − s_ik) < (1 − s_jk). It is a rank: 5 % of the genes of each cell type have a score below 0.05,
+    whatever the data. Of these the original calls only the genes whose q-value is smallest in this very cell type, so
+    that a gene is called in one cell type at most, and so does ``significant``.
 
     References
     ----------
@@ -158,7 +160,15 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     )
     if refine:
         table["score"] = _refined_scores(q_values).ravel()
-    return table.assign(significant=table["score" if refine else "q_value"] < level)
+    return table.assign(
+        significant=(_refined_calls(q_values, table, level) if refine else table["q_value"] < level)
+    )
+
+
+def _refined_calls(q_values, table, level):
+    """Scores below the level, of genes in the cell type of their smallest q-value."""
+    own = np.arange(len(q_values))[:, None] == q_values.argmin(axis=0)
+    return own.ravel() & (table["score"] < level)
 
 
 def _check_design(theta, cell_types):

@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from benchmarks import __main__ as command
-from benchmarks import choices, truth
+from benchmarks import choices, findings, truth
 from benchmarks.cases.models import iterations_to, objective_history, simulate
 from benchmarks.fresh import peak_growth
 from benchmarks.harness import CASES, Contest, Contestant, Options, largest_difference
@@ -313,3 +313,55 @@ def test_the_truth_scores_best_in_every_figure():
     shifted = truth.Answer(cohort.cse, [((cohort.cse + 1) * 2 - 1, (cohort.cse + 1) * 2 - 1)] * 3)
     score = truth.measure(cohort, cohort.reference, cohort.proportions, shifted)["score"]
     assert_allclose(score, np.mean([2 / (1 - level) for level in truth.LEVELS]))
+
+
+class TestFindings:
+    """The tables of the page on differential expression, at sizes that say nothing."""
+
+    def test_simulated_tables(self, capsys):
+        cohort = findings.synthetic(20, 4.0, 600)
+        assert cohort.changed.abs().sum(axis=1).tolist() == [100, 0, 100, 0, 0, 0]
+        names = ["log fold change", "interaction"]
+        for name, common, rare, small in findings.rates(cohort, names, 2):
+            assert name in names
+            assert common.shape[0] == rare.shape[0] == 2
+            assert common.shape[1] + rare.shape[1] == 6
+            assert 0 <= small < 0.3
+        table = findings.tests_of(cohort, names[:1])[names[0]](cohort.phenotype)
+        found = findings.precision_and_recall(table, cohort.changed)
+        assert (found["right"] <= found["called"]).all()
+        assert found["changed"].to_dict()["type0"] == 100
+
+    def test_right_is_type_and_direction(self):
+        table = pd.DataFrame(
+            {
+                "cell_type": ["a", "a", "a", "b"],
+                "gene": ["x", "y", "z", "x"],
+                "statistic": [5.0, -4.0, 3.0, 6.0],
+                "p_value": [1e-6, 1e-5, 1e-4, 1e-7],
+                "q_value": [0.01, 0.01, 0.2, 0.01],
+            }
+        )
+        changed = pd.DataFrame([[1, 1, 1], [0, 0, 0]], ["a", "b"], ["x", "y", "z"])
+        found = findings.precision_and_recall(table, changed)
+        assert found.loc["a", ["called", "right", "changed"]].tolist() == [2, 1, 3]
+        assert found.loc["b", ["called", "right", "changed"]].tolist() == [1, 0, 0]
+
+    def test_command(self, capsys):
+        findings.main(
+            [
+                "--part",
+                "power",
+                "--genes",
+                "400",
+                "--samples",
+                "20",
+                "--cohorts",
+                "1",
+                "--tests",
+                "interaction",
+            ]
+        )
+        out = capsys.readouterr().out
+        assert "| counts, n = 20, 4 × | interaction |" in out
+        assert "minutes of processor time" in out
