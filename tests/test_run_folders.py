@@ -513,6 +513,7 @@ class TestRepeat:
         [
             ("samples", -3),
             ("samples", "many"),
+            ("samples", 10**400),
             ("samples", 2.5),
             ("samples", True),
             ("noise", []),

@@ -79,6 +79,7 @@ def natural_number(text):
 
 
 def _whole_number(text, least):
-    if not text.isdecimal() or int(text) < least:
+    # more digits than 18 are no number of anything here
+    if not text.isdecimal() or len(text) > 18 or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return int(text)
