@@ -223,6 +223,9 @@ BY_COMMAND = {
             "options": entries(
                 {
                     "bulk_rows": one("genes or samples", lambda value: value in ("genes", "samples")),
+                    "reference_rows": one(
+                        "genes or cell-types", lambda value: value in ("genes", "cell-types")
+                    ),
                     "parameters": ANYTHING,
                 }
             ),
