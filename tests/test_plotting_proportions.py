@@ -171,3 +171,26 @@ def test_given_axes_are_used():
 def test_bad_input(proportions, options, message):
     with pytest.raises(ValueError, match=message):
         ProportionDisplay.from_proportions(proportions, **options)
+
+
+def test_standard_errors_are_drawn_and_called_a_lower_bound():
+    std = np.array([[0.1, 0.02], [0.05, 0.03]])
+    display = ProportionDisplay.from_proportions(
+        [[0.2, 0.8], [0.4, 0.6]], cell_types=["B", "T"], std=std, sort_by=None
+    )
+    # T is at the bottom: its error bars end at proportion ± error
+    segments = display.bars_[0].errorbar.lines[2][0].get_segments()
+    assert_allclose([segment[:, 1] for segment in segments], [[0.78, 0.82], [0.57, 0.63]])
+    segments = display.bars_[1].errorbar.lines[2][0].get_segments()
+    assert_allclose([segment[:, 1] for segment in segments], [[0.9, 1.1], [0.95, 1.05]])
+    assert "lower bound" in display.ax_.get_ylabel()
+    with pytest.raises(ValueError, match=r"std has the shape \(1, 2\)"):
+        ProportionDisplay.from_proportions([[0.2, 0.8], [0.4, 0.6]], cell_types=["B", "T"], std=std[:1])
+
+
+def test_an_estimator_brings_its_standard_errors():
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(1, 100, (3, 60))
+    estimator = ProportionEstimator(profiles, method="log").fit(rng.dirichlet(np.ones(3), 5) @ profiles)
+    assert ProportionDisplay.from_estimator(estimator).bars_[0].errorbar is not None
+    assert ProportionDisplay.from_estimator(estimator.set_params(method="rlm").fit(profiles)).std is None

@@ -33,6 +33,9 @@ class ProportionDisplay:
         Names of the columns.
     sample_names : sequence of str, default=None
         Names of the rows; None numbers them.
+    std : array-like of shape (n_samples, n_cell_types), default=None
+        Standard errors, a lower bound of the uncertainty, drawn as error bars at the top of each part of a bar. None
+        draws none.
 
     Attributes
     ----------
@@ -61,14 +64,15 @@ class ProportionDisplay:
     [0, 1]
     """
 
-    def __init__(self, *, proportions, cell_types, sample_names=None):
+    def __init__(self, *, proportions, cell_types, sample_names=None, std=None):
         self.proportions = proportions
         self.cell_types = cell_types
         self.sample_names = sample_names
+        self.std = std
 
     @classmethod
     def from_estimator(cls, estimator, *, sample_names=None, ax=None, **kwargs):
-        """Plot the proportions of the samples that an estimator was fitted to.
+        """Plot the proportions of the samples that an estimator was fitted to, with standard errors if it has any.
 
         Parameters
         ----------
@@ -97,12 +101,17 @@ class ProportionDisplay:
         if sample_names is None:
             sample_names = getattr(getattr(estimator, "expression_", None), "sample_names", None)
         display = cls(
-            proportions=estimator.proportions_, cell_types=estimator.cell_types_, sample_names=sample_names
+            proportions=estimator.proportions_,
+            cell_types=estimator.cell_types_,
+            sample_names=sample_names,
+            std=getattr(estimator, "proportions_std_", None),
         )
         return display.plot(ax=ax, **kwargs)
 
     @classmethod
-    def from_proportions(cls, proportions, *, cell_types=None, sample_names=None, ax=None, **kwargs):
+    def from_proportions(
+        cls, proportions, *, cell_types=None, sample_names=None, std=None, ax=None, **kwargs
+    ):
         """Plot given proportions.
 
         Parameters
@@ -111,6 +120,8 @@ class ProportionDisplay:
             Proportions, not negative.
         cell_types, sample_names : sequence of str, default=None
             Names; None takes those of a DataFrame, or numbers them.
+        std : array-like of shape (n_samples, n_cell_types), default=None
+            Standard errors, in the order of `proportions`.
         ax : matplotlib Axes, default=None
             Axes to draw on. None creates a figure.
         **kwargs : dict
@@ -133,7 +144,7 @@ class ProportionDisplay:
             sample_names = proportions.index if sample_names is None else sample_names
         elif cell_types is None:
             cell_types = numbered("celltype", np.shape(proportions)[1])
-        display = cls(proportions=proportions, cell_types=cell_types, sample_names=sample_names)
+        display = cls(proportions=proportions, cell_types=cell_types, sample_names=sample_names, std=std)
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, sort_by="auto", colours=None, bar_kw=None):
@@ -167,6 +178,7 @@ class ProportionDisplay:
         values = check_array(self.proportions, dtype=float, input_name="proportions")
         cell_types, names = self._names(values)
         check_nonnegative(values, "proportions", names, cell_types, "Proportions must be at least 0.")
+        errors = self._errors(values)
         self.figure_, self.ax_ = figure_and_axes(ax)
         stack = np.argsort(-values.mean(axis=0), kind="stable")
         colours = self._colours(colours, cell_types, stack)
@@ -178,14 +190,26 @@ class ProportionDisplay:
         for k in stack:
             heights = values[self.order_, k]
             options = {**style, "color": colours[k], "label": cell_types[k]}
+            if errors is not None and named:
+                options |= {"yerr": errors[self.order_, k], "error_kw": {"elinewidth": 0.8}}
             self.bars_.append(
                 self.ax_.bar(np.arange(len(values)), heights, bottom=bottom, **patch_style(options, bar_kw))
             )
             bottom = bottom + heights
         self._label(names, named, bottom.max())
+        if errors is not None and named:
+            self.ax_.set_ylabel("proportion ± standard error (a lower bound)")
         # the legend reads like the stack, from the top down
         self.legend_ = legend_beside(self.ax_, self.bars_[::-1])
         return self
+
+    def _errors(self, values):
+        if self.std is None:
+            return None
+        errors = check_array(self.std, dtype=float, input_name="std")
+        if errors.shape != values.shape:
+            raise ValueError(f"std has the shape {errors.shape}, but proportions have {values.shape}.")
+        return errors
 
     def _names(self, values):
         """Names of cell types and samples as strings; samples None if they are numbered."""
