@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils import get_tags
 
+from benchmarks import proportions
 from skenigma import ProportionEstimator
 from skenigma.proportions import unexplained_genes
 
@@ -270,3 +271,37 @@ class TestUnexplainedGenes:
     def test_needs_a_linear_scale(self, bulk, reference, truth):
         with pytest.raises(ValueError, match="Logarithms need expression of at least 0"):
             unexplained_genes(bulk - 100, reference, truth)
+
+
+def test_known_proportions(truth_folder):
+    """The figures of the guide: error and correlation over the sets with known proportions, and "auto" on each."""
+    errors, correlations, covered = [], [], []
+    for path in sorted((truth_folder / "proportions").glob("*.npz")):
+        one = proportions.TruthSet(path)
+        found = proportions.figures(*one.compare(proportions.with_errors))
+        errors.append(found["error"])
+        correlations.append(found["per type"])
+        covered.append(found["covered"])
+        for fold in one.folds:
+            assert ProportionEstimator(fold.profiles, method="auto").fit(fold.bulk).method_ == "log"
+    assert len(errors) == 14
+    # half a unit of the last digit shown
+    assert_allclose(np.mean(errors), 6.6, rtol=0, atol=0.05)
+    assert_allclose(np.mean(correlations), 0.812, rtol=0, atol=0.0005)
+    assert_allclose(np.mean(covered), 83.0, rtol=0, atol=0.5)
+
+
+def test_benchmark_scores_the_truth_best(tmp_path):
+    rng = np.random.default_rng(0)
+    profiles, shares = rng.gamma(1, 100, (4, 300)), rng.dirichlet(np.ones(4), 8)
+    arrays = {"X0": shares @ profiles, "R0": profiles, "T0": shares, "parts": 1, "A": np.eye(4), "renorm": 1}
+    np.savez(tmp_path / "made.npz", kind="rna", size=np.ones(4), **arrays)
+    one = proportions.TruthSet(tmp_path / "made.npz")
+    found = proportions.figures(*one.compare(lambda fold: (fold.truth, np.full(fold.truth.shape, 0.1))))
+    assert_allclose(list(found.values()), [0, 1, 1, 1, 0, 100], atol=1e-12)  # rounding
+    assert_allclose(one.compare(proportions.with_errors)[0], shares, atol=1e-3)  # the ridge
+    missing = one.compare(lambda fold: proportions.without_type(fold, "log", 2))[0]
+    assert_array_equal(missing[:, 2], 0)
+    for chosen in (proportions.random_genes, proportions.pair_genes, proportions.fold_change_genes):
+        assert len(np.unique(chosen(one.folds[0]))) <= proportions.N_GENES
+        assert np.isfinite(proportions.few_genes(one.folds[0], "log", chosen)).all()
