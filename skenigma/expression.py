@@ -70,7 +70,9 @@ class Converted:
     state : object
         Answers ``expand(samples, cell_types, genes)``, a new array on the scale of the model. It may answer
         ``deviations(samples, cell_types, genes)``, standard deviations of a normal distribution on that scale, and
-        ``interval(level, samples, cell_types, genes)``, two arrays there, where normal quantiles would not do.
+        ``interval(level, samples, cell_types, genes)``, two arrays there, where normal quantiles would not do. What
+        has deviations is taken for a posterior, and its values for posterior means, unless ``is_posterior_mean`` is
+        False.
     conversion : Conversion
     dtype : dtype
         Of the bulk, and so of the expression.
@@ -83,6 +85,10 @@ class Converted:
     @property
     def has_std(self):
         return hasattr(self.state, "deviations")
+
+    @property
+    def is_posterior_mean(self):
+        return getattr(self.state, "is_posterior_mean", self.has_std)
 
     def values(self, *part):
         return self.conversion.values(self.state, *part).astype(self.dtype, copy=False)
@@ -124,6 +130,10 @@ class Held:
     def has_std(self):
         return self.source is not None
 
+    @property
+    def is_posterior_mean(self):
+        return self.source is not None and self.source.is_posterior_mean
+
     def values(self, samples, cell_types, genes):
         """The tensor or a view of it where slices are asked for, else a copy."""
         if all(isinstance(part, slice) and part == ALL for part in (samples, cell_types, genes)):
@@ -152,6 +162,10 @@ class Normalized:
     source: object
     fitted: list
     proportions: np.ndarray
+
+    @property
+    def is_posterior_mean(self):
+        return self.source.is_posterior_mean
 
     has_std = False  # a normalisation is fitted to the values: what it makes of their errors is not known
 
@@ -221,6 +235,11 @@ class CellTypeExpression(VersionedPickle):
     def has_std(self):
         """Whether there are standard deviations and intervals beside the values."""
         return self.source.has_std
+
+    @property
+    def is_posterior_mean(self):
+        """Whether values are means of a posterior: the model is in them, and no test of them is valid."""
+        return self.source.is_posterior_mean
 
     @property
     def is_materialized(self):

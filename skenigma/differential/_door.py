@@ -27,14 +27,15 @@ def differential_expression(
     phenotype : array-like or Series of shape (n_samples,)
         Strings, booleans, categories or two distinct numbers are classes; more than two distinct numbers are a
         quantity. Matched by name to the samples if both are named.
-    method : {"auto", "log_fold_change", "interaction", "marginal", "joint"}, default="auto"
+    method : {"auto", "log_fold_change", "factor", "interaction", "marginal", "joint"}, default="auto"
         "log_fold_change" (:func:`log_fold_change_test`) has the reference as its design and is the answer on counts
-        and values like them. "interaction" (:func:`interaction_test`) regresses the bulk on the proportions and
+        and values like them. "factor" (:func:`factor_test`) has it too, and is for signed, centred or standardised
+        values. "interaction" (:func:`interaction_test`) regresses the bulk on the proportions and
         their products with the phenotype, and takes signed values. "auto" is the first where bulk and reference have
         no negative value and `fold_change` is not asked for, else the second. "marginal" (:func:`marginal_test`) and
         "joint" (:func:`joint_test`) are the tests of the original R package, on the cell-type-specific expression.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-        The bulk that the model was fitted to. Needed by "log_fold_change" and "interaction" only.
+        The bulk that the model was fitted to. Needed by "log_fold_change", "factor" and "interaction" only.
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else to adjust for. Columns that are not numbers are one-hot encoded, without their first category.
     fold_change : bool, default=False
@@ -59,7 +60,7 @@ def differential_expression(
             unit for a quantity; largest minus smallest mean for more than two classes. By "log_fold_change" all of
             these are log2 fold changes.
         standard_error : float
-            Of the effect; by "log_fold_change" only.
+            Of the effect; by "log_fold_change" and "factor" only.
         statistic : float
             t, z or F of the test; its sign is the direction.
         p_value : float
@@ -80,6 +81,7 @@ def differential_expression(
     See Also
     --------
     log_fold_change_test : The same on bulk, proportions and reference.
+    factor_test : The same on signed values.
     interaction_test : The same on bulk and proportions.
     marginal_test : The same on expression.
     joint_test : The same on expression.

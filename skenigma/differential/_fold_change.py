@@ -6,10 +6,10 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
-from ..checks.validation import Integral, check_nonnegative, check_table, column_names, listing
+from ..checks.validation import Integral, check_nonnegative, column_names, listing
 from ..core.regress.fold_changes import MIN_SHARE, FoldChangeModel, fold_change_tests
 from ..core.regress.permutation import permuted_phenotypes
-from ._names import check_bulk
+from ._names import check_bulk, matched_reference
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
 from ._study import MIN_PROPORTION, Options, Study
 
@@ -136,7 +136,7 @@ def log_fold_change_test(
     """
     given_genes = column_names(X, "bulk") if gene_names is None else gene_names
     X, proportions, names, samples = check_bulk(X, proportions, cell_types, given_genes)
-    reference = _matched(reference, *names)
+    reference = matched_reference(reference, *names)
     options = Options(False, levels, reference_level, missing)
     study = Study(phenotype, covariates, len(X), samples, options)
     settings = Settings(min_proportion, min_share, n_factors, robust, n_permutations, random_state)
@@ -165,30 +165,6 @@ class Settings:
         if self.n_factors == "auto":
             return min(n_samples // SAMPLES_PER_FACTOR, MOST_FACTORS)
         return self.n_factors
-
-
-def _matched(reference, cell_types, genes):
-    """The reference's values for these cell types and genes."""
-    if hasattr(reference, "loc"):
-        reference = reference.rename(index=str, columns=str)
-        for wanted, there, what in (
-            (cell_types, reference.index, "cell type"),
-            (genes, reference.columns, "gene"),
-        ):
-            lacking = [name for name in wanted if name not in there]
-            if lacking:
-                raise ValueError(
-                    f"reference has no {what} {listing(lacking)}; it has {listing(list(there))}. Test the genes and "
-                    f"cell types that bulk, proportions and reference share."
-                )
-        reference = reference.loc[list(cell_types), list(genes)]
-    values = check_table(reference, "reference", dtype=np.float64)
-    if values.shape != (len(cell_types), len(genes)):
-        raise ValueError(
-            f"reference has the shape {values.shape}, but there are {len(cell_types)} cell types and {len(genes)} "
-            f"genes."
-        )
-    return values
 
 
 def fold_change(bulk, proportions, reference, study, cell_types, genes, settings=None):

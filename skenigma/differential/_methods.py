@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks.scales import SCALES
+from ._factor import factor
 from ._fold_change import fold_change
 from ._interaction import interaction
 from ._joint import joint
@@ -68,8 +70,19 @@ def _log_fold_change(cohort, study):
     return fold_change(cohort.bulk, cohort.proportions, cohort.model.reference_, study, *cohort.names)
 
 
+def _factor(cohort, study):
+    if study.fold_change:
+        raise ValueError("method='factor' has differences as its effects: pass fold_change=False.")
+    model = cohort.model
+    scale = SCALES[model.preprocess]
+    bulk = scale.apply(cohort.bulk, "X", model.expression_.sample_names, model.gene_names_)
+    reference = scale.apply(model.reference_, "reference", model.cell_types_, model.gene_names_)
+    return factor(bulk, cohort.proportions, reference, study, *cohort.names)
+
+
 METHODS = {
     "log_fold_change": Method(_log_fold_change, needs_bulk=True),
+    "factor": Method(_factor, needs_bulk=True),
     "interaction": Method(_interaction, needs_bulk=True),
     "marginal": Method(_marginal, needs_bulk=False),
     "joint": Method(_joint, needs_bulk=False),

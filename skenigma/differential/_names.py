@@ -30,6 +30,30 @@ def check_bulk(bulk, proportions, cell_types, gene_names):
     return bulk, proportions, (cell_types, genes), samples
 
 
+def matched_reference(reference, cell_types, genes):
+    """The reference's values for these cell types and genes."""
+    if hasattr(reference, "loc"):
+        reference = reference.rename(index=str, columns=str)
+        for wanted, there, what in (
+            (cell_types, reference.index, "cell type"),
+            (genes, reference.columns, "gene"),
+        ):
+            lacking = [name for name in wanted if name not in there]
+            if lacking:
+                raise ValueError(
+                    f"reference has no {what} {listing(lacking)}; it has {listing(list(there))}. Test the genes and "
+                    f"cell types that bulk, proportions and reference share."
+                )
+        reference = reference.loc[list(cell_types), list(genes)]
+    values = check_table(reference, "reference", dtype=np.float64)
+    if values.shape != (len(cell_types), len(genes)):
+        raise ValueError(
+            f"reference has the shape {values.shape}, but there are {len(cell_types)} cell types and {len(genes)} "
+            f"genes."
+        )
+    return values
+
+
 def refuse_nonfinite(bad, names, what, kind):
     if np.any(bad):
         raise ValueError(
