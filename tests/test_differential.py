@@ -907,7 +907,7 @@ class TestModel:
             differential_expression(model, simulated.phenotype, X=simulated.bulk.iloc[1:])
 
     def test_unknown_method(self, simulated, model):
-        with refused("method must be one of 'auto', 'log_fold_change', 'interaction'", "'wald'"):
+        with refused("method must be one of 'auto', 'log_fold_change', 'factor'", "'wald'"):
             differential_expression(model, simulated.phenotype, method="wald")
 
     def test_unfitted(self, simulated):
