@@ -13,6 +13,7 @@ from skenigma.core.optimize.mixture import lipschitz_constant, observe, survey
 from skenigma.core.optimize.penalties import MaxL2Norm
 from skenigma.core.optimize.solvers import Settings, solve_framed
 from skenigma.core.optimize.splitting import Problem
+from skenigma.core.optimize.start import Start
 from skenigma.core.optimize.states import objective
 from skenigma.core.profiles import successive_projection
 
@@ -26,7 +27,7 @@ def draw(n, genes, n_cell_types, seed=0):
     return theta @ R + 0.5 * rng.standard_normal((n, genes)), R, theta
 
 
-def run(X, R, theta, *, compress=True, monitor=lambda loss, delta: False, **changes):
+def run(X, R, theta, *, compress=True, monitor=lambda delta: False, **changes):
     """Solution, trajectory and vectors over genes, expression."""
     options = {"alpha": 0.1, "beta": 50.0, "step": 1.0, "epsilon": 0.0, "max_iter": 30} | changes
     basis = SpanBasis(X, R, compress=compress)
@@ -176,14 +177,14 @@ def test_cohorts_larger_than_the_frame_equal_plain(renorm_size):
 
 
 def test_probes_follow_what_lies_outside_the_frame():
-    """A frame that grows and is reduced keeps feeling what is outside: a wrong estimate costs time or digits."""
+    """A frame that grows and is reduced keeps estimating what is outside: a wrong estimate costs time or digits."""
     X, R, theta = draw(150, 400, 4)
-    cohort = frame.Cohort(X, R, theta)
+    cohort = frame.Frame(X, R, theta, Start())
     for length in (1.0, 1e-3, 1e-6):
         weights = length * np.random.default_rng(1).standard_normal((4, 150))
-        cohort.follow(cohort.outside(weights), 1.0, 1.0)
+        cohort.widen(cohort.outside(weights), 1.0, 1.0)
         outside = X - X @ cohort.vectors.T @ cohort.vectors
-        np.testing.assert_allclose(cohort.felt, outside @ cohort._probes, atol=1e-11)
+        np.testing.assert_allclose(cohort._probed, outside @ cohort._probes, atol=1e-11)
         np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
         _, weights = cohort.mean()
         exact = np.linalg.norm(weights @ outside)
@@ -192,7 +193,7 @@ def test_probes_follow_what_lies_outside_the_frame():
     cohort.reduce(1.0, always=True)
     assert len(cohort.vectors) < 16
     outside = X - X @ cohort.vectors.T @ cohort.vectors
-    np.testing.assert_allclose(cohort.felt, outside @ cohort._probes, atol=1e-11)
+    np.testing.assert_allclose(cohort._probed, outside @ cohort._probes, atol=1e-11)
     np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
 
 
@@ -238,7 +239,7 @@ def test_little_outside_the_frame_is_measured_itself():
     """A difference of squares would have two digits of it left."""
     X, R, theta = draw(150, 400, 4)
     X[:5] = theta[:5] @ R + 1e-7 * X[:5]
-    cohort = frame.Cohort(X, R, theta)
+    cohort = frame.Frame(X, R, theta, Start())
     outside = X - X @ cohort.vectors.T @ cohort.vectors
     np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-8)
 
@@ -431,14 +432,14 @@ def test_monitor_may_stop():
     X, R, theta = draw(10, 30, 2)
     seen = []
 
-    def monitor(loss, delta):
-        seen.append((loss, delta))
+    def monitor(delta):
+        seen.append(delta)
         return len(seen) == 4
 
     solution, _, _ = run(X, R, theta, beta=1.0, max_iter=50, monitor=monitor)
     assert len(solution.loss) == 4
     assert not solution.converged
-    np.testing.assert_array_equal(solution.loss, [loss for loss, _ in seen])
+    np.testing.assert_array_equal(solution.delta, seen)
 
 
 def test_replay_does_not_depend_on_its_blocks(monkeypatch):
@@ -457,7 +458,7 @@ def test_replay_does_not_depend_on_its_blocks(monkeypatch):
 def test_residuals_of_the_start_are_rounding():
     X, R, theta = draw(8, 20, 3)
     samples = observe(X, np.linalg.qr(R.T)[0].T, theta)
-    _, squares = survey(samples, samples.start(), np.ones(samples.proportions.shape))
+    _, squares = survey(samples, samples.start(Start()), np.ones(samples.proportions.shape))
     np.testing.assert_allclose(squares, 0, atol=1e-28)
 
 

@@ -163,8 +163,8 @@ def test_a_step_to_nothing(module, size):
 
 
 @pytest.mark.parametrize("first_is_current", [True, False])
-def test_leap_and_land(module, state, first_is_current):
-    """Both are checked on the same two states; land compares what leap has written."""
+def test_step_beyond_and_cut(module, state, first_is_current):
+    """Both are checked on the same two states: what the one has written, the other compares."""
     half, proportions, weights = state
     n_cell_types = proportions.shape[1]
     rng = np.random.default_rng(5)
@@ -178,7 +178,7 @@ def test_leap_and_land(module, state, first_is_current):
     )
     here, before, sample = rows[:, now].copy(), rows[:, then].copy(), rows[:, -1].copy()
 
-    found = module.leap(rows, now.start, then.start, proportions, 0.7, pull, weights, shift)
+    found = module.step_beyond(rows, now.start, then.start, proportions, 0.7, pull, weights, shift)
     squares, gradients, residual = found
     point = here + 0.7 * (here - before)
     expected = np.einsum("jk,jkd->jd", proportions, point) - sample
@@ -190,7 +190,7 @@ def test_leap_and_land(module, state, first_is_current):
     assert_allclose(squares, np.sum(end**2, axis=2), **ROUNDING)
 
     factors = rng.random(proportions.shape)
-    landed = module.land(rows, now.start, then.start, proportions, factors, residual)
+    landed = module.cut_and_compare(rows, now.start, then.start, proportions, factors, residual)
     squared, radial, mixed, shared, at_rest = landed
     after = factors[:, :, None] * end
     change = after - here

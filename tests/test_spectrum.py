@@ -14,7 +14,7 @@ from skenigma.core.optimize.spectrum import (
     noise_threshold,
     nuclear_norm,
     optimal_hard_threshold,
-    singular_value_threshold,
+    singular_value_map,
 )
 from skenigma.core.optimize.states import Tensor
 
@@ -31,6 +31,14 @@ def with_spectrum(values, shape, rng):
 def by_svd(matrix, threshold):
     left, values, right = linalg.svd(matrix, full_matrices=False)
     return (left * np.maximum(values - threshold, 0.0)) @ right
+
+
+def singular_value_threshold(matrix, threshold):
+    """Matrix with its singular values shrunk, and the map of rows that did it."""
+    row_map = singular_value_map(matrix, threshold)
+    shrunk = np.full_like(matrix, np.nan)
+    row_map.apply(matrix, shrunk)
+    return shrunk, row_map
 
 
 @pytest.fixture
@@ -115,7 +123,7 @@ def test_columns_beyond_the_cohort_are_dropped_unless_the_weight_is_zero(rng):
 def test_thresholding_writes_over_its_input(rng):
     matrix = rng.standard_normal((5, 6))
     expected = by_svd(matrix, 0.7)
-    singular_value_threshold(matrix, 0.7, matrix)
+    singular_value_map(matrix, 0.7).apply(matrix, matrix)
     assert_allclose(matrix, expected, atol=1e-13)
 
 

@@ -1,6 +1,7 @@
 """Splitting algorithms: against R, against dense linear algebra, against each other, and replayed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.penalties import MaxL2Norm, TraceNorm
-from skenigma.core.optimize.splitting import SOLVERS, Cohort, Problem, mixture, solve
+from skenigma.core.optimize.splitting import ROWS, Problem, iteration_of, mixture, solve
+from skenigma.core.optimize.start import Start
 from skenigma.core.optimize.states import Tensor
 
 R_NAMES = {"admm": "admm", "admm_fast": "admm_fast", "proximal": "proximalpoint"}
@@ -30,14 +32,16 @@ def norm_problem(bulk, reference, proportions, alpha=0.5, beta=4.0):
 
 
 MODELS = {"trace": trace_problem, "norm": norm_problem}
-PARAMETERS = {"admm": 1.5, "admm_fast": 1.5, "proximal": 0.4}
+PARAMETERS = {"admm": 1.5, "admm_fast": 1.5, "proximal": 0.4, "accelerated": None}
 
 
-def method(problem, solver, parameter=None, start=1.0):
-    return problem.method(solver, PARAMETERS[solver] if parameter is None else parameter, start)
+def method(problem, solver, parameter=None, start=None):
+    if start is not None:
+        problem = replace(problem, start=Start(start))
+    return problem.method(solver, PARAMETERS[solver] if parameter is None else parameter)
 
 
-def run(problem, solver, epsilon=1e-6, max_iter=200, start=1.0, **options):
+def run(problem, solver, epsilon=1e-6, max_iter=200, start=None, **options):
     return solve(problem, method(problem, solver, start=start), epsilon=epsilon, max_iter=max_iter, **options)
 
 
@@ -59,7 +63,7 @@ def published(vignette):
     return SpanBasis(bulk, reference), vignette.table("theta.csv.gz").to_numpy(), bulk.size
 
 
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(R_NAMES))
 def test_trace_norm_runs_agree_with_r(vignette, published, solver):
     basis, proportions, size = published
     # R's proximalpoint has no 1/2 in its data terms: F with β/2 and 2τ gives its iterates
@@ -108,7 +112,7 @@ def package_inputs(package):
 
 @pytest.mark.parametrize("start", ["zero", "bulk"])
 @pytest.mark.parametrize("transform", ["sqrt", "log"])
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(R_NAMES))
 def test_package_edition_agrees_with_r(package, package_inputs, solver, transform, start):
     runs, bulk, reference, proportions = package_inputs
     name = f"trace_{R_NAMES[solver]}_{transform}_init_{start}"
@@ -167,7 +171,7 @@ def dense_draft(problem, gamma, target):
 @pytest.mark.parametrize("model", list(MODELS))
 def test_structured_solution_is_the_dense_one(model, shape, alpha):
     problem = MODELS[model](*simulate(*shape), alpha=alpha)
-    cohort = Cohort(problem, method(problem, "admm"))
+    cohort = iteration_of(problem, method(problem, "admm"))
     cohort.advance()
     target = cohort.rows._shrunk - cohort.rows._dual
     cohort.advance()
@@ -177,7 +181,7 @@ def test_structured_solution_is_the_dense_one(model, shape, alpha):
 def test_one_system_per_cell_type_is_the_dense_one():
     problem, gamma = trace_problem(*simulate(), alpha=0.3), PARAMETERS["admm_fast"]
     bulk, reference, proportions = problem.bulk, problem.reference, problem.proportions
-    cohort = Cohort(problem, method(problem, "admm_fast"))
+    cohort = iteration_of(problem, method(problem, "admm_fast"))
     cohort.advance()
     old, target = cohort.expression, cohort.rows._shrunk - cohort.rows._dual
     cohort.advance()
@@ -195,7 +199,7 @@ def test_one_system_per_cell_type_is_the_dense_one():
 @pytest.mark.parametrize("model", list(MODELS))
 def test_solvers_reach_the_same_objective(model):
     problem = MODELS[model](*simulate(n=8, genes=12))
-    fits = [run(problem, solver, epsilon=1e-14, max_iter=20000) for solver in SOLVERS]
+    fits = [run(problem, solver, epsilon=1e-14, max_iter=20000) for solver in ROWS]
     assert all(fit.converged for fit in fits)
     objectives = [problem.objective(fit.expression.swapaxes(0, 1)) for fit in fits]
     assert_allclose(objectives, objectives[0], rtol=1e-6)
@@ -207,7 +211,7 @@ def test_solvers_reach_the_same_objective(model):
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(ROWS))
 def test_genes_and_coordinates_give_the_same(model, solver):
     bulk, reference, proportions = simulate()
     basis = SpanBasis(bulk, reference)
@@ -251,15 +255,17 @@ def test_cap_minimises_its_proximal_objective(beta):
 # ------------------------------------------------------------------------------------------------ iterations
 
 
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(ROWS))
 def test_last_update_is_not_applied(solver):
     problem = trace_problem(*simulate())
     fit = run(problem, solver, epsilon=0.0, max_iter=4)
     assert (len(fit.loss), len(fit.delta), fit.converged) == (4, 4, False)
-    cohort = Cohort(problem, method(problem, solver))
+    cohort = iteration_of(problem, method(problem, solver))
     for _ in range(3):
         cohort.advance()
     assert_array_equal(fit.expression, cohort.expression.swapaxes(0, 1))
+    if solver == "accelerated":  # which does not look for a proof that early, and starts elsewhere
+        return
     one = run(problem, solver, epsilon=np.inf)
     assert len(one.loss) == 1
     assert one.converged
@@ -269,14 +275,13 @@ def test_last_update_is_not_applied(solver):
 def test_monitor_sees_every_iteration_and_may_stop():
     seen = []
 
-    def monitor(loss, delta):
-        seen.append((loss, delta))
+    def monitor(delta):
+        seen.append(delta)
         return len(seen) == 3
 
     fit = run(trace_problem(*simulate()), "admm", epsilon=0.0, monitor=monitor)
     assert len(seen) == 3
-    assert_array_equal(fit.loss, [loss for loss, _ in seen])
-    assert_array_equal(fit.delta, [delta for _, delta in seen])
+    assert_array_equal(fit.delta, seen)
     assert not fit.converged
 
 
@@ -292,7 +297,7 @@ SHAPES = [(1, 3, 5), (6, 1, 5), (6, 3, 1), (1, 1, 1), (9, 2, 3)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(ROWS))
 def test_extreme_shapes_are_finite_and_replayed(solver, model, shape):
     problem = MODELS[model](*simulate(*shape))
     fit = run(problem, solver)
@@ -303,7 +308,7 @@ def test_extreme_shapes_are_finite_and_replayed(solver, model, shape):
 
 @pytest.mark.parametrize("beta", [0.0, 1e-9, 1e12])
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(ROWS))
 def test_degenerate_cohorts_are_finite_and_replayed(solver, model, beta):
     bulk, reference, proportions = simulate()
     bulk[:7] = bulk[7]  # few different samples
@@ -321,7 +326,7 @@ def test_degenerate_cohorts_are_finite_and_replayed(solver, model, beta):
 @pytest.mark.parametrize("record_limit", [0, 2**30])
 @pytest.mark.parametrize("start", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(ROWS))
 def test_fitted_rows_come_back(solver, model, start, record_limit):
     bulk, reference, proportions = simulate()
     basis = SpanBasis(bulk, reference)
@@ -346,7 +351,7 @@ def test_replay_repeats_the_cohort_where_the_record_would_be_large():
 
 @pytest.mark.parametrize("record_limit", [0, 2**30])
 @pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", list(ROWS))
 def test_rows_outside_the_span_need_one_more_column(solver, model, record_limit):
     bulk, reference, proportions = simulate()
     unseen, _, unseen_proportions = simulate(n=4, seed=9)

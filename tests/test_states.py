@@ -7,10 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma.core.optimize import states
+from skenigma.core.optimize.accelerated import solve_accelerated
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.mixture import Expression, observe
 from skenigma.core.optimize.penalties import MaxL2Norm, TraceNorm
-from skenigma.core.optimize.registry import find_solver
+from skenigma.core.optimize.registry import SOLVERS, find_solver
 from skenigma.core.optimize.solvers import (
     FramedMap,
     Settings,
@@ -18,7 +19,8 @@ from skenigma.core.optimize.solvers import (
     solve_framed,
     solve_split,
 )
-from skenigma.core.optimize.splitting import SOLVERS, Problem
+from skenigma.core.optimize.splitting import ROWS, GradientRows, Problem
+from skenigma.core.optimize.start import Start
 from skenigma.core.optimize.states import FramedState, Span, SpanState, Tensor, objective
 
 N_SAMPLES, N_TYPES, N_GENES, N_DIMENSIONS = 9, 3, 20, 6
@@ -208,31 +210,36 @@ PENALTIES = {"norm": lambda theta: MaxL2Norm(3.0), "trace": lambda theta: TraceN
 
 
 class TestFindSolver:
-    def test_framed_is_for_penalties_with_caps(self, theta):
+    def test_framed_is_for_penalties_of_norms(self, theta):
         assert find_solver("proximal", MaxL2Norm(1.0)) is solve_framed
-        for name in set(SOLVERS) - {"proximal"}:
+        assert find_solver("accelerated", MaxL2Norm(1.0)) is solve_accelerated
+        for name in ("admm", "admm_fast"):
             assert find_solver(name, MaxL2Norm(1.0)).func is solve_split
-        for name in SOLVERS:
+        for name, rows in ROWS.items():
             solver = find_solver(name, TraceNorm(1.0, theta.mean(axis=0)))
-            assert (solver.func, solver.keywords) == (solve_split, {"solver": name})
+            assert (solver.func, solver.keywords) == (solve_split, {"rows": rows})
+
+    def test_starts_of_every_sample_are_not_framed(self, theta):
+        start = Start(own=np.zeros((3, 2, 4)))
+        assert find_solver("proximal", MaxL2Norm(1.0), start).keywords == {"rows": GradientRows}
 
     def test_both_ways_through_the_gradient_give_the_same(self, bulk, reference, theta):
         """A penalty with caps is solved in few directions; in the whole span the iterates are the same."""
         basis, settings = SpanBasis(bulk, reference), Settings(0.5, 1e-8, 500)
         problem = problem_of(basis, theta, MaxL2Norm(3.0))
         framed = solve_framed(problem, basis, settings, quiet)
-        split = solve_split(problem, basis, settings, quiet, solver="proximal")
+        split = solve_split(problem, basis, settings, quiet, rows=GradientRows)
         assert_allclose(framed.loss, split.loss, rtol=1e-10, atol=1e-20)  # rounding of some 30 iterations
         assert_allclose(framed.state(bulk).expand(), split.state(bulk).expand(), rtol=0, atol=1e-11)
 
 
-def quiet(loss, delta):
+def quiet(delta):
     return False
 
 
 @pytest.mark.parametrize(
     ("model", "name"),
-    [("norm", "proximal"), ("norm", "admm"), *(("trace", name) for name in SOLVERS)],
+    [(model, name) for model in PENALTIES for name in SOLVERS],
 )
 class TestSolution:
     """What every solver hands over, whatever its insides."""
@@ -257,16 +264,17 @@ class TestSolution:
         assert solution.converged is True
         assert solution.loss.shape == (len(solution.delta), 3)
         assert solution.delta.shape[1] == N_TYPES
-        assert solution.delta[-1].max() < 1e-3 <= solution.delta[-2].max()
-        if (model, name) == ("norm", "proximal"):
+        if name != "accelerated":
+            assert solution.delta[-1].max() < 1e-3 <= solution.delta[-2].max()
+        if (model, name) in {("norm", "proximal"), ("norm", "accelerated")}:
             assert solution.gradient_norm.shape == (len(solution.loss) - 1, 2)
         else:
             assert solution.gradient_norm is None
 
     def test_monitor_may_stop(self, solve):
         seen = []
-        solution = solve(Settings(0.5, 0.0, 300), lambda loss, delta: seen.append(loss) or len(seen) == 4)
-        assert_array_equal(solution.loss, seen)
+        solution = solve(Settings(0.5, 0.0, 300), lambda delta: seen.append(delta) or len(seen) == 4)
+        assert_array_equal(solution.delta, seen)
         assert len(solution.loss) == 4
         assert solution.converged is False
 

@@ -144,8 +144,8 @@ def _cut(norms, caps, nearest, apart, sizes, left, longest, change):
             change[k] += (norms[j, k] * (size - nearest[j, k])) ** 2 + apart[j, k]
 
 
-def leap(rows, current, other, proportions, momentum, pull, weights, shift):
-    """See :func:`skenigma.core.optimize.passes.leap`."""
+def step_beyond(rows, current, other, proportions, momentum, pull, weights, shift):
+    """See :func:`skenigma.core.optimize.passes.step_beyond`."""
     found, residual = np.empty((2, *proportions.shape)), np.empty((len(rows), rows.shape[2]))
     _leap(rows, current, other, proportions, momentum, pull, weights, shift, found, residual)
     return *found, residual
@@ -177,7 +177,7 @@ def _leap(rows, current, other, proportions, momentum, pull, weights, shift, fou
             squares[j, k], gradients[j, k] = square, steepness
 
 
-def land(rows, current, other, proportions, factors, residual):
+def cut_and_compare(rows, current, other, proportions, factors, residual):
     """See :func:`skenigma.core.optimize.passes.land`."""
     squared, radial = found = np.empty((2, *proportions.shape))
     mixed, shared = np.zeros(1), np.zeros((proportions.shape[1], rows.shape[2]))

@@ -13,7 +13,7 @@ from scipy import linalg
 from ..blocks import BLOCK_SIZE, ManyRows, row_products
 from .mixture import Expression, Samples, survey
 
-# A direction is followed if a step along it would move samples by this share of their norm; it is dropped
+# A direction joins if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
 TOLERANCE = 1e-13
 # Directions join together, when what is outstanding is this many times the tolerance.
@@ -23,7 +23,7 @@ WHOLE = 128
 # The frame is reduced when it has this many directions, or this many times what the last reduction left.
 FIRST_REDUCTION = 128
 GROWTH = 1.7
-# What lies outside the frame is felt by this many random probes before it is computed. Their estimate of its length
+# The length of what lies outside the frame is estimated by this many random probes before it is formed. The estimate
 # (χ with 32 degrees of freedom) has a standard deviation of an eighth, and is less than half with probability 5e-6:
 # then a direction joins at twice the length at which it should.
 N_PROBES = 32
@@ -31,7 +31,7 @@ N_PROBES = 32
 CANCELLED = 1e-3
 
 
-class Cohort:
+class Frame:
     """The samples of one fit in a frame of the directions they turn out to share.
 
     Parameters
@@ -39,11 +39,15 @@ class Cohort:
     bulk : ndarray of shape (n_samples, n_dimensions)
     reference : ndarray of shape (n_cell_types, n_dimensions)
     proportions : ndarray of shape (n_samples, n_cell_types)
+    start : Start
+        Where the expression starts: the same function of every sample.
 
     Attributes
     ----------
     vectors : ndarray of shape (n_directions, n_dimensions)
-        The directions, orthonormal. The first span the reference.
+        The directions, orthonormal. The first span the reference and the profiles of the start.
+    start : Start
+        With its profiles as coordinates along these.
     samples : Samples
     expression : Expression
         Current expression, but for ``sizes``.
@@ -53,11 +57,9 @@ class Cohort:
         Coordinates of the reference.
     bulk : ManyRows
         The samples, of shape (n_samples, n_dimensions); only where the frame does not have all dimensions.
-    felt : ndarray of shape (n_samples, N_PROBES)
-        What the probes feel of the samples' parts outside; only where there can be any.
     """
 
-    def __init__(self, bulk, reference, proportions):
+    def __init__(self, bulk, reference, proportions, start):
         self.n_samples = len(bulk)
         bulk = np.ascontiguousarray(bulk)
         self._squares = row_products(bulk, bulk)
@@ -69,18 +71,20 @@ class Cohort:
             # a generator of its own: the same cohort has the same fit
             probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES))
             self._probes = probes / np.sqrt(N_PROBES)
-            self.felt = bulk @ self._probes
+            self._probed = bulk @ self._probes
             self.bulk = ManyRows(bulk)
             self.vectors = np.empty((0, bulk.shape[1]))
-            noise = np.finfo(np.float64).eps * np.sqrt(reference.size) * np.linalg.norm(reference)
-            rows = self._extended(np.sqrt(self._squares)[:, None], self._add(reference, noise))
+            known = reference if start.profiles is None else np.vstack([reference, start.profiles])
+            noise = np.finfo(np.float64).eps * np.sqrt(known.size) * np.linalg.norm(known)
+            rows = self._extended(np.sqrt(self._squares)[:, None], self._add(known, noise))
         self._n_kept = len(self.vectors)
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
         self._shifts = []
         self._spare = None
         self.reference = reference @ self.vectors.T
+        self.start = start.along(self.vectors)
         self.samples = Samples(proportions, rows)
-        self.hold(self.samples.start())
+        self.hold(self.samples.start(self.start))
 
     def mean(self):
         """Mean expression per cell type: its coordinates, and weights of what the samples hold outside the frame.
@@ -109,12 +113,12 @@ class Cohort:
         """Make ``expression``, which needs no factors, the current one."""
         self.expression, self.sizes = expression, np.ones(expression.own.shape[:2])
 
-    def settle(self):
+    def apply_sizes(self):
         """Apply the factors that are still to be applied."""
         self.expression.scale_by(self.sizes)
         self.hold(self.expression)
 
-    def follow(self, outside, reach, typical_norm):
+    def widen(self, outside, reach, typical_norm):
         """Let directions outside the frame join it if a step of length ``reach`` along them matters.
 
         Parameters
@@ -132,7 +136,7 @@ class Cohort:
             Coordinates of that along the added directions.
         """
         cutoff = TOLERANCE * typical_norm
-        if outside is None or reach * outside.felt <= PATIENCE * cutoff:
+        if outside is None or reach * outside.estimate <= PATIENCE * cutoff:
             return np.empty((len(self.reference), 0))
         inside = self._add(outside.vectors, cutoff / reach)
         scales = self._row_scales()
@@ -148,7 +152,7 @@ class Cohort:
         spare, self._spare = self._spare, None
         return self.expression.empty_like() if spare is None else spare
 
-    def advance(self, expression, sizes):
+    def replace(self, expression, sizes):
         """Make another expression, and its factors, the current ones."""
         self._spare, self.expression, self.sizes = self.expression, expression, sizes
 
@@ -180,7 +184,7 @@ class Cohort:
         kept = self._n_kept
         turned = rotation @ self.vectors[kept:]
         dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
-        self.felt += dropped @ (turned[n_held:] @ self._probes)
+        self._probed += dropped @ (turned[n_held:] @ self._probes)
         self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
@@ -204,7 +208,7 @@ class Cohort:
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
         inside = self.bulk.along(added)
-        self.felt -= inside @ (added @ self._probes)
+        self._probed -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
         return inside
 
@@ -247,27 +251,27 @@ class Cohort:
 class Outside:
     """A combination of what the samples hold outside the frame.
 
-    To form it takes longer than all else in an iteration, so that it is felt before.
+    To form it takes longer than all else in an iteration, so that its length is estimated first.
 
     Attributes
     ----------
-    felt : float
+    estimate : float
         Estimate of its length.
     """
 
-    def __init__(self, cohort, weights):
-        self._cohort, self._weights = cohort, weights
-        self.felt = np.linalg.norm(weights @ cohort.felt)
+    def __init__(self, frame, weights):
+        self._frame, self._weights = frame, weights
+        self.estimate = np.linalg.norm(weights @ frame._probed)
 
     @cached_property
     def vectors(self):
         """The combination itself, shape (n_combinations, n_dimensions)."""
-        cohort, weights = self._cohort, self._weights
-        return cohort.bulk.combine(weights) - (weights @ cohort.samples.inside) @ cohort.vectors
+        frame, weights = self._frame, self._weights
+        return frame.bulk.combine(weights) - (weights @ frame.samples.inside) @ frame.vectors
 
     def length(self, negligible):
         """Length; an estimate where it is ``negligible``."""
-        return self.felt if self.felt <= negligible else np.linalg.norm(self.vectors)
+        return self.estimate if self.estimate <= negligible else np.linalg.norm(self.vectors)
 
 
 def _orthonormal(rows, cutoff):

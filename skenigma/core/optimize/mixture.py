@@ -63,9 +63,20 @@ class Samples:
         """Coordinates along the directions, shape (n_samples, n_directions)."""
         return self.rows[:, 1:]
 
-    def start(self):
-        """Expression with which every iteration starts: the sample itself, in every cell type."""
-        return Expression(np.repeat(self.rows[:, None], self.proportions.shape[1] + 1, axis=1))
+    def start(self, start):
+        """Expression with which an iteration starts: the same function of every sample.
+
+        Parameters
+        ----------
+        start : Start
+            Its profiles as coordinates along the directions.
+        """
+        n_cell_types = self.proportions.shape[1]
+        rows = np.repeat(self.rows[:, None], n_cell_types + 1, axis=1)
+        rows[:, :-1] *= start.factor
+        if start.profiles is not None:
+            rows[:, :-1, 1 : 1 + start.profiles.shape[1]] += start.profiles
+        return Expression(rows)
 
 
 class Expression:
@@ -249,7 +260,7 @@ def reference_gradient_norm(offset_size, n_samples):
 
 
 def lipschitz_constant(proportions, alpha):
-    """Bound on the curvature of the smooth terms: 2α·max_j‖θ_j‖² + 2(1−α)/n."""
+    """Bound on the curvature of data terms without 1/2: 2α·max_j‖θ_j‖² + 2(1−α)/n."""
     largest = np.max(np.einsum("jk,jk->j", proportions, proportions))
     return 2.0 * alpha * largest + 2.0 * (1.0 - alpha) / len(proportions)
 

@@ -208,7 +208,7 @@ def cut(norms, caps, nearest, apart):
     return sizes, left, left.max(axis=0), change.sum(axis=0)
 
 
-def leap(rows, current, other, proportions, momentum, pull, weights, shift):
+def step_beyond(rows, current, other, proportions, momentum, pull, weights, shift):
     """Step from beyond the current ones of two states, stored as one, to where the other is.
 
     With p_jk for the current state and o_jk for the other, y_jk = p_jk + ``momentum`` (p_jk − o_jk), and the other
@@ -251,13 +251,13 @@ def leap(rows, current, other, proportions, momentum, pull, weights, shift):
     return squares, gradients, residual
 
 
-def land(rows, current, other, proportions, factors, residual):
-    """Multiply what :func:`leap` has written by ``factors``, and compare it with the current state.
+def cut_and_compare(rows, current, other, proportions, factors, residual):
+    """Multiply what :func:`step_beyond` has written by ``factors``, and compare it with the current state.
 
     Parameters
     ----------
     rows, current, other, proportions
-        As of :func:`leap`.
+        As of :func:`step_beyond`.
     factors : ndarray of shape (n_samples, n_cell_types)
     residual : ndarray of shape (n_samples, n_columns)
 

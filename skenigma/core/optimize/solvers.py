@@ -1,14 +1,14 @@
 """The solvers behind one call, and the fitted maps that repeat a fit for samples never seen."""
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import hypot, sqrt
 
 import numpy as np
 
 from ..blocks import BLOCK_SIZE, row_blocks
 from . import splitting
-from .frame import Cohort
+from .frame import Frame
 from .mixture import (
     Expression,
     Point,
@@ -18,6 +18,8 @@ from .mixture import (
     reference_gradient_norm,
 )
 from .passes import cut_factors
+from .penalties import Norms, Terms, loss_record
+from .start import Start
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
 
@@ -70,7 +72,8 @@ class Solution:
         Makes the cohort's expression, a :mod:`skenigma.core.optimize.states` form over genes, from its bulk.
     fitted_map : callable
         Makes the map that repeats the fit for other samples, over genes.
-    loss : ndarray of shape (n_iter, 3)
+    loss_history : callable
+        Makes the loss rows, shape (n_iter, 3), which some solvers only form when asked for.
     delta : ndarray of shape (n_iter, n_cell_types)
     converged : bool
     gradient_norm : ndarray of shape (n_iter - 1, 2), or None
@@ -79,10 +82,15 @@ class Solution:
 
     state: object
     fitted_map: object
-    loss: np.ndarray
+    loss_history: object
     delta: np.ndarray
     converged: bool
     gradient_norm: np.ndarray | None = None
+
+    @cached_property
+    def loss(self):
+        """Loss rows, shape (n_iter, 3)."""
+        return self.loss_history()
 
 
 def replay_by_blocks(samples, replay):
@@ -108,19 +116,22 @@ class Trajectory:
         Step that all samples share.
     caps : ndarray of shape (n_updates, n_cell_types)
         Largest norm left by the proximal operator.
+    start : Start
+        Its profiles as coordinates along the directions.
     """
 
     vectors: np.ndarray
     factors: np.ndarray
     shifts: np.ndarray
     caps: np.ndarray
+    start: Start
 
     def replay(self, samples):
         """Expression of ``samples``, each moved exactly as the fitted cohort was."""
         return replay_by_blocks(samples, self._replay_block)
 
     def _replay_block(self, samples):
-        expression, sizes = samples.start(), np.ones(samples.proportions.shape)
+        expression, sizes = samples.start(self.start), np.ones(samples.proportions.shape)
         moved = expression.empty_like()
         for factor, shift, caps in zip(self.factors, self.shifts, self.caps, strict=True):
             step = gradient_step(samples, expression, sizes, factor, shift, moved)
@@ -132,22 +143,23 @@ class Trajectory:
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
 def proximal_gradient(problem, settings, monitor):
-    """Published proximal-gradient iteration of the maximum-L2-norm model.
+    """Published proximal-gradient iteration, of a penalty that depends on the norms of samples only.
 
     Parameters
     ----------
     problem : skenigma.core.optimize.splitting.Problem
-        Its penalty depends on norms only: it has ``caps(norms, step)``.
+        Its penalty has ``caps(norms, step)``, its start is shared by all samples.
     settings : Settings
     monitor : callable
-        Called with the loss row and the delta row after each evaluation; a true answer ends the iteration.
+        Called with the delta row after each evaluation; a true answer ends the iteration.
 
     Returns
     -------
-    cohort : Cohort
+    frame : Frame
         With the expression that went into the last iteration.
     trajectory : Trajectory
     progress : Progress
+    losses : list of ndarray of shape (3,)
     gradient_norm : ndarray of shape (n_iter - 1, 2)
 
     Raises
@@ -155,34 +167,36 @@ def proximal_gradient(problem, settings, monitor):
     FloatingPointError
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
-    cohort = Cohort(problem.bulk, problem.reference, problem.proportions)
-    scales = _gradient_scales(problem, cohort.samples)
-    point = Point.of(cohort.expression)
-    progress = Progress(settings.epsilon, settings.max_iter, point.total, monitor)
-    factors, caps, gradients = [], [], []
+    frame = Frame(problem.bulk, problem.reference, problem.proportions, problem.start or Start())
+    scales = _gradient_scales(problem, frame.samples)
+    point = Point.of(frame.expression)
+    size = len(problem.reference) * np.vdot(problem.bulk, problem.bulk)
+    progress = Progress(settings.epsilon, settings.max_iter, size, monitor)
+    factors, caps, gradients, losses = [], [], [], []
     while True:
-        typical_norm = sqrt(point.total / point.norms.size)
-        cohort.reduce(typical_norm)
-        factor, shift, loss, gradient = _evaluate(
-            cohort, problem.alpha, settings, point, typical_norm, scales
-        )
-        proposal = cohort.spare()
+        # at zero, the samples give the scale to which rounding is compared
+        typical_norm = sqrt((point.total or size) / point.norms.size)
+        frame.reduce(typical_norm)
+        factor, shift, terms, gradient = _evaluate(frame, problem, settings, point, typical_norm, scales)
+        losses.append(loss_record(problem.penalty, terms, problem.alpha))
+        proposal = frame.spare()
         step = gradient_step(
-            cohort.samples, cohort.expression, point.sizes, factor, shift, proposal, point.norms
+            frame.samples, frame.expression, point.sizes, factor, shift, proposal, point.norms
         )
         new_caps = problem.penalty.caps(step.norms, settings.parameter)
         point, change = step.cut(new_caps)
-        if progress.ends(loss, change):
+        if progress.ends(change):
             break
         factors.append(factor)
         caps.append(new_caps)
         gradients.append(gradient)
-        cohort.record(shift)
-        cohort.advance(proposal, point.sizes)
-    cohort.settle()
-    cohort.reduce(typical_norm, always=True)
-    trajectory = Trajectory(cohort.vectors, np.array(factors), cohort.shifts(), np.array(caps))
-    return cohort, trajectory, progress, np.reshape(gradients, (-1, 2))
+        frame.record(shift)
+        frame.replace(proposal, point.sizes)
+    frame.apply_sizes()
+    frame.reduce(typical_norm, always=True)
+    shape = (-1, len(problem.reference))
+    found = Trajectory(frame.vectors, np.array(factors), frame.shifts(), np.reshape(caps, shape), frame.start)
+    return frame, found, progress, losses, np.reshape(gradients, (-1, 2))
 
 
 def _gradient_scales(problem, samples):
@@ -190,31 +204,36 @@ def _gradient_scales(problem, samples):
     bulk, reference = problem.bulk, problem.reference
     squares = np.einsum("jd,jd->j", bulk, bulk)
     means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
-    return reconstruction_gradient_norm(samples, squares), reference_gradient_norm(means, len(bulk))
+    half = 0.5 * problem.penalty.curvature
+    return (
+        half * reconstruction_gradient_norm(samples, squares),
+        half * reference_gradient_norm(means, len(bulk)),
+    )
 
 
-def _evaluate(cohort, alpha, settings, point, typical_norm, scales):
-    """Step factor, shared shift, loss row and gradient norms at the cohort's expression."""
-    n_samples, reference = cohort.n_samples, cohort.reference
-    mean, weights, squares = cohort.survey()
-    outside = cohort.outside(weights)
+def _evaluate(frame, problem, settings, point, typical_norm, scales):
+    """Step factor, shared shift, terms of the loss row and gradient norms at the frame's expression."""
+    alpha, curvature = problem.alpha, problem.penalty.curvature
+    n_samples, reference = frame.n_samples, frame.reference
+    mean, weights, squares = frame.survey()
+    outside = frame.outside(weights)
     offset = mean - reference
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
-    reference_loss = point.total - n_samples * np.vdot(reference, mean + offset)
+    distance = point.total - n_samples * np.vdot(reference, mean + offset)
     offset_size = sqrt(np.vdot(offset, offset))
     if outside is not None:
         offset_size = hypot(offset_size, outside.length(NEGLIGIBLE * offset_size))
-    reference_gradient = reference_gradient_norm(offset_size, n_samples)
+    # the norms of the gradients are those of data terms without 1/2, as the original prints them
+    reference_gradient = 0.5 * curvature * reference_gradient_norm(offset_size, n_samples)
     reach = settings.rescale(reference_gradient, scales[1])
-    reach *= settings.parameter * (1.0 - alpha) * 2.0 / n_samples
-    joined = cohort.follow(outside, reach, typical_norm)
+    reach *= settings.parameter * (1.0 - alpha) * curvature / n_samples
+    joined = frame.widen(outside, reach, typical_norm)
     shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
 
-    gradient = reconstruction_gradient_norm(cohort.samples, squares)
-    factor = settings.rescale(gradient, scales[0]) * 2.0 * settings.parameter * alpha
-
-    loss = np.array([squares.sum(), reference_loss, np.vdot(point.longest, point.longest)])
-    return factor, shift, loss, (gradient, reference_gradient)
+    gradient = 0.5 * curvature * reconstruction_gradient_norm(frame.samples, squares)
+    factor = settings.rescale(gradient, scales[0]) * curvature * settings.parameter * alpha
+    terms = Terms(squares.sum(), offset_size**2, distance, Norms(point.longest[None]))
+    return factor, shift, terms, (gradient, reference_gradient)
 
 
 @dataclass
@@ -229,7 +248,7 @@ class FramedMap:
 
     trajectory: Trajectory
 
-    def replay(self, bulk, proportions):
+    def replay(self, bulk, proportions, own=None):
         """Expression of samples (n_samples, n_genes), each moved exactly as the fitted cohort was."""
         vectors = self.trajectory.vectors
         samples = observe(bulk, vectors, proportions)
@@ -249,11 +268,15 @@ class SpanMap:
     iteration: splitting.Replay
     span: Span
 
-    def replay(self, bulk, proportions):
-        """Expression of samples (n_samples, n_genes), each moved exactly as the fitted cohort was."""
+    def replay(self, bulk, proportions, own=None):
+        """Expression of samples (n_samples, n_genes), each moved exactly as the fitted cohort was.
+
+        ``own`` (n_samples, n_cell_types, n_genes) is where they start, if each sample of the cohort had a start of
+        its own; the span is then that of all genes.
+        """
         coordinates, outside = self.span.split(bulk)
         if outside is None:
-            inside, scale = self.iteration(coordinates, proportions), np.zeros(proportions.shape)
+            inside, scale = self.iteration(coordinates, proportions, own), np.zeros(proportions.shape)
         else:
             # what lies outside the span is only scaled: its length stands for it
             length = np.sqrt(np.einsum("jg,jg->j", outside, outside))[:, None]
@@ -265,12 +288,12 @@ class SpanMap:
 
 def solve_framed(problem, basis, settings, monitor):
     """Run :func:`proximal_gradient`, and take its result to genes."""
-    cohort, found, progress, gradient_norm = proximal_gradient(problem, settings, monitor)
+    frame, found, progress, losses, gradient_norm = proximal_gradient(problem, settings, monitor)
     vectors = cache(lambda: basis.to_genes(found.vectors))
     return Solution(
-        state=lambda bulk: FramedState(bulk, cohort.samples, cohort.expression, vectors()),
+        state=lambda bulk: FramedState(bulk, frame.samples, frame.expression, vectors()),
         fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
-        loss=progress.loss,
+        loss_history=lambda: np.array(losses),
         delta=progress.delta,
         converged=progress.converged,
         gradient_norm=gradient_norm,
@@ -278,11 +301,22 @@ def solve_framed(problem, basis, settings, monitor):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
-def solve_split(problem, basis, settings, monitor, *, solver):
-    """Run :func:`skenigma.core.optimize.splitting.solve`, and take its result to genes."""
+def solve_split(problem, basis, settings, monitor, *, rows):
+    """Run :func:`skenigma.core.optimize.splitting.solve` with a kind of rows, and take its result to genes.
+
+    Raises
+    ------
+    ValueError
+        If ``settings`` ask for rescaled gradients, which only the framed iteration has.
+    """
+    if settings.renorm_size is not None:
+        raise ValueError(
+            "renorm_size rescales gradients in the iteration for starts that all samples share: with a start for "
+            "every sample, renorm_size must be None."
+        )
     fit = splitting.solve(
         problem,
-        problem.method(solver, settings.parameter),
+        problem.method(rows, settings.parameter),
         epsilon=settings.epsilon,
         max_iter=settings.max_iter,
         monitor=monitor,
@@ -294,7 +328,7 @@ def solve_split(problem, basis, settings, monitor, *, solver):
             problem.bulk, None, problem.proportions, fit.expression, none, span(), bulk.dtype
         ),
         fitted_map=lambda: SpanMap(fit.replay, span()),
-        loss=fit.loss,
+        loss_history=lambda: fit.loss,
         delta=fit.delta,
         converged=fit.converged,
     )

@@ -59,64 +59,60 @@ class IdentityMap:
         out[...] = rows
 
 
-def singular_value_threshold(matrix, threshold, out=None):
-    """Shrink all singular values by ``threshold`` and drop the negative ones (Cai, Candès & Shen 2010).
+def singular_value_map(matrix, threshold):
+    """Shrinking all singular values by ``threshold``, and dropping the negative ones, as a map of rows.
 
     Parameters
     ----------
     matrix : ndarray of shape (n_rows, n_dimensions)
+        The rows, or anything with the same right singular vectors and singular values.
     threshold : float
         At least 0; 0 is the identity.
-    out : ndarray, optional
-        Where the result goes; may be ``matrix`` itself.
 
     Returns
     -------
-    shrunk : ndarray of shape (n_rows, n_dimensions)
     row_map : SpectralMap or IdentityMap
-        The same operator as a map of rows.
+        Applied to the rows it is the proximal operator of the trace norm (Cai, Candès & Shen 2010).
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skenigma.core.optimize.spectrum import singular_value_threshold
-    >>> singular_value_threshold(np.diag([3.0, 1.0]), 2.0)[0].tolist()
+    >>> from skenigma.core.optimize.spectrum import singular_value_map
+    >>> matrix = np.diag([3.0, 1.0])
+    >>> singular_value_map(matrix, 2.0).apply(matrix, out=matrix)
+    >>> matrix.tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
-    out = np.empty_like(matrix) if out is None else out
     size = np.sqrt(np.einsum("jd,jd->", matrix, matrix))  # Frobenius: at least the largest singular value
     if not np.isfinite(size):
         raise FloatingPointError("the expression became infinite")
     if threshold == 0.0:
-        out[...] = matrix
-        return out, IdentityMap()
+        return IdentityMap()
     if threshold >= size:
-        out[...] = 0.0
-        return out, SpectralMap(np.empty((0, matrix.shape[1])), np.empty(0))
-    if threshold < SMALLEST_GRAM_THRESHOLD * size:
-        left, values, right = _leading_by_svd(matrix, threshold)
-    else:
-        left, values, right = _leading_by_gram(matrix, threshold)
-    factors = 1.0 - threshold / values
-    np.matmul(left * (values * factors), right, out=out)
-    return out, SpectralMap(right, factors)
+        return SpectralMap(np.empty((0, matrix.shape[1])), np.empty(0))
+    leading = _leading_by_svd if threshold < SMALLEST_GRAM_THRESHOLD * size else _leading_by_gram
+    values, vectors = leading(matrix, threshold)
+    return SpectralMap(vectors, 1.0 - threshold / values)
 
 
 def _leading_by_svd(matrix, threshold):
-    left, values, right = linalg.svd(matrix, full_matrices=False, check_finite=False)
+    _, values, right = linalg.svd(matrix, full_matrices=False, check_finite=False)
     rank = np.count_nonzero(values > threshold)
-    return left[:, :rank], values[:rank], right[:rank]
+    return values[:rank], right[:rank]
 
 
 def _leading_by_gram(matrix, threshold):
-    """Singular triplets above ``threshold``; one side of the vectors is exact, the other follows from it."""
+    """Singular values above ``threshold`` and their right vectors."""
     wide = matrix.shape[0] <= matrix.shape[1]
     squares, vectors = np.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
     first = np.searchsorted(squares, threshold**2, side="right")
     values, vectors = np.sqrt(squares[first:]), vectors[:, first:]
-    if wide:
-        return vectors, values, (vectors.T @ matrix) / values[:, None]
-    return (matrix @ vectors) / values, values, vectors.T
+    return values, (vectors.T @ matrix) / values[:, None] if wide else vectors.T
+
+
+def largest_singular_value(gram):
+    """The largest singular value of a matrix, from either of its Gram matrices."""
+    return float(np.sqrt(max(np.linalg.eigvalsh(gram)[-1], 0.0)))
 
 
 def nuclear_norm(gram):

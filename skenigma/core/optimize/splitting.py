@@ -26,6 +26,17 @@ and κ = (1−α)/(g·n),
 
 Each iteration costs O(n·K·d) and the proximal operator.
 
+**Accelerated proximal gradient** (FISTA with restart) takes, in every cell type, a step of its own length 1/w_k with
+
+    w_k = c · [ α s max_j θ_jk + (1−α)/n ],   s = max_j Σ_k θ_jk² / max_i θ_ik,
+
+which bounds the Hessian of the quadratic part: θ_j θ_jᵀ ≤ diag(v) exactly if Σ_k θ_jk²/v_k ≤ 1. It starts at P = 0
+rather than at the bulk, which is further from where the penalty leads. It ends when the gradient of the quadratic
+part, scaled into the domain of the penalty's conjugate, proves by Fenchel duality that F is within a share epsilon of
+its minimum. With u_j = cα e_j, y_k = c(1−α)(mean_k − r_k) and G_jk = θ_jk u_j + y_k/n, for any λ ≥ 0,
+
+    min F ≥ −λ² [ c/2 (α Σ_j ‖e_j‖² + (1−α) Σ_k ‖mean_k − r_k‖²) ] − λ [ Σ_j u_jᵀx_j + Σ_k y_kᵀr_k ] − penalty*(−λG).
+
 **Replay.** Everything by which the samples of a cohort influence one another is in these equations: the shift s (one
 vector per cell type), and what the proximal operator does to a row: a cap of its length, or the linear map
 v ↦ v Vᵀ diag(max(0, 1 − t/σ)) V. Given the shifts and the maps of every iteration, each row follows on its own. A row
@@ -38,15 +49,22 @@ iteration side by side with the new rows. Both give the same numbers to rounding
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
-from .states import Span, SpanState, objective
-from .stopping import Progress
+from .mixture import lipschitz_constant
+from .momentum import Momentum
+from .penalties import Terms, apply_maps, loss_record
+from .start import Start
+from .states import Span, SpanState, Tensor, objective
+from .stopping import Certificate, CheckSchedule, Progress
 
 # Memory for recorded updates beyond which replay repeats the cohort's iteration instead.
 RECORD_LIMIT = 128 * 2**20
+# Least weight of a cell type, proportions being of size 1: without it, α = 1 would leave one that is absent from
+# every sample without a finite step.
+LEAST_WEIGHT = 1e-8
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,8 @@ class Problem:
         Weight of the reconstruction; the reference has 1 − alpha.
     penalty : object
         See :mod:`skenigma.core.optimize.penalties`.
+    start : Start or None, default=None
+        None is the bulk itself, or what the solver prefers.
     """
 
     bulk: np.ndarray
@@ -70,14 +90,26 @@ class Problem:
     proportions: np.ndarray
     alpha: float
     penalty: object
+    start: Start | None = None
 
-    def method(self, solver, parameter, start=1.0):
-        """How ``solver`` (a key of :data:`SOLVERS`) moves the rows of this problem; see :class:`Method`."""
-        return Method(solver, parameter, self.alpha, self.penalty.curvature, start)
+    def method(self, rows, parameter=None):
+        """How ``rows``, a subclass of :class:`Rows` or its name in :data:`ROWS`, move; see :class:`Method`."""
+        rows = ROWS.get(rows, rows)
+        parameter = rows.weights(self) if rows.has_weights else parameter
+        return Method(rows, parameter, self.alpha, self.penalty.curvature, self.start or rows.usual_start)
 
     def residual(self, expression):
         """Reconstruction minus bulk, shape (n_samples, n_dimensions)."""
         return mixture(self.proportions, expression) - self.bulk
+
+    def terms(self, expression):
+        """What the loss record of ``expression`` (n_cell_types, n_samples, n_dimensions) is made of."""
+        residual, mean = self.residual(expression), expression.mean(axis=1)
+        offset = np.vdot(mean - self.reference, mean - self.reference)
+        # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖mean − r‖² − ‖mean‖²)
+        squares = np.einsum("kjd,kjd->", expression, expression)
+        distance = squares + len(self.bulk) * (offset - np.vdot(mean, mean))
+        return Terms(np.vdot(residual, residual), offset, distance, Tensor(expression))
 
     def objective(self, expression):
         """F of the module's docstring at ``expression`` (n_cell_types, n_samples, n_dimensions)."""
@@ -86,6 +118,37 @@ class Problem:
         nothing = np.zeros(self.proportions.shape)
         state = SpanState(self.bulk, None, self.proportions, inside, nothing, span, self.bulk.dtype)
         return objective(state, self.reference, self.alpha, self.penalty)
+
+    def lower_bound(self, residual, offset, gradient):
+        """Largest lower bound of F that one gradient of the quadratic part proves.
+
+        Parameters
+        ----------
+        residual : ndarray of shape (n_samples, n_dimensions)
+            e_j at any expression.
+        offset : ndarray of shape (n_cell_types, n_dimensions)
+            mean_k − r_k there.
+        gradient : object
+            The gradient there, anything with ``norms()`` and ``grams()``.
+
+        Returns
+        -------
+        bound : float or None
+            None where the penalty is 0 whatever the expression, so that no gradient proves anything.
+        """
+        c, alpha = self.penalty.curvature, self.alpha
+        squares = alpha * np.vdot(residual, residual) + (1.0 - alpha) * np.vdot(offset, offset)
+        along = alpha * np.vdot(residual, self.bulk) + (1.0 - alpha) * np.vdot(offset, self.reference)
+        return self.penalty.conjugate(gradient).bound(0.5 * c * squares, c * along)
+
+    def lipschitz_constant(self):
+        """Bound on the curvature of the quadratic part: c (α·max_j‖θ_j‖² + (1−α)/n)."""
+        return 0.5 * self.penalty.curvature * lipschitz_constant(self.proportions, self.alpha)
+
+    def value_of_nothing(self):
+        """F at P = 0."""
+        bulk, reference = np.vdot(self.bulk, self.bulk), np.vdot(self.reference, self.reference)
+        return 0.5 * self.penalty.curvature * (self.alpha * bulk + (1.0 - self.alpha) * reference)
 
 
 def mixture(proportions, expression):
@@ -97,6 +160,29 @@ def mixture(proportions, expression):
     return mixed
 
 
+@dataclass(frozen=True)
+class Update:
+    """What one update takes from the cohort: with it, every row moves by itself.
+
+    Attributes
+    ----------
+    shift : ndarray of shape (n_cell_types, n_dimensions)
+    maps : tuple
+        What the proximal operator does to a row, per cell type.
+    momentum : float
+        How far beyond the current expression the update starts; 0 for solvers without momentum.
+    """
+
+    shift: np.ndarray
+    maps: tuple
+    momentum: float = 0.0
+
+    @property
+    def nbytes(self):
+        """Memory held, in bytes."""
+        return self.shift.nbytes + sum(row_map.nbytes for row_map in self.maps)
+
+
 class Rows:
     """Samples on their way through an iteration; each moves by itself once the shared quantities are given.
 
@@ -105,30 +191,35 @@ class Rows:
     bulk : ndarray of shape (n_samples, n_columns)
     proportions : ndarray of shape (n_samples, n_cell_types)
     method : Method
+    start : Start, optional
+        In the place of the method's.
 
     Attributes
     ----------
     expression : ndarray of shape (n_cell_types, n_samples, n_columns)
         Every update makes a new array.
-    step : float
+    step : float or ndarray of shape (n_cell_types,)
         Step length of the proximal operator.
+    momentum : float
+        How far beyond the current expression the next update starts.
     """
 
-    def __init__(self, bulk, proportions, method):
+    # whether the step lengths follow from the proportions of the cohort, by ``weights``
+    has_weights = False
+    usual_start = Start()
+
+    def __init__(self, bulk, proportions, method, start=None):
         self.bulk, self.proportions, self.alpha = bulk, proportions, method.alpha
-        self.expression = np.repeat(method.start * bulk[None], proportions.shape[1], axis=0)
+        self.expression = (start or method.start).of(bulk, proportions.shape[1])
+        self.momentum = 0.0
         self._prepare(method.curvature, method.parameter)
 
-    def follow(self, shift, maps):
+    def follow(self, update):
         """Make one update with given shared quantities."""
+        self.momentum = update.momentum
         draft = self.draft()
-        self.move(draft, shift)
-        self.settle(draft, partial(_apply, maps))
-
-
-def _apply(maps, expression, out):
-    for row_map, rows, target in zip(maps, expression, out, strict=True):
-        row_map.apply(rows, target)
+        self.move(draft, update.shift)
+        self.settle(draft, partial(apply_maps, update.maps))
 
 
 class GradientRows(Rows):
@@ -157,6 +248,43 @@ class GradientRows(Rows):
         maps = prox(draft, draft)
         self.expression = draft
         return maps
+
+
+class AcceleratedRows(GradientRows):
+    """The same from beyond the current expression, with a step of its own length in every cell type."""
+
+    has_weights = True
+    usual_start = Start(0.0)
+
+    @staticmethod
+    def weights(problem):
+        """Weight w_k of every cell type; see the module's docstring."""
+        theta = problem.proportions
+        purest = np.maximum(theta.max(axis=0), LEAST_WEIGHT)
+        purest *= np.max((theta**2 / purest).sum(axis=1))
+        weights = problem.alpha * purest + (1.0 - problem.alpha) / len(theta)
+        return problem.penalty.curvature * np.maximum(weights, LEAST_WEIGHT)
+
+    def _prepare(self, curvature, parameter):
+        self.step = 1.0 / parameter
+        self._rate = curvature * self.step
+        self.before = self.expression
+
+    def draft(self):
+        """Expression after the step along the gradient of the reconstruction, from beyond the current one."""
+        self.origin = self.expression + self.momentum * (self.expression - self.before)
+        self.residual = mixture(self.proportions, self.origin) - self.bulk
+        return self.origin - _outer(self._rate * self.alpha * self.proportions, self.residual)
+
+    def pull(self, reference, draft):
+        """Shift towards the reference that the cohort as a whole calls for."""
+        self.offset = self.origin.mean(axis=1) - reference
+        return (-self._rate * (1.0 - self.alpha) / len(self.bulk))[:, None] * self.offset
+
+    def settle(self, draft, prox):
+        """Apply the proximal operator and make the result the current expression."""
+        self.before = self.expression
+        return super().settle(draft, prox)
 
 
 class AdmmRows(Rows):
@@ -242,7 +370,12 @@ def _outer_shared(weights, vectors):
     return weights.T[:, :, None] * vectors[:, None]
 
 
-SOLVERS = {"proximal": GradientRows, "admm": AdmmRows, "admm_fast": JacobiRows}
+ROWS = {
+    "proximal": GradientRows,
+    "admm": AdmmRows,
+    "admm_fast": JacobiRows,
+    "accelerated": AcceleratedRows,
+}
 
 
 @dataclass(frozen=True)
@@ -251,29 +384,29 @@ class Method:
 
     Attributes
     ----------
-    solver : {"proximal", "admm", "admm_fast"}
-    parameter : float
-        Step length τ for "proximal", γ for the others; both on the scale of F.
+    rows : type
+        Subclass of :class:`Rows`.
+    parameter : float or ndarray of shape (n_cell_types,)
+        Step length τ of "proximal", γ of the ADMM solvers, both on the scale of F; the weights of "accelerated".
     alpha : float
         Weight of the reconstruction.
     curvature : float
         Factor c of the data terms.
-    start : float
-        Everything starts at this multiple of the bulk.
+    start : Start
     """
 
-    solver: str
-    parameter: float
+    rows: type
+    parameter: object
     alpha: float
     curvature: float
-    start: float = 1.0
+    start: Start
 
-    def enter(self, bulk, proportions):
+    def enter(self, bulk, proportions, start=None):
         """Rows at the start of the iteration."""
-        return SOLVERS[self.solver](bulk, proportions, self)
+        return self.rows(bulk, proportions, self, start)
 
 
-class Cohort:
+class Iteration:
     """The rows of one fit: they determine the shared quantities that they then follow.
 
     Parameters
@@ -292,25 +425,41 @@ class Cohort:
         return self.rows.expression
 
     def advance(self):
-        """Make one update.
-
-        Returns
-        -------
-        shift : ndarray of shape (n_cell_types, n_dimensions)
-        maps : tuple
-            One map of rows per cell type.
-        """
+        """Make one update, and return it as an :class:`Update`."""
         rows, penalty = self.rows, self.problem.penalty
         draft = rows.draft()
         shift = rows.pull(self.problem.reference, draft)
         rows.move(draft, shift)
-        return shift, rows.settle(draft, partial(penalty.prox, rows.step))
+        return Update(shift, rows.settle(draft, partial(penalty.prox, rows.step)))
 
-    def losses(self):
-        """Loss row of the current expression."""
-        problem = self.problem
-        residual = problem.residual(self.expression)
-        return problem.penalty.losses(residual, self.expression, problem.reference, problem.alpha)
+
+class AcceleratedIteration(Iteration):
+    """The same with momentum."""
+
+    def __init__(self, problem, method):
+        super().__init__(problem, method)
+        self._momentum = Momentum()
+        self._weights = method.parameter
+
+    def advance(self):
+        """Make one update, and choose the momentum of the next."""
+        rows = self.rows
+        rows.momentum = self._momentum.value
+        update = super().advance()
+        change = rows.expression - rows.before
+        squares = np.einsum("kjd,kjd->k", change, change)
+        # uphill: the change goes against the step, from where it started to where it ended
+        against = np.einsum("kjd,kjd->k", rows.origin - rows.expression, change)
+        self._momentum.update(float(np.sqrt(self._weights @ squares)), float(self._weights @ against) > 0)
+        return Update(update.shift, update.maps, rows.momentum)
+
+    def lower_bound(self):
+        """Lower bound of F from the gradient along which the last update stepped, see :class:`Problem`."""
+        problem, rows = self.problem, self.rows
+        curvature, n_samples = problem.penalty.curvature, len(problem.bulk)
+        gradient = _outer(curvature * problem.alpha * problem.proportions, rows.residual)
+        gradient += (curvature * (1.0 - problem.alpha) / n_samples * rows.offset)[:, None]
+        return problem.lower_bound(rows.residual, rows.offset, Tensor(gradient))
 
 
 class Record:
@@ -321,15 +470,15 @@ class Record:
         self.nbytes = 0
         self.updates = []
 
-    def append(self, shift, maps):
+    def append(self, update):
         """Keep one update, or let go of all."""
         if self.updates is None:
             return
-        self.nbytes += shift.nbytes + sum(row_map.nbytes for row_map in maps)
+        self.nbytes += update.nbytes
         if self.nbytes > self._limit:
             self.updates, self.nbytes = None, 0
         else:
-            self.updates.append((shift, maps))
+            self.updates.append(update)
 
 
 class Replay:
@@ -340,7 +489,7 @@ class Replay:
     method : Method
     n_updates : int
         Updates that the fitted expression has gone through.
-    updates : list of (shift, maps) or None
+    updates : list of Update, or None
         Recorded updates; None to repeat the cohort's iteration.
     problem : Problem or None
         The cohort, needed where ``updates`` is None.
@@ -357,17 +506,18 @@ class Replay:
         if self._updates is None:
             problem = self._problem
             return problem.bulk.nbytes + problem.reference.nbytes + problem.proportions.nbytes
-        return sum(shift.nbytes + sum(m.nbytes for m in maps) for shift, maps in self._updates)
+        return sum(update.nbytes for update in self._updates)
 
-    def _shared(self):
+    def updates(self):
+        """Every update in turn."""
         if self._updates is not None:
             yield from self._updates
             return
-        cohort = Cohort(self._problem, self.method)
+        iteration = iteration_of(self._problem, self.method)
         for _ in range(self.n_updates):
-            yield cohort.advance()
+            yield iteration.advance()
 
-    def __call__(self, bulk, proportions):
+    def __call__(self, bulk, proportions, own=None):
         """Expression of samples moved exactly as the fitted cohort was.
 
         Parameters
@@ -377,15 +527,23 @@ class Replay:
             outside their span, in any orthonormal basis. One column with the norm of that part is enough: the
             part itself is only ever scaled.
         proportions : ndarray of shape (n_samples, n_cell_types)
+        own : ndarray of shape (n_samples, n_cell_types, n_columns), optional
+            Where these samples start, if each sample of the cohort had a start of its own.
 
         Returns
         -------
         expression : ndarray of shape (n_samples, n_cell_types, n_columns)
         """
-        rows = self.method.enter(bulk, proportions)
-        for shift, maps in self._shared():
-            rows.follow(shift, maps)
+        rows = self.method.enter(bulk, proportions, None if own is None else Start(own=own))
+        for update in self.updates():
+            rows.follow(update)
         return np.ascontiguousarray(rows.expression.swapaxes(0, 1))
+
+
+def iteration_of(problem, method):
+    """The iteration of a problem by a method."""
+    kind = AcceleratedIteration if method.rows.has_weights else Iteration
+    return kind(problem, method)
 
 
 @dataclass(frozen=True)
@@ -394,20 +552,39 @@ class Fit:
 
     Attributes
     ----------
+    problem : Problem
     expression : ndarray of shape (n_samples, n_cell_types, n_dimensions)
         The expression that went into the last iteration.
     replay : Replay
-    loss : ndarray of shape (n_iter, 3)
     delta : ndarray of shape (n_iter, n_cell_types)
         Squared change of each cell type.
     converged : bool
     """
 
+    problem: Problem
     expression: np.ndarray
     replay: Replay
-    loss: np.ndarray
     delta: np.ndarray
     converged: bool
+
+    @cached_property
+    def loss(self):
+        """Loss rows, shape (n_iter, 3).
+
+        Made by repeating the iteration when they are first asked for: of the trace norm they would take a quarter of
+        the time of every fit.
+        """
+        problem, replay = self.problem, self.replay
+        rows = replay.method.enter(problem.bulk, problem.proportions)
+        found = [self._row(rows)]
+        for update in replay.updates():
+            rows.follow(update)
+            found.append(self._row(rows))
+        return np.array(found)
+
+    def _row(self, rows):
+        problem = self.problem
+        return loss_record(problem.penalty, problem.terms(rows.expression), problem.alpha)
 
 
 def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECORD_LIMIT):
@@ -417,14 +594,15 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
     ----------
     problem : Problem
     method : Method
-        Solver, its γ or step length, and where it starts: ``problem.method("admm", 0.5)``.
+        Solver, and its γ or step length: ``problem.method("admm", 0.5)``.
     epsilon : float
         Bound on the squared change, summed over samples and dimensions. For the mean over samples and genes as in
-        the original's trace-norm model, multiply by n_samples · n_genes.
+        the original's trace-norm model, multiply by n_samples · n_genes. Of "accelerated": the share of F by which it
+        may exceed its minimum, as the duality gap proves.
     max_iter : int
         Largest number of iterations, at least 1.
     monitor : callable, optional
-        Called with loss row and delta row of each iteration; a true answer ends the iteration.
+        Called with the delta row of each iteration; a true answer ends the iteration.
     record_limit : int, default=128 MiB
         Memory for the quantities that replay needs; beyond it, replay repeats the iteration.
 
@@ -453,20 +631,55 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
     >>> bool(np.allclose(fit.replay(bulk[:2], proportions[:2]), fit.expression[:2]))
     True
     """
-    cohort, record = Cohort(problem, method), Record(record_limit)
+    iteration, record = iteration_of(problem, method), Record(record_limit)
     size = len(problem.reference) * np.vdot(problem.bulk, problem.bulk)
-    progress = Progress(epsilon, max_iter, size, monitor or (lambda loss, delta: False))
+    proof = Proof(iteration, epsilon) if method.rows.has_weights else None
+    progress = Progress(0.0 if proof else epsilon, max_iter, size, monitor or (lambda delta: False))
     while True:
-        loss, expression = cohort.losses(), cohort.expression
-        update = cohort.advance()
-        change = cohort.expression - expression
-        if progress.ends(loss, np.einsum("kjd,kjd->k", change, change)):
+        expression = iteration.expression
+        update = iteration.advance()
+        change = iteration.expression - expression
+        ended = progress.ends(np.einsum("kjd,kjd->k", change, change))
+        if proof:
+            progress.converged = proof.holds(expression, at_last=ended)
+        if ended or progress.converged:
             break
-        record.append(*update)
+        record.append(update)
     return Fit(
+        problem=problem,
         expression=np.ascontiguousarray(expression.swapaxes(0, 1)),
         replay=Replay(method, len(progress.delta) - 1, record.updates, problem),
-        loss=progress.loss,
         delta=progress.delta,
         converged=progress.converged,
     )
+
+
+class Proof:
+    """Whether an accelerated iteration is proven to be near its minimum; looked for only when that can be expected.
+
+    Parameters
+    ----------
+    iteration : AcceleratedIteration
+    epsilon : float
+        Share of F.
+    """
+
+    def __init__(self, iteration, epsilon):
+        self._iteration = iteration
+        self._certificate, self._schedule = (
+            Certificate(epsilon, iteration.problem.value_of_nothing()),
+            CheckSchedule(),
+        )
+
+    def holds(self, expression, at_last):
+        """Whether ``expression``, from which the last update started, is within epsilon of the minimum.
+
+        What that takes, a decomposition per cell type, is as long as half an iteration, so it waits until the
+        shrinking of the gap so far makes success likely; ``at_last`` does not wait.
+        """
+        if not (self._schedule.is_due() or at_last):
+            return False
+        value = self._iteration.problem.objective(expression)
+        gap = self._certificate.gap(value, self._iteration.lower_bound())
+        self._schedule.note(gap)
+        return bool(gap <= 1.0)
