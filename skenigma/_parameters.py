@@ -112,6 +112,18 @@ PARAMETERS = {
     ),
 }
 
+PARAMETERS["init"] = Parameter(
+    '{{"zero", "reference"}}, float, array-like or callable, default={default}',
+    """Where the iteration starts. None is the bulk in every cell type, as published, and for
+        ``solver="accelerated"`` where a step from zero leads. "zero" and "reference" are what they say, and a number
+        is that multiple of the bulk on the scale of the model. A table of shape (n_cell_types, n_genes) is one start
+        per cell type. A tensor of shape (n_samples, n_cell_types, n_genes), the original's ``X_int``, gives every
+        sample of the cohort its own; other samples then have none, and cannot be transformed. A function
+        ``init(bulk, proportions)`` returns such a tensor for any samples. Tensors and functions are solved without
+        compression. Arrays are on the scale of X.""",
+    [StrOptions({"zero", "reference"}), Real, "array-like", callable, None],
+)
+
 # Options on the command line of parameters that mean something else in every model that has them.
 OWN_OPTIONS = {
     "beta": "weight of the penalty",

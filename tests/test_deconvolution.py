@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, expression
 from skenigma.datasets import make_cohort
-from skenigma.deconvolution import _flow, _optimised
+from skenigma.deconvolution import _flow, _solving
 
 N_SAMPLES, N_GENES = 40, 60
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
@@ -382,7 +382,7 @@ class TestScore:
         """The score of some rows does not depend on what else was fitted beyond the trajectory."""
         fitted = model(reference).fit(bulk.iloc[:30])
         again = pickle.loads(pickle.dumps(fitted))
-        again.expression_ = again.proportions_ = again.loss_history_ = None
+        again.expression_ = again.proportions_ = again._losses = None
         assert again.score(bulk.iloc[30:]) == fitted.score(bulk.iloc[30:])
 
 
@@ -948,7 +948,7 @@ def test_small_fits_keep_to_one_thread(monkeypatch, small, threads):
         monkeypatch.setattr(module, name, watched)
 
     monkeypatch.setattr(_flow, "SMALL_RESULT", small)
-    watch(_optimised, "SpanBasis")
+    watch(_solving, "SpanBasis")
     watch(expression, "row_blocks")
     cohort = make_cohort(n_samples=10, n_genes=40, n_cell_types=3, random_state=0)
     with threadpool_limits(2, user_api="blas"):

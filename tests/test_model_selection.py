@@ -260,16 +260,16 @@ def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch)
     counts = {"basis": 0, "proportions": 0}
 
     class Counted(SpanBasis):
-        def __init__(self, *args):
+        def __init__(self, *args, **options):
             counts["basis"] += 1
-            super().__init__(*args)
+            super().__init__(*args, **options)
 
     def estimate(self, *args):
         counts["proportions"] += 1
         return original(self, *args)
 
     original = ProportionEstimator._estimate
-    for module in (_optimised, _tuning):
+    for module in (_solving, _tuning):
         monkeypatch.setattr(module, "SpanBasis", Counted)
     monkeypatch.setattr(ProportionEstimator, "_estimate", estimate)
     L2MaxDeconvolverCV(cohort.reference, **GRID).fit(cohort.bulk)

@@ -24,7 +24,7 @@ from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.core.optimize import splitting
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.datasets import make_cohort
-from skenigma.deconvolution import _optimised
+from skenigma.deconvolution import _solving
 
 N_SAMPLES, N_GENES = 30, 50
 CELL_TYPES = ["T cell", "B cell", "monocyte"]
@@ -311,7 +311,7 @@ class TestReplay:
 
     def test_unseen_rows_in_genes(self, fitted, narrow, theta, unseen, monkeypatch):
         """Compression changes nothing, outside the span of the cohort neither."""
-        monkeypatch.setattr(_optimised, "SpanBasis", partial(SpanBasis, compress=False))
+        monkeypatch.setattr(_solving, "SpanBasis", partial(SpanBasis, compress=False))
         plain = clone(fitted).fit(narrow[0], proportions=theta)
         expected = plain.transform(unseen[0], proportions=unseen[1])
         assert_close(fitted.transform(unseen[0], proportions=unseen[1]), expected, 1e-10)
@@ -528,7 +528,7 @@ class TestParameters:
             (TraceNormDeconvolver, {"beta": np.nan}, [r"range \[0.0, inf\)", "'auto'"]),
             (TraceNormDeconvolver, {"epsilon": -1e-3}, [r"range \[0.0, inf\)", "'auto'"]),
             (TraceNormDeconvolver, {"tao_k": 0}, [r"range \(0.0, inf\)", "'auto'"]),
-            (L2MaxDeconvolver, {"solver": "admm_fast"}, ["'admm'", "'proximal'"]),
+            (L2MaxDeconvolver, {"solver": "newton"}, ["'admm'", "'proximal'"]),
             (L2MaxDeconvolver, {"beta": "auto"}, [r"range \[0.0, inf\)"]),
             (L2MaxDeconvolver, {"gamma": "auto"}, [r"range \(0.0, inf\)"]),
             (L2MaxDeconvolver, {"gamma": 0}, [r"range \(0.0, inf\)"]),

@@ -15,33 +15,38 @@ from .._parameters import (
 from ..checks.validation import StrOptions
 from ..checks.warning import warn
 from ..core.optimize.penalties import MaxL2Norm
+from ..core.optimize.registry import SOLVERS
 from ._optimised import OptimisedDeconvolver
-from ._solving import Setting, automatic_step
+from ._solving import Setting, SolverNames, pose, solver_parameter
 
 # Mean gradient norm over renorm_size above which the fit is the penalty's. It is 0.9 in the published analysis;
 # expression a thousand times as large with the same size has 1000, and shrinks to a thousandth of the bulk.
 SHRINKING = 20
 
 
-def l2max_setting(proportions, *, alpha, beta, epsilon, tao_k, renorm_size, max_iter, gamma, solver):
+def l2max_setting(
+    basis, proportions, shape, *, alpha, beta, epsilon, renorm_size, max_iter, solver, **parameters
+):
     """What a fit with these parameters minimises and how; a ``renorm_size`` of "auto" has no number yet.
 
     Parameters
     ----------
+    basis : SpanBasis
     proportions : ndarray of shape (n_samples, n_cell_types)
-    alpha, beta, epsilon, tao_k, renorm_size, max_iter, gamma, solver
+    shape : tuple of int
+        Shape of the bulk.
+    alpha, beta, epsilon, renorm_size, max_iter, solver
         As in :class:`L2MaxDeconvolver`.
+    **parameters
+        Those of the solvers: tao_k, gamma.
 
     Returns
     -------
     setting : Setting
     """
-    penalty, parameter, size = MaxL2Norm(beta), None, None
-    if solver == "proximal":
-        parameter = automatic_step(penalty, proportions, alpha) if tao_k == "auto" else tao_k
-        size = None if renorm_size == "auto" else renorm_size
-    elif solver == "admm":
-        parameter = gamma
+    penalty, entry = MaxL2Norm(beta), SOLVERS[solver]
+    parameter, _ = solver_parameter(entry, parameters, pose(basis, proportions, alpha, penalty), shape)
+    size = renorm_size if entry.rescales and renorm_size != "auto" else None
     return Setting(alpha, penalty, solver, parameter, epsilon, max_iter, size)
 
 
@@ -69,9 +74,9 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     beta : float, default=50.0
         Weight of the penalty; larger values shorten and stabilise.
     epsilon : float, default=1e-3
-        When to stop. "proximal" and "admm": when the squared change of every cell type is below this (in squared
-        units of the expression: it grows with the data). "accelerated": when F is proven to be within this share of
-        its minimum, by a duality gap, whatever the units.
+        When to stop. "proximal" and the ADMM solvers: when the squared change of every cell type is below this (in
+        squared units of the expression: it grows with the data). "accelerated": when F is proven to be within this
+        share of its minimum, by a duality gap, whatever the units.
     {tao_k}
     renorm_size : float, "auto" or None, default=200.0
         Frobenius norm to which ``solver="proximal"`` rescales both gradients in every iteration. None uses them as
@@ -79,11 +84,12 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
         "auto" is the mean gradient norm of a first run without rescaling, the published way to find 200.
     {max_iter}
     gamma : float, default=2.0
-        Penalty parameter γ of ``solver="admm"``: how strongly the two copies of the expression are held together.
-    solver : {"proximal", "admm", "accelerated"}, default="proximal"
-        How the objective is minimised: by the published proximal-gradient iteration, by the alternating direction
-        method of multipliers, or by an accelerated proximal gradient that proves how close it came. Only "proximal"
-        has a step length and renormalisation; with renormalisation it does not minimise F.
+        Penalty parameter γ of the ADMM solvers: how strongly the two copies of the expression are held together.
+    solver : {"proximal", "admm", "admm_fast", "accelerated"}, default="proximal"
+        How the objective is minimised: by the published proximal-gradient iteration; by the alternating direction
+        method of multipliers with the exact solution of its quadratic part ("admm") or with one system per cell type
+        ("admm_fast"); or by an accelerated proximal gradient that proves how close it came. Only "proximal" has a
+        step length and renormalisation; with renormalisation it does not minimise F.
     {n_components}
     {proportion_estimator}
     {preprocess}
@@ -93,6 +99,7 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     {output_cell_types}
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
+    {init}
 
     Attributes
     ----------
@@ -117,7 +124,7 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     converged_ : bool
         Whether the change, or for "accelerated" the gap, fell below epsilon.
     renorm_size_, tao_k_, gamma_ : float or None
-        Values in use; the first two of "proximal", ``gamma_`` of "admm".
+        Values in use; the first two of "proximal", ``gamma_`` of the ADMM solvers.
     {positive_}
     {proportion_estimator_}
     {n_features_in_}
@@ -177,44 +184,45 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     """
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        **constraints(*COMMON, "alpha", "tao_k", "max_iter"),
+        **constraints(*COMMON, "alpha", "tao_k", "max_iter", "init"),
         "beta": [NOT_NEGATIVE],
         "epsilon": [NOT_NEGATIVE],
         "renorm_size": [POSITIVE, StrOptions({"auto"}), None],
         "gamma": [POSITIVE],
-        "solver": [StrOptions({"proximal", "admm", "accelerated"})],
+        "solver": [SolverNames()],
     }
 
     def __init__(
         self, reference=None, *, alpha=0.1, beta=50.0, epsilon=1e-3, tao_k=1.0, renorm_size=200.0, max_iter=1000,
         gamma=2.0, solver="proximal", n_components=2, proportion_estimator=None, preprocess=None, positive="auto",
-        normalize=None, materialize=True, output_cell_types=None, verbose=0,
+        normalize=None, materialize=True, output_cell_types=None, verbose=0, init=None,
     ):  # fmt: skip
         set_parameters(self, locals())
 
     _steps, _safe_if = "tao_k or renorm_size", " without renormalisation"
 
-    def _setting(self, cohort, basis):
-        names = ("alpha", "beta", "epsilon", "tao_k", "renorm_size", "max_iter", "gamma", "solver")
-        setting = l2max_setting(cohort.proportions, **{name: getattr(self, name) for name in names})
-        used = {"proximal": "tao_k_", "admm": "gamma_"}
-        found = {used[self.solver]: setting.parameter} if self.solver in used else {}
-        return setting, found
+    def _posed_penalty(self, cohort, basis):
+        return MaxL2Norm(self.beta), {}
+
+    def _tolerance(self, cohort, solver):
+        return self.epsilon, {}
 
     def _searches_size(self):
-        return self.solver == "proximal" and self.renorm_size == "auto"
+        return self._solver.rescales and self.renorm_size == "auto"
 
     def _n_runs(self):
         return 2 if self._searches_size() else 1
 
     def _preliminary(self, setting, run):
-        if self.solver != "proximal":
+        if not self._solver.rescales:
             return setting, {}
         if self._searches_size():
             norms = run(setting).gradient_norm
             # without an update, or with exact ones only, there is no size to rescale to
-            setting = replace(setting, renorm_size=float(norms.mean()) if norms.any() else None)
-        return setting, {"renorm_size_": setting.renorm_size}
+            size = float(norms.mean()) if norms.any() else None
+        else:
+            size = self.renorm_size
+        return replace(setting, renorm_size=size), {"renorm_size_": size}
 
     def _judge(self, setting, solution):
         size = setting.renorm_size
@@ -226,11 +234,6 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
                 f"renorm_size={size:g} is far below the gradient norms of these data (mean {natural:.3g}): the "
                 f"penalty outweighs the data, and the expression shrinks towards zero. Use renorm_size='auto'.",
             )
-
-    def _convergence_remedy(self):
-        if self.solver == "accelerated":
-            return "Use a larger max_iter, epsilon or beta."
-        return super()._convergence_remedy()
 
     def _trace_weights(self):
         return np.array([1.0, self.alpha, self.beta])

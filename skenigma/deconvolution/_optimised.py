@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._parameters import documented
 from ..checks.scales import SCALES
 from ..checks.warning import warn
-from ..core.optimize.basis import SpanBasis
+from ..core.optimize.registry import SOLVERS
 from ..core.optimize.states import objective
 from ._callbacks import iteration_monitor
 from ._flow import BaseDeconvolver, Estimate
-from ._solving import Trace, solve
+from ._solving import Setting, Trace, basis_of, pose, solve, solver_parameter
+from ._start import starting_point
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,18 @@ class MinimisedMap:
         Repeats the iterations of the fit, see :mod:`skenigma.core.optimize.solvers`.
     alpha : float
     penalty : object
+    own_start : OwnStart or None
+        What gives every sample a start of its own.
     """
 
     iteration: object
     alpha: float
     penalty: object
+    own_start: object = None
 
-    def replay(self, bulk, proportions):
-        """State of samples, each moved exactly as the fitted cohort was."""
-        return self.iteration.replay(bulk, proportions)
+    def replay(self, bulk, proportions, own=None):
+        """State of samples, each moved exactly as the fitted cohort was, from their ``own`` start if any."""
+        return self.iteration.replay(bulk, proportions, own)
 
     def objective(self, state, reference):
         """Value of the objective at a state."""
@@ -43,17 +48,23 @@ class MinimisedMap:
 class OptimisedDeconvolver(BaseDeconvolver):
     """Base of the models that minimise a squared error with a penalty.
 
-    A subclass provides ``_setting(cohort, basis)``, which returns a :class:`~skenigma.deconvolution._solving.Setting`
-    and the fitted values that it found for "auto" parameters, ``_trace_weights()``, which make the printed objective
-    of a row of losses, and the sentences of ``_divergence_remedy()`` and ``_convergence_remedy()``.
+    A subclass provides
+
+    - ``_posed_penalty(cohort, basis)``, its penalty (see :mod:`skenigma.core.optimize.penalties`) and the fitted
+      values that it found for "auto" parameters;
+    - ``_tolerance(cohort, solver)``, when the solver stops, and the fitted values of that;
+    - ``_trace_weights()``, which make the printed objective of a row of losses.
+
+    Everything about the solver is what its entry in :data:`skenigma.core.optimize.registry.SOLVERS` says.
     """
 
-    # what to turn when proximal steps are too long
+    # what decides the length of a step, and when "auto" cannot diverge: for the remedies of solvers
     _steps, _safe_if = "tao_k", ""
 
     def _estimate(self, cohort):
-        basis = SpanBasis(cohort.bulk, cohort.reference)
-        setting, found = self._setting(cohort, basis)
+        start, own_start = starting_point(self, cohort)
+        basis = basis_of(cohort.bulk, cohort.reference, start)
+        setting, found = self._setting(cohort, basis, start)
         report, finish = iteration_monitor(self, cohort.X, self.max_iter * self._n_runs())
         trace = Trace(self.verbose)
         setting, more = self._preliminary(setting, lambda first: self._run(first, basis, cohort, report))
@@ -63,15 +74,36 @@ class OptimisedDeconvolver(BaseDeconvolver):
         self._warn_unless_converged(solution)
         self._judge(setting, solution)
         return Estimate(
-            map=MinimisedMap(solution.fitted_map(), setting.alpha, setting.penalty),
+            map=MinimisedMap(solution.fitted_map(), setting.alpha, setting.penalty, own_start),
             state=solution.state,
             record={**_histories(solution), **found, **more},
         )
 
+    @property
+    def loss_history_(self):
+        """Losses of every iteration, (n_iter_, 3); some solvers form them only when they are asked for."""
+        if not hasattr(self, "_losses"):
+            raise AttributeError(f"This {type(self).__name__} is not fitted: it has no loss_history_ yet.")
+        return self._losses.values
+
+    @property
+    def _solver(self):
+        """What there is to know of the solver."""
+        return SOLVERS[self.solver]
+
+    def _setting(self, cohort, basis, start):
+        """What is minimised and how, and the fitted values that were found for it."""
+        penalty, found = self._posed_penalty(cohort, basis)
+        problem = pose(basis, cohort.proportions, self.alpha, penalty, start)
+        parameter, of_solver = solver_parameter(self._solver, vars(self), problem, cohort.bulk.shape)
+        tolerance, of_stopping = self._tolerance(cohort, self._solver)
+        setting = Setting(self.alpha, penalty, self.solver, parameter, tolerance, self.max_iter, start=start)
+        return setting, {**found, **of_solver, **of_stopping}
+
     def _run(self, setting, basis, cohort, report, trace=None):
         """Run the solver once, each iteration reported, and shown by ``trace``."""
 
-        def monitor(loss, delta):
+        def monitor(delta):
             if trace is not None:
                 trace.iteration(delta)
             return report()
@@ -80,7 +112,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
             return solve(setting, basis, cohort.proportions, monitor)
         except FloatingPointError as error:
             raise ValueError(
-                f"{type(self).__name__} diverged: {error}. {self._divergence_remedy()}"
+                f"{type(self).__name__} diverged: {error}. {self._remedy(self._solver.if_diverged)}"
             ) from error
 
     def _n_runs(self):
@@ -97,19 +129,23 @@ class OptimisedDeconvolver(BaseDeconvolver):
     def _warn_unless_converged(self, solution):
         if not solution.converged:
             warn(
-                f"{type(self).__name__} did not converge in {len(solution.loss)} iterations: the largest squared "
-                f"change of the last was {solution.delta[-1].max():.3g}. {self._convergence_remedy()}",
+                f"{type(self).__name__} did not converge in {len(solution.delta)} iterations: the largest squared "
+                f"change of the last was {solution.delta[-1].max():.3g}. {self._remedy(self._solver.if_slow)}",
                 ConvergenceWarning,
             )
 
-    def _divergence_remedy(self):
-        if self.solver == "proximal":
-            return f"Use a smaller {self._steps} (tao_k='auto' is safe{self._safe_if})."
-        return "Use a larger gamma or solver='admm'."
+    def _remedy(self, text):
+        return text.format(steps=self._steps, safe=self._safe_if)
 
-    def _convergence_remedy(self):
-        setting = f"a smaller {self._steps}" if self.solver == "proximal" else "another gamma"
-        return f"Use a larger beta, {setting}, or a larger max_iter or epsilon."
+    def _predict_state(self, X, bulk, proportions):
+        """State of new samples on the scale of the model, and their proportions."""
+        fitted = self._outcome.map
+        if fitted.own_start is None:
+            return super()._predict_state(X, bulk, proportions)
+        proportions = self._new_proportions(X, bulk, proportions)
+        theta = proportions.astype(np.float64, copy=False)
+        own = fitted.own_start.of(self, bulk, proportions)
+        return fitted.replay(self._to_model_scale(X, bulk), theta, own), proportions
 
     def score(self, X, y=None, *, proportions=None):
         """Minus the model's objective per entry of X, on any samples: larger is better.
@@ -140,9 +176,9 @@ class OptimisedDeconvolver(BaseDeconvolver):
 def _histories(solution):
     """Fitted values that tell how an iteration went."""
     record = {
-        "loss_history_": solution.loss,
+        "_losses": solution.losses,
         "delta_history_": solution.delta,
-        "n_iter_": len(solution.loss),
+        "n_iter_": len(solution.delta),
         "converged_": solution.converged,
     }
     if solution.gradient_norm is not None:

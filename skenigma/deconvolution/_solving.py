@@ -1,15 +1,16 @@
 """How a penalised squared error is minimised: from a cohort and a setting to a solution, without an estimator."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..checks.validation import few_blas_threads
-from ..core.optimize.mixture import lipschitz_constant
-from ..core.optimize.registry import find_solver
+from ..checks.validation import StrOptions, few_blas_threads
+from ..core.optimize.basis import SpanBasis
+from ..core.optimize.registry import SOLVERS, find_solver
 from ..core.optimize.solvers import Settings
 from ..core.optimize.splitting import Problem
+from ..core.optimize.start import Start
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
 ROUNDING_MARGIN = 128
@@ -37,6 +38,8 @@ class Setting:
     max_iter : int
     renorm_size : float or None
         Norm to which gradients are rescaled.
+    start : Start or None
+        Over genes; None leaves it to the solver.
     """
 
     alpha: float
@@ -46,11 +49,61 @@ class Setting:
     tolerance: float
     max_iter: int
     renorm_size: float | None = None
+    start: Start | None = None
 
 
-def automatic_step(penalty, proportions, alpha):
-    """Step length that cannot diverge: the inverse Lipschitz constant of the gradient of the smooth terms."""
-    return float(2.0 / (penalty.curvature * lipschitz_constant(proportions, alpha)))
+class SolverNames(StrOptions):
+    """The constraint of the parameter ``solver``: any key of the registry at the time of asking."""
+
+    def __init__(self):
+        super().__init__(set(SOLVERS))
+
+    @property
+    def options(self):
+        """Names of the solvers."""
+        return set(SOLVERS)
+
+    @options.setter
+    def options(self, names):
+        pass  # what scikit-learn's constructor sets is asked for anew each time
+
+
+def solver_parameter(solver, given, problem, shape):
+    """The value of a solver's own parameter, and its fitted attribute.
+
+    Parameters
+    ----------
+    solver : skenigma.core.optimize.registry.Solver
+    given : dict
+        Parameters of the estimator.
+    problem : Problem
+    shape : tuple of int
+        Shape of the bulk.
+    """
+    if solver.parameter is None:
+        return None, {}
+    value = given[solver.parameter]
+    if value == "auto":
+        value = solver.automatic(problem, shape)
+    return value, {f"{solver.parameter}_": value}
+
+
+def basis_of(bulk, reference, start=None):
+    """Basis in which a cohort is solved: of all that its start holds, too."""
+    if start is not None and not start.is_shared:
+        return SpanBasis(bulk, reference, compress=False)
+    if start is None or start.profiles is None:
+        return SpanBasis(bulk, reference)
+    return SpanBasis(bulk, np.vstack([reference, start.profiles]))
+
+
+def pose(basis, proportions, alpha, penalty, start=None):
+    """The problem of a cohort on the coordinates of its basis."""
+    theta = proportions.astype(np.float64, copy=False)
+    n_cell_types = theta.shape[1]
+    if start is not None and start.profiles is not None:
+        start = replace(start, profiles=basis.reference[n_cell_types:])
+    return Problem(basis.bulk, basis.reference[:n_cell_types], theta, alpha, penalty, start)
 
 
 def solve(setting, basis, proportions, monitor):
@@ -60,10 +113,10 @@ def solve(setting, basis, proportions, monitor):
     ----------
     setting : Setting
     basis : skenigma.core.optimize.basis.SpanBasis
-        Of bulk and reference.
+        From :func:`basis_of`.
     proportions : ndarray of shape (n_samples, n_cell_types)
     monitor : callable
-        Called with loss row and delta row after each iteration; a true answer ends it.
+        Called with the delta row after each iteration; a true answer ends it.
 
     Returns
     -------
@@ -74,8 +127,7 @@ def solve(setting, basis, proportions, monitor):
     FloatingPointError
         If the iteration diverges.
     """
-    theta = proportions.astype(np.float64, copy=False)
-    problem = Problem(basis.bulk, basis.reference, theta, setting.alpha, setting.penalty)
+    problem = pose(basis, proportions, setting.alpha, setting.penalty, setting.start)
     settings = Settings(
         parameter=setting.parameter,
         epsilon=setting.tolerance,
@@ -83,7 +135,7 @@ def solve(setting, basis, proportions, monitor):
         renorm_size=setting.renorm_size,
         resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
     )
-    run = find_solver(setting.solver, setting.penalty)
+    run = find_solver(setting.solver, setting.penalty, setting.start)
     with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM):
         return run(problem, basis, settings, monitor)
 
@@ -112,6 +164,8 @@ class Trace:
 
     def end(self, solution, weights):
         """Print what the iteration came to; ``weights`` make an objective of a row of losses."""
+        if not self.verbose:  # some solvers form their losses only when asked for
+            return
         first, last = solution.loss[0], solution.loss[-1]
         self._print("Total delta_loss: {change:.6f}, {now}", change=abs(last @ weights - first @ weights))
         self._print("part1:{loss[0]:.15g} part2:{loss[1]:.15g} part3:{loss[2]:.15g}", loss=last)

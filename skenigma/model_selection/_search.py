@@ -9,6 +9,7 @@ from sklearn.utils import Bunch, check_random_state
 from .._parameters import documented, set_parameters
 from .._transformers import reference_frame
 from ..checks.validation import Integral, StrOptions
+from ..core.optimize.registry import SOLVERS
 from ..datasets._simulation import Deviations, simulate_like
 from ..deconvolution import L2MaxDeconvolver
 from ..deconvolution._flow import prepare, share_fit
@@ -77,7 +78,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     {max_iter}
     gamma : float, default=2.0
         Penalty parameter of ``solver="admm"``.
-    solver : {"proximal", "admm", "accelerated"}, default="proximal"
+    solver : {"proximal", "admm", "admm_fast", "accelerated"}, default="proximal"
         How the objective is minimised.
     {n_components}
     {proportion_estimator}
@@ -88,6 +89,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     {output_cell_types}
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
+    {init}
 
     Attributes
     ----------
@@ -175,7 +177,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         cells=None, labels=None, tuning_cohort=None, scoring="per_gene", cv=None, n_jobs=None, random_state=None,
         epsilon=1e-3, tao_k=1.0, max_iter=1000, gamma=2.0, solver="proximal", n_components=2,
         proportion_estimator=None, preprocess=None, positive="auto", normalize=None, materialize=True,
-        output_cell_types=None, verbose=0,
+        output_cell_types=None, verbose=0, init=None,
     ):  # fmt: skip
         set_parameters(self, locals())
 
@@ -208,7 +210,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
 
     def _grid(self):
         """Values of alpha, beta and size to try; each setting checked."""
-        sizes = list(self.renorm_sizes) if self.solver == "proximal" else [None]
+        sizes = list(self.renorm_sizes) if SOLVERS[self.solver].rescales else [None]
         lists = {"alphas": list(self.alphas), "betas": list(self.betas), "renorm_sizes": sizes}
         for name, values in lists.items():
             if not values:

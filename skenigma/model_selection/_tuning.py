@@ -11,6 +11,7 @@ from sklearn.model_selection import check_cv
 
 from ..baselines import of_arrays
 from ..core.optimize.basis import SpanBasis
+from ..core.optimize.registry import SOLVERS
 from ..deconvolution._l2max import l2max_setting
 from ..deconvolution._solving import solve
 
@@ -60,7 +61,7 @@ def standing_for(factor, params):
         factors = {"beta": 1 / total, "tao_k": total / factor, "gamma": factor / total}
     else:
         factors = {"beta": 1 / factor, "renorm_size": factor**-0.5}
-    if params["solver"] != "accelerated":  # whose epsilon is relative
+    if not SOLVERS[params["solver"]].certifies:  # whose epsilon is a share
         factors["epsilon"] = 1 / factor
     changed = {name: by * params[name] for name, by in factors.items() if params[name] != "auto"}
     return {**params, "alpha": alpha, **changed}
@@ -130,8 +131,9 @@ class Split:
         """Solution with one setting, which means what it would in the cohort sought for."""
         searched = {"alpha": alpha, "beta": beta, "renorm_size": renorm_size}
         params = standing_for(self.factor, {**self.tuning.params, **searched})
-        setting = l2max_setting(self.cohort.proportions, **params)
-        return solve(setting, self.basis, self.cohort.proportions, lambda loss, delta: False)
+        proportions = self.cohort.proportions
+        setting = l2max_setting(self.basis, proportions, self.cohort.bulk.shape, **params)
+        return solve(setting, self.basis, proportions, lambda delta: False)
 
     def usual_size(self, gradient_norm):
         """What ``renorm_size="auto"`` comes to in the cohort sought for, given the norms of a plain run."""
@@ -191,7 +193,7 @@ def _solve_pair(split, pair, sizes, score):
         except FloatingPointError:  # diverged
             rows.append((np.nan, False, 0))
             continue
-        rows.append((split.score(solution, score), solution.converged, len(solution.loss)))
+        rows.append((split.score(solution, score), solution.converged, len(solution.delta)))
     return rows
 
 

@@ -39,7 +39,7 @@ from .frame import Frame
 from .mixture import Expression, reconstruction_gradient_norm, reference_gradient_norm
 from .momentum import Momentum
 from .penalties import Norms, Terms, loss_record
-from .solvers import FramedMap, Solution, replay_by_blocks
+from .solvers import FramedMap, Recorded, Solution, replay_by_blocks
 from .splitting import LEAST_WEIGHT
 from .start import Start
 from .states import FramedState
@@ -553,7 +553,7 @@ def solve_accelerated(problem, basis, settings, monitor):
     return Solution(
         state=lambda bulk: FramedState(bulk, samples, expression, vectors()),
         fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
-        loss_history=lambda: np.array(losses),
+        losses=Recorded(losses),
         delta=progress.delta,
         converged=progress.converged,
         gradient_norm=np.reshape(descent.gradient_norms, (-1, 2)),

@@ -1,7 +1,7 @@
 """The solvers behind one call, and the fitted maps that repeat a fit for samples never seen."""
 
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from math import hypot, sqrt
 
 import numpy as np
@@ -72,8 +72,8 @@ class Solution:
         Makes the cohort's expression, a :mod:`skenigma.core.optimize.states` form over genes, from its bulk.
     fitted_map : callable
         Makes the map that repeats the fit for other samples, over genes.
-    loss_history : callable
-        Makes the loss rows, shape (n_iter, 3), which some solvers only form when asked for.
+    losses : object
+        Its ``values`` are the loss rows, shape (n_iter, 3), which some solvers only form when asked for.
     delta : ndarray of shape (n_iter, n_cell_types)
     converged : bool
     gradient_norm : ndarray of shape (n_iter - 1, 2), or None
@@ -82,15 +82,27 @@ class Solution:
 
     state: object
     fitted_map: object
-    loss_history: object
+    losses: object
     delta: np.ndarray
     converged: bool
     gradient_norm: np.ndarray | None = None
 
-    @cached_property
+    @property
     def loss(self):
         """Loss rows, shape (n_iter, 3)."""
-        return self.loss_history()
+        return self.losses.values
+
+
+class Recorded:
+    """Loss rows that were formed on the way.
+
+    Parameters
+    ----------
+    rows : list of ndarray of shape (3,)
+    """
+
+    def __init__(self, rows):
+        self.values = np.array(rows)
 
 
 def replay_by_blocks(samples, replay):
@@ -293,7 +305,7 @@ def solve_framed(problem, basis, settings, monitor):
     return Solution(
         state=lambda bulk: FramedState(bulk, frame.samples, frame.expression, vectors()),
         fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
-        loss_history=lambda: np.array(losses),
+        losses=Recorded(losses),
         delta=progress.delta,
         converged=progress.converged,
         gradient_norm=gradient_norm,
@@ -328,7 +340,7 @@ def solve_split(problem, basis, settings, monitor, *, rows):
             problem.bulk, None, problem.proportions, fit.expression, none, span(), bulk.dtype
         ),
         fitted_map=lambda: SpanMap(fit.replay, span()),
-        loss_history=lambda: fit.loss,
+        losses=fit.losses,
         delta=fit.delta,
         converged=fit.converged,
     )

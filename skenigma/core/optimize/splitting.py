@@ -546,35 +546,24 @@ def iteration_of(problem, method):
     return kind(problem, method)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What :func:`solve` returns.
+class Losses:
+    """Loss rows of a fit, made by repeating its iteration when they are first asked for.
 
-    Attributes
+    Those of the trace norm would take a quarter of the time of every fit.
+
+    Parameters
     ----------
     problem : Problem
-    expression : ndarray of shape (n_samples, n_cell_types, n_dimensions)
-        The expression that went into the last iteration.
     replay : Replay
-    delta : ndarray of shape (n_iter, n_cell_types)
-        Squared change of each cell type.
-    converged : bool
     """
 
-    problem: Problem
-    expression: np.ndarray
-    replay: Replay
-    delta: np.ndarray
-    converged: bool
+    def __init__(self, problem, replay):
+        self._problem, self._replay = problem, replay
 
     @cached_property
-    def loss(self):
-        """Loss rows, shape (n_iter, 3).
-
-        Made by repeating the iteration when they are first asked for: of the trace norm they would take a quarter of
-        the time of every fit.
-        """
-        problem, replay = self.problem, self.replay
+    def values(self):
+        """Of every iteration, shape (n_iter, 3)."""
+        problem, replay = self._problem, self._replay
         rows = replay.method.enter(problem.bulk, problem.proportions)
         found = [self._row(rows)]
         for update in replay.updates():
@@ -583,8 +572,35 @@ class Fit:
         return np.array(found)
 
     def _row(self, rows):
-        problem = self.problem
+        problem = self._problem
         return loss_record(problem.penalty, problem.terms(rows.expression), problem.alpha)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What :func:`solve` returns.
+
+    Attributes
+    ----------
+    expression : ndarray of shape (n_samples, n_cell_types, n_dimensions)
+        The expression that went into the last iteration.
+    replay : Replay
+    losses : Losses
+    delta : ndarray of shape (n_iter, n_cell_types)
+        Squared change of each cell type.
+    converged : bool
+    """
+
+    expression: np.ndarray
+    replay: Replay
+    losses: Losses
+    delta: np.ndarray
+    converged: bool
+
+    @property
+    def loss(self):
+        """Loss rows, shape (n_iter, 3)."""
+        return self.losses.values
 
 
 def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECORD_LIMIT):
@@ -645,10 +661,11 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
         if ended or progress.converged:
             break
         record.append(update)
+    replay = Replay(method, len(progress.delta) - 1, record.updates, problem)
     return Fit(
-        problem=problem,
         expression=np.ascontiguousarray(expression.swapaxes(0, 1)),
-        replay=Replay(method, len(progress.delta) - 1, record.updates, problem),
+        replay=replay,
+        losses=Losses(problem, replay),
         delta=progress.delta,
         converged=progress.converged,
     )
