@@ -1,13 +1,15 @@
-"""A penalty, a model and a solver that skenigma does not have: the code of the page "Add a penalty or a solver"."""
+"""A penalty, a model and two solvers that skenigma does not have: the code of "Add a penalty" and "Add a solver"."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from skenigma import TraceNormDeconvolver
-from skenigma.checks.validation import StrOptions
-from skenigma.core.optimize import splitting
-from skenigma.core.optimize.states import Tensor
+from skenigma.core.optimize.penalties import Conjugate, Penalty
+from skenigma.core.optimize.registry import SOLVERS, Engine
+from skenigma.core.optimize.solvers import solve_split
+from skenigma.core.optimize.splitting import AdmmRows, GradientRows
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class ScaleMap:
         np.multiply(rows, self.factor, out=out)
 
 
-class Ridge:
-    """Squared norm of every sample in every cell type, β/2 · Σ_k ‖P_k‖_F²."""
+class GroupLasso(Penalty):
+    """Norm of the expression of every cell type, β · Σ_k ‖P_k‖_F: each cell type is one group."""
 
     curvature = 1.0
 
@@ -32,29 +34,37 @@ class Ridge:
 
     def value(self, expression):
         """Penalty of anything with ``norms()``."""
-        return 0.5 * self.beta * float(np.sum(expression.norms() ** 2))
+        return self.beta * float(np.sum(np.sqrt(np.sum(expression.norms() ** 2, axis=0))))
 
-    def prox(self, step, expression, out):
-        """Minimum of ``step`` · β/2 · ‖P‖² + ½ ‖P − V‖², which is V / (1 + step · β)."""
-        row_map = ScaleMap(1.0 / (1.0 + step * self.beta))
-        row_map.apply(expression, out)
-        return (row_map,) * len(expression)
+    def summarise(self, rows):
+        """Squared norm of every cell type in a block of samples: blocks add up."""
+        return np.einsum("kjd,kjd->k", rows, rows)
 
-    def losses(self, residual, expression, reference, alpha):
-        """Three summands of the objective, weighted: reconstruction, reference, penalty."""
-        offset = expression.mean(axis=1) - reference
-        squares = np.array([alpha * np.vdot(residual, residual), (1.0 - alpha) * np.vdot(offset, offset)])
-        return np.array([*(0.5 * self.curvature * squares), self.value(Tensor(expression))])
+    def maps(self, summary, step):
+        """Minimum of step · β · ‖P_k‖_F + ½ ‖P_k − V_k‖²: V_k, shortened by step · β."""
+        sizes = np.sqrt(summary)
+        left = np.maximum(sizes - step * self.beta, 0.0)
+        factors = np.divide(left, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        return tuple(ScaleMap(float(factor)) for factor in factors)
 
 
-class RidgeDeconvolver(TraceNormDeconvolver):
-    """Cell-type-specific expression with a ridge penalty in the place of the trace norm."""
+class CertifiedGroupLasso(GroupLasso):
+    """The same with what a certificate needs."""
+
+    def conjugate(self, gradient):
+        """0 while no cell type's gradient is longer than β, infinite beyond."""
+        longest = np.sqrt(np.max(np.sum(gradient.norms() ** 2, axis=0)))
+        return Conjugate(quadratic=0.0, limit=self.beta / longest if longest > 0 else np.inf)
+
+
+class GroupLassoDeconvolver(TraceNormDeconvolver):
+    """Cell-type-specific expression with a group lasso over cell types in the place of the trace norm."""
 
     def _penalty(self, cohort, beta):
-        return Ridge(beta)
+        return CertifiedGroupLasso(beta)
 
 
-class RelaxedAdmmRows(splitting.AdmmRows):
+class RelaxedAdmmRows(AdmmRows):
     """ADMM whose penalty step goes beyond the new expression, away from the old copy (over-relaxation).
 
     Eckstein & Bertsekas (1992); factors from 1.5 to 1.8 often save iterations.
@@ -71,15 +81,32 @@ class RelaxedAdmmRows(splitting.AdmmRows):
         return maps
 
 
-class RelaxedTraceNormDeconvolver(TraceNormDeconvolver):
-    """The trace-norm model with one solver more."""
+class HeavyBallRows(GradientRows):
+    """Proximal gradient with half the momentum of the last change (heavy ball)."""
 
-    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        **TraceNormDeconvolver._parameter_constraints,
-        "solver": [StrOptions({*splitting.SOLVERS, "admm_relaxed"})],
-    }
+    inertia = 0.5
+
+    def draft(self):
+        """Expression after the step along the gradient of the reconstruction, and on along the last change."""
+        before = getattr(self, "_before", self.expression)
+        self._before = self.expression
+        return super().draft() + self.inertia * (self.expression - before)
+
+
+def solve_heavy_ball(problem, basis, settings, monitor):
+    """Run proximal gradient with inertia; ``settings.parameter`` is its step length."""
+    return solve_split(problem, basis, settings, monitor, rows=HeavyBallRows)
 
 
 def register():
-    """Make the solver known by name; inside the package, its entry in ``splitting.SOLVERS`` does this."""
-    splitting.SOLVERS["admm_relaxed"] = RelaxedAdmmRows
+    """Make the solvers known by name; inside the package they are two entries of the registry more."""
+    SOLVERS["admm_relaxed"] = replace(
+        SOLVERS["admm"], engines=(Engine(partial(solve_split, rows=RelaxedAdmmRows)),)
+    )
+    SOLVERS["heavy_ball"] = replace(
+        SOLVERS["proximal"],
+        engines=(Engine(solve_heavy_ball),),
+        rescales=False,
+        if_diverged="Use a smaller tao_k (half of 'auto' is safe).",
+        if_slow="Use a larger beta, max_iter or epsilon.",
+    )

@@ -48,7 +48,7 @@ kept as long as they fit a limit; beyond, the cohort itself (n·d numbers in all
 iteration side by side with the new rows. Both give the same numbers to rounding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -272,9 +272,15 @@ class AcceleratedRows(GradientRows):
 
     def draft(self):
         """Expression after the step along the gradient of the reconstruction, from beyond the current one."""
-        self.origin = self.expression + self.momentum * (self.expression - self.before)
+        self.origin = self.expression
+        if self.momentum:
+            self.origin = self.expression - self.before
+            self.origin *= self.momentum
+            self.origin += self.expression
         self.residual = mixture(self.proportions, self.origin) - self.bulk
-        return self.origin - _outer(self._rate * self.alpha * self.proportions, self.residual)
+        draft = _outer(-self._rate * self.alpha * self.proportions, self.residual)
+        draft += self.origin
+        return draft
 
     def pull(self, reference, draft):
         """Shift towards the reference that the cohort as a whole calls for."""
@@ -425,7 +431,19 @@ class Iteration:
         return self.rows.expression
 
     def advance(self):
-        """Make one update, and return it as an :class:`Update`."""
+        """Make one update.
+
+        Returns
+        -------
+        update : Update
+        delta : ndarray of shape (n_cell_types,)
+            Squared change of every cell type.
+        """
+        before, update = self.expression, self._update()
+        change = self.expression - before
+        return update, np.einsum("kjd,kjd->k", change, change)
+
+    def _update(self):
         rows, penalty = self.rows, self.problem.penalty
         draft = rows.draft()
         shift = rows.pull(self.problem.reference, draft)
@@ -445,13 +463,14 @@ class AcceleratedIteration(Iteration):
         """Make one update, and choose the momentum of the next."""
         rows = self.rows
         rows.momentum = self._momentum.value
-        update = super().advance()
+        update = self._update()
         change = rows.expression - rows.before
-        squares = np.einsum("kjd,kjd->k", change, change)
+        delta = np.einsum("kjd,kjd->k", change, change)
         # uphill: the change goes against the step, from where it started to where it ended
-        against = np.einsum("kjd,kjd->k", rows.origin - rows.expression, change)
-        self._momentum.update(float(np.sqrt(self._weights @ squares)), float(self._weights @ against) > 0)
-        return Update(update.shift, update.maps, rows.momentum)
+        ascent = self._weights @ np.einsum("kjd,kjd->k", rows.origin, change)
+        ascent -= self._weights @ np.einsum("kjd,kjd->k", rows.expression, change)
+        self._momentum.update(float(np.sqrt(self._weights @ delta)), bool(ascent > 0))
+        return replace(update, momentum=rows.momentum), delta
 
     def lower_bound(self):
         """Lower bound of F from the gradient along which the last update stepped, see :class:`Problem`."""
@@ -515,7 +534,7 @@ class Replay:
             return
         iteration = iteration_of(self._problem, self.method)
         for _ in range(self.n_updates):
-            yield iteration.advance()
+            yield iteration.advance()[0]
 
     def __call__(self, bulk, proportions, own=None):
         """Expression of samples moved exactly as the fitted cohort was.
@@ -649,13 +668,15 @@ def solve(problem, method, *, epsilon, max_iter, monitor=None, record_limit=RECO
     """
     iteration, record = iteration_of(problem, method), Record(record_limit)
     size = len(problem.reference) * np.vdot(problem.bulk, problem.bulk)
-    proof = Proof(iteration, epsilon) if method.rows.has_weights else None
-    progress = Progress(0.0 if proof else epsilon, max_iter, size, monitor or (lambda delta: False))
+    # an epsilon of 0 asks for nothing that could be proven
+    proof = Proof(iteration, epsilon) if method.rows.has_weights and epsilon > 0 else None
+    progress = Progress(
+        0.0 if method.rows.has_weights else epsilon, max_iter, size, monitor or (lambda delta: False)
+    )
     while True:
         expression = iteration.expression
-        update = iteration.advance()
-        change = iteration.expression - expression
-        ended = progress.ends(np.einsum("kjd,kjd->k", change, change))
+        update, delta = iteration.advance()
+        ended = progress.ends(delta)
         if proof:
             progress.converged = proof.holds(expression, at_last=ended)
         if ended or progress.converged:
