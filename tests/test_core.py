@@ -402,7 +402,7 @@ def test_divergence_is_refused_within_a_few_iterations():
             beta=0.0,
             step=30 / lipschitz_constant(theta, 0.5),
             max_iter=200,
-            monitor=lambda loss, delta: changes.append(delta.max()),
+            monitor=lambda delta: changes.append(delta.max()),
         )
     # each step is 29 times the one before: 1e3 times the squared size of the data is passed in a few, and no fit of a
     # large cohort should go on for dozens after that
