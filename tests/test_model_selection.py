@@ -452,7 +452,7 @@ def test_cells_of_other_genes_are_refused(cohort):
 
 
 def test_bad_tables_for_a_simulation():
-    with pytest.raises(ValueError, match="X has 3 genes.*, but reference has 5"):
+    with pytest.raises(ValueError, match=r"X has 3 genes.*, but reference has 5"):
         simulate_like(np.ones((4, 3)), np.ones((2, 5)), np.full((4, 2), 0.5))
     with pytest.raises(ValueError, match="do not sum to 1"):
         simulate_like(np.ones((4, 3)), np.ones((2, 3)), np.ones((4, 2)))
