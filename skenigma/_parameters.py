@@ -238,6 +238,26 @@ FITTED = {
         Fitted estimator of proportions.""",
         "object",
     ),
+    "mismatch_": Fitted(
+        """float
+        Robust variance over genes of what the reference does not expect of the mean bulk, on the log scale, δ².""",
+        "outcome",
+    ),
+    "composition_": Fitted(
+        """float
+        How much of the expected effect of composition was subtracted, λ.""",
+        "setting",
+    ),
+    "hidden_share_": Fitted(
+        """float
+        Share of the variance at which half of a direction was kept, s*.""",
+        "setting",
+    ),
+    "noise_variance_": Fitted(
+        """float
+        Variance of the measurement of a gene at level 1, on the log scale, σ².""",
+        "outcome",
+    ),
     "n_features_in_": Fitted(
         """int
         Number of genes of X.""",

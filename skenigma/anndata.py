@@ -22,7 +22,7 @@ from .checks.validation import (
     refuse_repeats,
     row_names,
 )
-from .deconvolution import L2MaxDeconvolver
+from .deconvolution import EmpiricalBayesDeconvolver
 from .deconvolution._flow import proportion_estimator
 from .expression import output_expression, sample_and_type
 from .io._formats import layer_name
@@ -67,8 +67,8 @@ def deconvolve(
         What to fit: a :class:`~skenigma.L2MaxDeconvolver`, a :class:`~skenigma.TraceNormDeconvolver` or any other
         :class:`~skenigma.deconvolution.BaseDeconvolver`, also of your own, or a
         :class:`~skenigma.ProportionEstimator` for proportions alone. It is cloned, and its reference must be None.
-        None is ``L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")``, whose result does not hang on the unit,
-        with proportions by ``ProportionEstimator(method="auto")``.
+        None is :class:`~skenigma.EmpiricalBayesDeconvolver`, with ``platform="bulk"`` where the reference is made
+        from cells, which another platform measured than the bulk, and with ``platform="reference"`` for profiles.
     layer : str, default=None
         Layer of ``bulk_adata`` to use. None is ``X``.
     reference_layer : str, default=None
@@ -177,6 +177,8 @@ def deconvolve(
             normalize=normalize,
             min_cells=min_cells,
         )
+    if model is None:
+        model = EmpiricalBayesDeconvolver(platform="bulk" if is_anndata(reference_adata) else "reference")
     fitted = _fit(model, bulk, reference, markers, _known_proportions(bulk_adata, proportions))
 
     adata = _in_memory(bulk_adata)[:, shared].copy() if copy else bulk_adata
@@ -284,9 +286,6 @@ def _known_proportions(data, proportions):
 
 def _fit(model, bulk, reference, markers, proportions):
     """A fitted clone of the model."""
-    if model is None:
-        estimator = ProportionEstimator(method="auto")
-        model = L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto", proportion_estimator=estimator)
     if getattr(model, "reference", reference) is not None:
         raise ValueError(
             f"model must be a deconvolver, or an estimator of proportions, whose reference is None, got {model!r}: "

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.anndata import cse_to_anndata, deconvolve
 from skenigma.proportions import fit_quality
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
@@ -70,15 +70,14 @@ class TestDeconvolve:
         profiles = make_reference(cells, "cell_type", normalize=1e6)[shared]
         table = bulk.to_df()[shared]
         estimator = ProportionEstimator(method="log")  # what "auto" is here
-        expected = L2MaxDeconvolver(
-            profiles, preprocess="sqrt", renorm_size="auto", proportion_estimator=estimator
-        )
+        expected = EmpiricalBayesDeconvolver(profiles, platform="bulk", proportion_estimator=estimator)
         expected.fit(table.mul(1e6 / table.sum(axis=1), axis=0))
         # the same numbers, summed in another order
         assert_allclose(model.cse_, expected.cse_, rtol=1e-7)
         assert_allclose(adata.obsm["proportions"], expected.proportions_, rtol=1e-9)
         for k, name in enumerate(["B cell", "CD4+|T cell", "monocyte"]):
             assert_array_equal(adata.layers[f"cse_{name}"], model.cse_[:, k])
+            assert_allclose(adata.layers[f"cse_std_{name}"], model.cse_std_[:, k], rtol=1e-12)
         assert list(adata.obsm["proportions"].index) == list(bulk.obs_names)
         assert list(adata.obsm["proportions"].columns) == ["B cell", "CD4+|T cell", "monocyte"]
         assert_allclose(adata.varm["reference"].T, model.reference_, rtol=1e-12)
@@ -177,7 +176,9 @@ class TestDeconvolve:
 
     def test_profiles_instead_of_cells(self, bulk, cells):
         profiles = make_reference(cells, "cell_type", normalize=1e6)
-        one, two = deconvolve(bulk, cells), deconvolve(bulk, profiles)
+        # by default the platform of the bulk is asked for where there are cells, and that of profiles where not
+        model = EmpiricalBayesDeconvolver()
+        one, two = deconvolve(bulk, cells, model=model), deconvolve(bulk, profiles)
         same(dict(one.layers), dict(two.layers))
         with refused("n_markers needs annotated cells"):
             deconvolve(bulk, profiles, n_markers=3)
@@ -229,7 +230,8 @@ class TestFile:
         pd.testing.assert_frame_equal(read.var, adata.var, check_index_type=False, check_dtype=False)
 
     def test_histories_and_parameters_are_kept(self, tmp_path, bulk, cells):
-        adata, model = deconvolve(bulk, cells, return_model=True)
+        published = L2MaxDeconvolver(preprocess="sqrt", renorm_size="auto")
+        adata, model = deconvolve(bulk, cells, model=published, return_model=True)
         adata.write_h5ad(tmp_path / "result.h5ad")
         stored = anndata.read_h5ad(tmp_path / "result.h5ad").uns["skenigma"]
         for name in ("loss_history", "gradient_norm", "delta_history"):
@@ -241,6 +243,15 @@ class TestFile:
         assert stored["params"]["normalize"] == "None"
         assert "reference" not in stored["params"]
         assert list(stored["cell_types"]) == TYPES
+
+    def test_what_the_default_model_found_is_kept(self, tmp_path, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        adata.write_h5ad(tmp_path / "result.h5ad")
+        stored = anndata.read_h5ad(tmp_path / "result.h5ad").uns["skenigma"]
+        assert stored["model"] == "EmpiricalBayesDeconvolver"
+        assert stored["params"]["platform"] == "bulk"
+        assert stored["mismatch"] == model.mismatch_
+        assert stored["hidden_share"] == model.hidden_share_
 
     def test_rows_for_every_sample_and_type(self, tmp_path, bulk, cells):
         rows = cse_to_anndata(deconvolve(bulk, cells))

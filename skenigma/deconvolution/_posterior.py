@@ -135,19 +135,15 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
     {cse_normalized_}
     {expression_normalized_}
     {reliability_}
-    mismatch_ : float
-        Robust variance over genes of what the reference does not expect of the mean bulk, on the log scale, δ².
-    composition_ : float
-        How much of the effect of composition was subtracted, λ.
-    hidden_share_ : float
-        Share of the variance at which half of a direction was kept, s*.
+    {mismatch_}
+    {composition_}
+    {hidden_share_}
     hidden_directions_ : DataFrame
         ``share`` and ``gain`` of the leading directions over samples, how much of the variance they have, and how
         much of them was kept; of those whose gain is below 0.95.
     variance_components_ : DataFrame
         Per cell type, its ``own`` variance over donors and the one that is ``shared``, on the log scale.
-    noise_ : float
-        Variance of the measurement of a gene at level 1, σ².
+    {noise_variance_}
     platform_offset_ : ndarray of shape (n_genes,)
         By how much each gene was moved on the log scale; 0 unless ``platform="bulk"``.
     {proportions_}
@@ -475,6 +471,6 @@ def _record(posterior, cell_types):
         "variance_components_": pd.DataFrame(
             {"own": components.own, "shared": components.common}, index=list(cell_types)
         ),
-        "noise_": components.noise,
+        "noise_variance_": components.noise,
         "platform_offset_": posterior.offset,
     }
