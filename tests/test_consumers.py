@@ -90,7 +90,11 @@ def test_report_of_a_model(model, data):
 def test_differential_expression_reliability_and_scorer(model, data):
     bulk, reference = data
     fitted = model.set_params(reference=reference).fit(bulk)
-    table = differential_expression(fitted, np.arange(14) % 2, X=bulk, method="marginal")
+    if fitted.expression_.is_posterior_mean:
+        with pytest.raises(ValueError, match="is a posterior mean"):
+            differential_expression(fitted, np.arange(14) % 2, X=bulk, method="marginal")
+    method = "interaction" if fitted.expression_.is_posterior_mean else "marginal"
+    table = differential_expression(fitted, np.arange(14) % 2, X=bulk, method=method)
     assert len(table) == 3 * bulk.shape[1]
     found = bootstrap_reliability(fitted, bulk, n_bootstraps=2, random_state=0)
     assert found.standard_error.shape == (3, bulk.shape[1])
