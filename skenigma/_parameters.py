@@ -149,6 +149,23 @@ COMMON = (
 )
 
 
+# What every fit of such a model leaves.
+ALWAYS_FITTED = (
+    "expression_",
+    "cse_",
+    "expression_normalized_",
+    "cse_normalized_",
+    "proportions_",
+    "cell_types_",
+    "gene_names_",
+    "reference_",
+    "positive_",
+    "proportion_estimator_",
+    "n_features_in_",
+    "feature_names_in_",
+)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A value that a fit leaves.
@@ -318,16 +335,29 @@ def documented(cls):
     """Class decorator: fill the texts of shared parameters and fitted values into docstrings.
 
     A line of a docstring that holds nothing but "{name}" becomes the entry of that name: of a parameter in a class,
-    of an argument in a method; a name with a trailing underscore is a fitted value. Nothing happens where Python has
-    dropped the docstrings (``-OO``).
+    of an argument in a method; a name with a trailing underscore is a fitted value. "{common}" stands for all common
+    parameters of the class, "{fitted}" for what every fit leaves; entries that the docstring has itself stay as they
+    are. Nothing happens where Python has dropped the docstrings (``-OO``).
     """
     defaults = inspect.signature(cls.__init__).parameters
     if cls.__doc__:
-        cls.__doc__ = _filled(cls.__doc__, lambda name: _class_entry(name, defaults))
+        groups = {"common": [name for name in COMMON if name in defaults], "fitted": ALWAYS_FITTED}
+        text = cls.__doc__
+        for group, names in groups.items():
+            text = _with_group(text, group, names)
+        cls.__doc__ = _filled(text, lambda name: _class_entry(name, defaults))
     for method in vars(cls).values():
         if inspect.isfunction(method) and method.__doc__:
             method.__doc__ = _filled(method.__doc__, lambda name: _entry(name, ARGUMENTS[name]))
     return cls
+
+
+def _with_group(text, group, names):
+    """A docstring with a line "{name}" for each name of a group that it does not document already."""
+    own = re.findall(r"^ *(?:\{(\w+)\}$|(\w+) : )", text, flags=re.MULTILINE)
+    missing = [name for name in names if name not in {one or other for one, other in own}]
+    lines = [f"{{{name}}}" for name in missing]
+    return _filled(text, lambda name: "\n".join(lines) if name == group else f"{{{name}}}")
 
 
 def _filled(text, entry):

@@ -43,7 +43,7 @@ examples:
   skenigma deconvolve --from run/run.json --out again"""
 INPUTS = ("bulk", "reference", "proportions")
 REQUIRED = ("bulk", "reference")
-DEFAULTS = {
+DEFAULTS: dict = {
     "bulk_rows": "genes",
     "reference_rows": "genes",
     "model": "l2max",

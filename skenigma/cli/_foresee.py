@@ -9,7 +9,7 @@ from ..io._writing import check_layers
 try:
     import resource
 except ImportError:  # not on Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 # Bytes of a number of double precision by format: the fewest that are possible, and what expression usually takes
 # (measured on simulated cohorts). Compressed, zeros take next to nothing.

@@ -46,20 +46,12 @@ class FactorDeconvolver(BaseDeconvolver):
     proportion_estimator : transformer, default=None
         Estimates the proportions where none are given; fitted on the untransformed X. Its ``reference``, if None,
         becomes this one's. None is ``ProportionEstimator(method="auto")``.
-    {preprocess}
-    {positive}
-    {normalize}
-    {materialize}
-    {output_cell_types}
-    {verbose}
+    {common}
 
     Attributes
     ----------
-    {expression_}
-    {cse_}
+    {fitted}
     {cse_std_}
-    {cse_normalized_}
-    {expression_normalized_}
     {reliability_}
     scores_, scores_std_ : ndarray of shape (n_samples, n_factors)
         Factors of every sample, and their standard deviations. Factors are determined but for sign and rotation.
@@ -82,14 +74,6 @@ class FactorDeconvolver(BaseDeconvolver):
         Number of steps.
     converged_ : bool
         Whether the evidence stood still.
-    {proportions_}
-    {cell_types_}
-    {gene_names_}
-    {reference_}
-    {positive_}
-    {proportion_estimator_}
-    {n_features_in_}
-    {feature_names_in_}
 
     Raises
     ------

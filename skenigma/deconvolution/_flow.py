@@ -140,14 +140,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     Parameters
     ----------
     {reference}
-    {n_components}
-    {proportion_estimator}
-    {preprocess}
-    {positive}
-    {normalize}
-    {materialize}
-    {output_cell_types}
-    {verbose}
+    {common}
     """
 
     _parameter_constraints = constraints(*COMMON)

@@ -90,27 +90,14 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
         method of multipliers with the exact solution of its quadratic part ("admm") or with one system per cell type
         ("admm_fast"); or by an accelerated proximal gradient that proves how close it came. Only "proximal" has a
         step length and renormalisation; with renormalisation it does not minimise F.
-    {n_components}
-    {proportion_estimator}
-    {preprocess}
-    {positive}
-    {normalize}
-    {materialize}
-    {output_cell_types}
+    {common}
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
     {init}
 
     Attributes
     ----------
-    {expression_}
-    {cse_}
-    {cse_normalized_}
-    {expression_normalized_}
-    {proportions_}
-    {cell_types_}
-    {gene_names_}
-    {reference_}
+    {fitted}
     loss_history_ : ndarray of shape (`n_iter_`, 3)
         Squared residual, squared distance of every sample to the reference, and the sum of the largest squared
         norms, unweighted, of the expression that went into each iteration.
@@ -125,10 +112,6 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
         Whether the change, or for "accelerated" the gap, fell below epsilon.
     renorm_size_, tao_k_, gamma_ : float or None
         Values in use; the first two of "proximal", ``gamma_`` of the ADMM solvers.
-    {positive_}
-    {proportion_estimator_}
-    {n_features_in_}
-    {feature_names_in_}
 
     Raises
     ------

@@ -62,26 +62,12 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
         How the objective is minimised: by the alternating direction method of multipliers with the exact solution
         of its quadratic part ("admm") or with one system per cell type ("admm_fast"), by proximal gradient, or by an
         accelerated proximal gradient that proves how close it came.
-    {n_components}
-    {proportion_estimator}
-    {preprocess}
-    {positive}
-    {normalize}
-    {materialize}
-    {output_cell_types}
-    {verbose}
+    {common}
     {init}
 
     Attributes
     ----------
-    {expression_}
-    {cse_}
-    {cse_normalized_}
-    {expression_normalized_}
-    {proportions_}
-    {cell_types_}
-    {gene_names_}
-    {reference_}
+    {fitted}
     loss_history_ : ndarray of shape (`n_iter_`, 3)
         The three terms of F, weighted, of the expression that went into each iteration; formed, by repeating the
         iteration, when first asked for.
@@ -93,10 +79,6 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
         Whether the change, or for "accelerated" the gap, fell below epsilon.
     beta_, gamma_, epsilon_, tao_k_ : float
         Values in use; ``gamma_`` of the ADMM solvers, ``tao_k_`` of "proximal".
-    {positive_}
-    {proportion_estimator_}
-    {n_features_in_}
-    {feature_names_in_}
 
     Raises
     ------

@@ -135,7 +135,7 @@ def open_input(path):
 
 
 def unchanged_input(read):
-    """Decorator for readers that leap in a file: where watched, it has the same bytes before and after."""
+    """Decorator for readers that jump about in a file: where watched, it has the same bytes before and after."""
 
     @wraps(read)
     def watched(path, *args):

@@ -80,13 +80,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         Penalty parameter of ``solver="admm"``.
     solver : {"proximal", "admm", "admm_fast", "accelerated"}, default="proximal"
         How the objective is minimised.
-    {n_components}
-    {proportion_estimator}
-    {preprocess}
-    {positive}
-    {normalize}
-    {materialize}
-    {output_cell_types}
+    {common}
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
     {init}
