@@ -10,7 +10,9 @@ from models import MODELS
 
 from skenigma._parameters import PARAMETERS, documented
 
-CLASSES = {type(model) for model in MODELS.values() if type(model).__module__.startswith("skenigma")}
+# in the order of the table, so that every worker of a parallel run collects the same
+CLASSES = list(dict.fromkeys(map(type, MODELS.values())))
+CLASSES = [cls for cls in CLASSES if cls.__module__.startswith("skenigma")]
 
 
 def section(cls, name):
