@@ -178,7 +178,7 @@ def _leap(rows, current, other, proportions, momentum, pull, weights, shift, fou
 
 
 def cut_and_compare(rows, current, other, proportions, factors, residual):
-    """See :func:`skenigma.core.optimize.passes.land`."""
+    """See :func:`skenigma.core.optimize.passes.cut_and_compare`."""
     squared, radial = found = np.empty((2, *proportions.shape))
     mixed, shared = np.zeros(1), np.zeros((proportions.shape[1], rows.shape[2]))
     at_rest = np.empty(len(rows))

@@ -86,7 +86,7 @@ def original_gamma(problem, shape):
     return automatic_gamma(singular_values(problem.bulk), shape)
 
 
-_ADMM = {
+_ADMM: dict = {
     "parameter": "gamma",
     "automatic": original_gamma,
     "if_diverged": "Use a larger gamma or solver='admm'.",
