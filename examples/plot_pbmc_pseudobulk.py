@@ -21,6 +21,7 @@ from sklearn.metrics import average_precision_score
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.anndata import cse_to_anndata, deconvolve
+from skenigma.baselines import bulk_itself, scaled_reference
 from skenigma.metrics import per_gene_correlation, per_sample_correlation
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
 
@@ -140,11 +141,9 @@ def three_estimates(result):
     layers = result.uns["skenigma"]["layers"]
     observed, shares = result.layers["normalized"], result.obsm["proportions"].to_numpy()
     profiles = result.varm["reference"].to_numpy().T
-    mixture = shares @ profiles
-    ratio = np.divide(observed, mixture, out=np.ones_like(mixture), where=mixture > 0)
     return {
-        "bulk itself": np.repeat(observed[:, None, :], len(layers), axis=1),
-        "reference, scaled to the bulk": profiles * ratio[:, None, :],
+        "bulk itself": bulk_itself(observed, profiles),
+        "reference, scaled to the bulk": scaled_reference(observed, profiles, shares),
         "L2-max, normalized": np.stack([result.layers[name] for name in layers], axis=1),
     }
 

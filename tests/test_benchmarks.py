@@ -24,6 +24,7 @@ from skenigma.datasets import make_cohort
 # Largest relative difference that contestants of a case may show.
 AGREEMENT = {
     "fit": 1e-10,  # compressed and plain
+    "posterior": 1e-12,
     "compiled": 1e-12,  # sums in another order
     "accelerated": 1.01e-8,  # in F, where the published iteration is stopped at a gap of 1e-8
     "rlm": 1e-9,  # of the fixed point

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skenigma import L2MaxDeconvolver, TraceNormDeconvolver
+from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
 
 from ..fresh import MEGABYTE, peak_growth
@@ -133,6 +133,40 @@ def fit(options, genes, samples, cell_types, renorm_size, plain_iterations):
         ],
         agreement=lambda: largest_difference(
             fitted(deconvolver(cohort.reference, **short), cohort).cse_, plain(cohort, **short)
+        ),
+    )
+
+
+@case(
+    full=[
+        dict(zip(SIZES, size, strict=True)) for size in ((5000, 200, 8), (20000, 300, 8), (10000, 1000, 5))
+    ],
+    quick=[dict(zip(SIZES, (5000, 200, 8), strict=True))],
+    tiny=[dict(zip(SIZES, (60, 12, 3), strict=True))],
+)
+def posterior(options, genes, samples, cell_types):
+    """Fit of the posterior on the log scale, from given proportions, with and without the tensor of expression."""
+    rng = np.random.default_rng(0)
+    reference = rng.gamma(0.7, 80.0, (cell_types, genes))
+    theta = rng.dirichlet(np.full(cell_types, 2.0), samples)
+    # a factor over samples, and an offset of the platform, so that there are directions to find
+    changes = rng.normal(0, 0.4, (samples, genes)) + 0.3 * rng.normal(size=(samples, 1)) * rng.normal(
+        size=genes
+    )
+    bulk = theta @ reference * np.exp2(changes + 0.5 * rng.normal(size=genes))
+    models = {
+        name: EmpiricalBayesDeconvolver(reference, materialize=tensor)
+        for name, tensor in (("with the tensor", True), ("compact", False))
+    }
+    fits = {name: partial(model.fit, bulk, proportions=theta) for name, model in models.items()}
+    yield Contest(
+        {"genes": genes, "samples": samples, "cell_types": cell_types},
+        [
+            Contestant("least work", partial(least_work, bulk, reference)),
+            *(Contestant(name, run) for name, run in fits.items()),
+        ],
+        agreement=lambda: largest_difference(
+            fits["compact"]().expression_.values(), fits["with the tensor"]().cse_
         ),
     )
 
