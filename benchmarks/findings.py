@@ -18,7 +18,13 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import average_precision_score
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
-from skenigma.differential import interaction_test, joint_test, log_fold_change_test, marginal_test
+from skenigma.differential import (
+    factor_test,
+    interaction_test,
+    joint_test,
+    log_fold_change_test,
+    marginal_test,
+)
 from skenigma.normalization import normalize
 
 from .data import data_folder
@@ -161,6 +167,17 @@ def interaction(errors, cohort):
     return test
 
 
+def factor(cohort):
+    """As above, of logarithms where values are not signed."""
+    signed = cohort.bulk.to_numpy().min() < 0
+    bulk, reference = (x if signed else np.log2(x + 1) for x in (cohort.bulk, cohort.reference))
+
+    def test(phenotype, **options):
+        return factor_test(bulk, cohort.proportions, phenotype, reference=reference, **options)
+
+    return test
+
+
 def on_expression(which, cohort):
     """As above, on the expression of one fit of the maximum-L2-norm model."""
     signed = cohort.bulk.to_numpy().min() < 0
@@ -177,6 +194,7 @@ def on_expression(which, cohort):
 
 TESTS = {
     "log fold change": log_fold_change,
+    "factor": factor,
     "interaction": lambda cohort: interaction("weighted", cohort),
     "interaction, least squares": lambda cohort: interaction("ols", cohort),
     "joint, on L2-max": lambda cohort: on_expression(joint_test, cohort),

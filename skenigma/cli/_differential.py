@@ -5,8 +5,17 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from ..checks.scales import SCALES
 from ..checks.validation import listing
-from ..differential import interaction_test, joint_test, log_fold_change_test, marginal_test, untested
+from ..differential import (
+    factor_test,
+    interaction_test,
+    joint_test,
+    log_fold_change_test,
+    marginal_test,
+    untested,
+)
+from ..differential._tensor import refuse_posterior_means
 from ..io import read_bulk, read_phenotype, read_reference, read_run
 from ..io._checksums import read_as_recorded
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
@@ -20,9 +29,9 @@ USAGE = "RUN --phenotype FILE"
 DESCRIPTION = """\
 Test, by cell type, which genes go with a phenotype, in the folder that 'skenigma deconvolve' wrote.
 'log_fold_change' tests on the bulk with proportions and reference, and is the default where no value is negative;
-'interaction' tests on bulk and proportions; 'marginal' and 'joint' test the estimated expression. Effects compare
-the other group with the one that --reference-level names. Writes differential.tsv, sorted by p-value, with false
-discovery rates per cell type."""
+'factor' does so for signed, centred or standardised values; 'interaction' tests on bulk and proportions; 'marginal'
+and 'joint' test the estimated expression, unless it is a posterior mean. Effects compare the other group with the one
+that --reference-level names. Writes differential.tsv, sorted by p-value, with false discovery rates per cell type."""
 EXAMPLES = """\
 examples:
   skenigma differential run --phenotype phenotype.tsv
@@ -30,7 +39,7 @@ examples:
   skenigma differential run --phenotype clinic.csv --column state --levels healthy sick --missing drop"""
 INPUTS = ("run", "phenotype", "bulk", "reference")
 REQUIRED = ("run", "phenotype")
-METHODS = ("auto", "log_fold_change", "interaction", "marginal", "joint")
+METHODS = ("auto", "log_fold_change", "factor", "interaction", "marginal", "joint")
 DEFAULTS = {
     "bulk": None,
     "reference": None,
@@ -49,6 +58,7 @@ SIGNIFICANT = 0.05
 NEEDS = {
     "auto": ("bulk", "reference"),
     "log_fold_change": ("bulk", "reference"),
+    "factor": ("bulk", "reference"),
     "interaction": ("bulk",),
     "marginal": (),
     "joint": (),
@@ -150,6 +160,8 @@ def _test(folder, options, proportions, phenotype, covariates):
     method = options["method"]
     how = {"covariates": covariates, "missing": options["missing"], **_levels(phenotype, options)}
     if method in ("marginal", "joint"):
+        if "expression_std" in folder.record["files"]:
+            refuse_posterior_means(True, f"the run in {folder.path}")
         test = {"marginal": marginal_test, "joint": joint_test}[method]
         names, genes, cse = _expression(folder, proportions)
         how |= {"cell_types": names, "gene_names": genes, "fold_change": options["fold_change"]}
@@ -164,9 +176,13 @@ def _test(folder, options, proportions, phenotype, covariates):
             bulk, proportions, phenotype, fold_change=options["fold_change"], **how
         )
     if options["fold_change"]:
-        raise UsageError(
-            "--fold-change: the effects of log_fold_change are logarithms of fold changes already"
-        )
+        kind = "differences" if method == "factor" else "logarithms of fold changes already"
+        raise UsageError(f"--fold-change: the effects of {method} are {kind}")
+    if method == "factor":
+        # on the scale of the run, as from a fitted model
+        forward = SCALES[folder.record["options"]["parameters"].get("preprocess")].forward
+        bulk, reference = forward(bulk), forward(reference)
+        return method, factor_test(bulk, proportions, phenotype, reference=reference, **how)
     return method, log_fold_change_test(bulk, proportions, phenotype, reference=reference, **how)
 
 
