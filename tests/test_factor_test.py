@@ -1,5 +1,7 @@
 """Changed genes by the factor model: power, error rates, what decides nothing, and what is said and refused."""
 
+import pathlib
+import re
 import warnings
 
 import numpy as np
@@ -294,10 +296,9 @@ class TestDoor:
         cohort = make_cohort(100, random_state=0, as_frame=True)
         model = FactorDeconvolver(cohort.reference).fit(cohort.bulk, proportions=cohort.proportions)
         table = marginal_test(model.cse_, cohort.phenotype.to_numpy())
-        p_value = table.pivot(index="cell_type", columns="gene", values="p_value").to_numpy()
         order = [f"x{i}" for i in range(1000)]
         p_value = table.pivot(index="cell_type", columns="gene", values="p_value")[order].to_numpy()
-        assert np.mean(p_value[cohort.changed.to_numpy() == 0] < 0.05) > 0.75
+        assert 0.89 < np.mean(p_value[cohort.changed.to_numpy() == 0] < 0.05) < 0.94
 
 
 class TestRefusals:
@@ -355,3 +356,40 @@ class TestRefusals:
         table = found_in(small)
         for _, part in table.groupby("cell_type"):
             assert_allclose(part.q_value, false_discovery_control(part.p_value), rtol=1e-12)
+
+
+class TestGuide:
+    """Figures of the page on the factor model that are computed in a second."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def rows():
+        page = pathlib.Path(__file__).resolve().parents[1] / "docs" / "user_guide" / "factor.md"
+        found = re.findall(
+            r"^\| (.*?) \| ([\d.]+) \| (\d+) \| (\d+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        return {label: (float(area), int(called), int(right)) for label, area, called, right in found}
+
+    @pytest.mark.parametrize(
+        ("label", "shift"),
+        [
+            ("describes the controls", lambda cohort: 0.0),
+            ("describes the cases", lambda cohort: 4.8 * cohort.changed),
+            (
+                "every profile off by noise of 1",
+                lambda cohort: np.random.default_rng(0).normal(size=(5, 1000)),
+            ),
+            (
+                "off by 1 for each gene, in all cell types",
+                lambda cohort: np.random.default_rng(0).normal(size=1000),
+            ),
+            ("half-way between the groups", lambda cohort: 2.4 * cohort.changed),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:The reference fits no group")
+    def test_spoilt_references(self, cohort, rows, label, shift):
+        table = found_in(cohort, reference=cohort.reference + shift(cohort))
+        area, called, right = rows[label]
+        assert_allclose(auprc(table, cohort), area, atol=0.0051)  # two decimals
+        # calls at the limit are rounding's
+        assert_allclose(calls(table, cohort), (called, right), atol=3)
