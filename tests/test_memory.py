@@ -113,6 +113,7 @@ class TestResults:
     @pytest.fixture
     def fit(self, monkeypatch):
         def fit(free, **parameters):
+            monkeypatch.setattr(memory, "SMALL", 0)
             monkeypatch.setattr(memory, "available_memory", lambda: free)
             return L2MaxDeconvolver(self.cohort.reference, beta=5000.0, **parameters).fit(self.cohort.bulk)
 

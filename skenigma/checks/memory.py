@@ -6,6 +6,8 @@ from pathlib import Path
 UNITS = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"))
 # A group of processes without a limit shows a number like this one, of pages below 2**63.
 UNLIMITED = 2**60
+# Bytes for which nothing is asked: to look at the limits takes as long as a small fit.
+SMALL = 2**26
 
 
 def check_memory(size, what, remedy):
@@ -25,6 +27,8 @@ def check_memory(size, what, remedy):
     MemoryError
         If there is less memory; the message says how much is needed and how much there is.
     """
+    if size <= SMALL:
+        return
     free = available_memory()
     if free is not None and size > free:
         raise MemoryError(f"{what} needs {readable(size)}, but {readable(free)} are available. {remedy}")

@@ -260,7 +260,8 @@ class MaxL2Norm(Penalty):
 
 def _longest(expression):
     """Σ_k max_j ‖p_jk‖²."""
-    return float(np.sum(np.max(expression.norms(), axis=0) ** 2))
+    longest = expression.norms().max(axis=0)
+    return float(np.vdot(longest, longest))
 
 
 class Factors:
