@@ -64,8 +64,8 @@ class Directions:
         gains = gain(shares, threshold)
         rest = max(1.0 - shares.sum(), 0.0)
         n_rest = max(min(len(scaled) - 1, scaled.shape[1]) - len(shares), 1)
-        # a row that was not fitted has parts outside of all directions: where all are known, these are its own
-        tail_gain = 1.0 if rest < ZERO or total == 0 else float(gain(rest / n_rest, threshold))
+        # a row that was not fitted has parts outside of all directions: where nothing is left over, these are its own
+        tail_gain = 1.0 if total == 0 else float(gain(rest / n_rest, threshold))
         signal = float(gains @ shares + tail_gain * rest)
         explained = float(gains**2 @ shares + tail_gain**2 * rest)
         return cls(loadings, shares, gains, tail_gain, signal, explained)
