@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from skenigma import ProportionEstimator
-from skenigma.core.regress.log_scale import log_scale_model
+from skenigma.core.regress.log_scale import pair_weights
 from skenigma.metrics import concordance
+from skenigma.reference import make_reference, select_markers
 
 from . import machine
 
@@ -143,21 +144,24 @@ def random_genes(fold):
     return np.sort(np.random.default_rng(0).permutation(n_genes)[:N_GENES])
 
 
+def best_per_type(profiles, scores):
+    """As many genes for every type, of the highest scores among those that it expresses most."""
+    highest = profiles.argmax(axis=0)
+    per_type = max(1, N_GENES // len(profiles))
+    ranked = [np.flatnonzero(highest == k) for k in range(len(profiles))]
+    return np.sort(np.concatenate([genes[np.argsort(-scores[genes])[:per_type]] for genes in ranked]))
+
+
 def pair_genes(fold):
-    """Genes of the largest weights of the pairs of types."""
-    model = log_scale_model(fold.profiles, 0.01)
-    return np.sort(model.genes[np.argsort(-model.weights, kind="stable")[:N_GENES]])
+    """The "pairs" of ``select_markers``, of profiles without errors."""
+    logs = np.log(fold.profiles / fold.profiles.mean() + 0.03)
+    return best_per_type(fold.profiles, pair_weights(logs)[0])
 
 
 def fold_change_genes(fold):
-    """As many genes per type, of the largest fold change to the second highest type."""
-    logs = np.log(fold.profiles / fold.profiles.mean() + 0.01)
-    highest = logs.argmax(axis=0)
-    order = np.sort(logs, axis=0)
-    lead = order[-1] - order[-2] if len(logs) > 1 else order[-1]
-    per_type = max(1, N_GENES // len(logs))
-    ranked = [np.flatnonzero(highest == k) for k in range(len(logs))]
-    return np.sort(np.concatenate([genes[np.argsort(-lead[genes])[:per_type]] for genes in ranked]))
+    """Its "fold"."""
+    order = np.sort(np.log(fold.profiles / fold.profiles.mean() + 1), axis=0)
+    return best_per_type(fold.profiles, order[-1] - order[-2])
 
 
 def closed(values):
@@ -177,8 +181,8 @@ def harder(sets):
     answers = {
         "all genes": partial(estimate),
         f"{N_GENES} random genes": partial(few_genes, chosen=random_genes),
-        f"{N_GENES} genes by pairs of types": partial(few_genes, chosen=pair_genes),
-        f"{N_GENES} genes by fold change to the second type": partial(few_genes, chosen=fold_change_genes),
+        f"{N_GENES} markers by pairs of types": partial(few_genes, chosen=pair_genes),
+        f"{N_GENES} markers by fold change": partial(few_genes, chosen=fold_change_genes),
         **{f"{depth:,} reads": partial(at_depth, depth=depth) for depth in DEPTHS},
     }
     print("| data | method | error | per type |\n|---|---|---|---|")
@@ -203,6 +207,72 @@ def harder(sets):
             f"| a type left out, the others ({len(found)} cases) | {method} | {np.mean(found):.1f} | |",
             flush=True,
         )
+
+
+def simulate(related, n_cells, seed, n_genes=2000, n_samples=50):
+    """Counts of cells of one donor, their types, and bulk counts of other donors with their proportions."""
+    rng = np.random.default_rng(seed)
+    abundance = np.array([9, 7, 5, 3, 2, 1])
+    n_types = len(abundance)
+    logs = rng.normal(0, 1.6, n_genes) + rng.normal(0, 0.6, (n_types, n_genes))
+    if related:  # every second type is close to the one before
+        logs[1::2] = logs[::2] + rng.normal(0, 0.25, (n_types // 2, n_genes))
+    for k in range(n_types):
+        own = rng.choice(n_genes, 12 if related else 40, replace=False)
+        logs[:, own] -= 1
+        logs[k, own] += 3
+
+    types = rng.choice(n_types, n_cells, p=abundance / abundance.sum())
+    depths = np.exp(rng.normal(7.8, 0.4, (n_cells, 1)))
+    counts = rng.poisson(depths * closed(np.exp(logs))[types] * rng.gamma(4, 1 / 4, (n_cells, n_genes)))
+
+    theta = rng.dirichlet(abundance, n_samples)
+    # two programs a type that donors differ in, noise of their own, and a platform that differs by gene
+    loadings = rng.normal(0, 0.6, (n_types, 2, n_genes)) * (rng.random((n_types, 2, n_genes)) < 0.1)
+    donors = np.einsum("jkp,kpg->jkg", rng.normal(size=(n_samples, n_types, 2)), loadings)
+    donors += logs + rng.normal(0, 0.25, donors.shape) + rng.normal(0, 0.3, n_genes)
+    rates = np.exp(donors)
+    mixtures = np.einsum("jk,jkg->jg", theta, rates / rates.sum(axis=2, keepdims=True))
+    return counts, types, rng.poisson(rng.uniform(2e6, 1e7, (n_samples, 1)) * mixtures), theta
+
+
+def markers(_, seeds=range(20, 30)):
+    """Table of markers chosen from simulated cells, by both rules, and of all genes."""
+    print("| cells | markers per type | genes | error | per type |\n|---|---|---|---|---|")
+    for related in (False, True):
+        for n_cells in (1600, 200):
+            found = {}
+            for seed in seeds:
+                for key, values in marked(*simulate(related, n_cells, seed)).items():
+                    found.setdefault(key, []).append((values["error"], values["per type"]))
+            kind = "in related pairs" if related else "apart"
+            for (per_type, genes), values in found.items():
+                error, per = np.mean(values, axis=0)
+                print(
+                    f"| {n_cells:,}, types {kind} | {per_type} | {genes} | {error:.2f} | {per:.3f} |",
+                    flush=True,
+                )
+
+
+def marked(counts, types, bulk, theta):
+    """Figures of method "log" on markers by both rules, and on all genes, by genes."""
+    names = np.array([f"gene{g}" for g in range(counts.shape[1])])
+    labels = np.array([f"type{k}" for k in types])
+    settings = {"gene_names": names, "normalize": 1e6, "min_cells": 3}
+    reference = make_reference(counts, labels, **settings)
+    theta = theta[:, [int(name.removeprefix("type")) for name in reference.index]]
+    chosen = {("", "all"): reference.columns}
+    for per_type in (10, 30, 100):
+        for rule in ("pairs", "fold"):
+            chosen[per_type, rule] = np.unique(
+                select_markers(counts, labels, per_type, rule=rule, **settings).gene
+            )
+    found = {}
+    for key, genes in chosen.items():
+        own = np.isin(names, genes)
+        estimator = ProportionEstimator(reference[names[own]].to_numpy(), method="log")
+        found[key] = figures(estimator.fit_transform(bulk[:, own]), theta)
+    return found
 
 
 def cells(sets):
@@ -238,7 +308,7 @@ def main(folder):
     if not sets:
         sys.exit(f"No sets in {folder}: give their folder.")
     print(machine.describe("python -m benchmarks.proportions"), "\n")
-    for table in (every_method, harder, cells):
+    for table in (every_method, harder, markers, cells):
         table(sets)
         print()
     speed()

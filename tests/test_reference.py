@@ -1,5 +1,7 @@
 """Reference profiles and marker genes from annotated cells."""
 
+import itertools
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -191,9 +193,57 @@ class TestReport:
 
 
 class TestMarkers:
-    def test_rule(self, counts):
-        """The documented formula, gene by gene."""
+    def test_pairs(self, counts):
+        """The documented formula, pair by pair."""
         markers = select_markers(counts, LABELS, 100, gene_names=GENES)
+        means = np.array([counts[cell_type == LABELS].mean(axis=0) for cell_type in TYPES])
+        variances = np.array([counts[cell_type == LABELS].var(axis=0, ddof=1) for cell_type in TYPES])
+        level = means + 0.03 * means.mean()
+        expected = np.zeros(N_GENES)
+        for one, other in itertools.combinations(range(3), 2):
+            ratio = np.abs(np.log(level[one] / level[other]))
+            relative = variances / 30 / level**2
+            cubes = np.maximum(ratio - 2 * np.sqrt(relative[one] + relative[other]), 0) ** 3
+            expected += cubes / cubes.mean()
+        expected /= expected.mean()
+        assert set(markers.gene) == {GENES[gene] for gene in np.flatnonzero(expected)}
+        for row in markers.itertuples():
+            gene = GENES.index(row.gene)
+            low, high = np.argsort(means[:, gene])[-2:]
+            assert (row.cell_type, row.next_type) == (TYPES[high], TYPES[low])
+            assert_allclose((row.mean, row.next_mean), means[[high, low], gene], rtol=1e-12)
+            assert_allclose(row.score, expected[gene], rtol=1e-10)  # cubes of differences
+
+    def test_pairs_tell_related_types_apart(self):
+        """Two types that differ in genes that a third expresses most are told apart by them."""
+        rng = np.random.default_rng(1)
+        rates = np.full((3, 30), 5.0)
+        rates[0, :20] = 60  # the first type differs from both others in many genes
+        rates[1, :5] = 30  # which differ from one another in five of these
+        rates[1, 28] = rates[2, 29] = 12
+        cells, labels = rng.poisson(np.repeat(rates, 40, axis=0)), np.repeat(["A", "B1", "B2"], 40)
+        genes = [f"gene{g}" for g in range(30)]
+        pairs, fold = (
+            set(select_markers(cells, labels, 5, rule=rule, gene_names=genes, min_cells=5).gene)
+            for rule in ("pairs", "fold")
+        )
+        assert set(genes[:5]) <= pairs
+        assert not set(genes[:5]) & fold
+
+    def test_types_that_are_alike_are_named(self, counts):
+        labels = LABELS.copy()
+        twice = np.vstack([counts, counts[labels == "monocyte"]])
+        labels = np.concatenate([labels, ["twin"] * 30])
+        with pytest.warns(UserWarning, match="apart: 'monocyte and twin'. Merge"):
+            select_markers(twice, labels, gene_names=GENES)
+
+    def test_unknown_rule(self, counts):
+        with refused("rule='best' must be one of 'pairs', 'fold'"):
+            select_markers(counts, LABELS, rule="best", gene_names=GENES)
+
+    def test_fold(self, counts):
+        """The documented formula, gene by gene."""
+        markers = select_markers(counts, LABELS, 100, rule="fold", gene_names=GENES)
         means = np.array([counts[cell_type == LABELS].mean(axis=0) for cell_type in TYPES])
         variances = np.array([counts[cell_type == LABELS].var(axis=0, ddof=1) for cell_type in TYPES])
         offset, expected = means.mean(), {}
@@ -210,8 +260,9 @@ class TestMarkers:
             assert (row.cell_type, row.next_type) == expected[row.gene][::2]
             assert_allclose(row.score, expected[row.gene][1], rtol=1e-12)
 
-    def test_order(self, counts):
-        markers = select_markers(counts, LABELS, 2, gene_names=GENES)
+    @pytest.mark.parametrize("rule", ["pairs", "fold"])
+    def test_order(self, counts, rule):
+        markers = select_markers(counts, LABELS, 2, rule=rule, gene_names=GENES)
         assert list(markers.cell_type.drop_duplicates()) == TYPES
         for _, of_type in markers.groupby("cell_type"):
             assert len(of_type) <= 2
@@ -219,16 +270,27 @@ class TestMarkers:
         assert list(markers.gene[~markers.cell_type.duplicated()]) == ["gene1", "gene2", "gene3"]
 
     def test_among_some_genes(self, counts):
-        every = select_markers(counts, LABELS, gene_names=GENES)
+        every = select_markers(counts, LABELS, rule="fold", gene_names=GENES)
         some = every.gene[1::2].to_numpy()
         with pytest.warns(UserWarning, match="No gene tells 'B cell'"):
-            found = select_markers(counts, LABELS, gene_names=GENES, among=["no such gene", *some])
+            found = select_markers(
+                counts, LABELS, rule="fold", gene_names=GENES, among=["no such gene", *some]
+            )
         expected = every[every.gene.isin(some)].reset_index(drop=True)
         pd.testing.assert_frame_equal(found, expected)
 
-    def test_unit_does_not_matter(self, counts):
-        plain = select_markers(counts, LABELS, gene_names=GENES)
-        scaled = select_markers(counts * 1e3, LABELS, gene_names=GENES)
+    def test_pairs_among_some_genes(self, counts):
+        """As if there were no others, but for the offset, whose mean is that of all."""
+        some = GENES[1::2]
+        found = select_markers(counts, LABELS, gene_names=GENES, among=["no such gene", *some])
+        alone = select_markers(counts[:, 1::2], LABELS, gene_names=some)
+        assert set(found.gene) == set(alone.gene)
+        assert_allclose(found.set_index("gene").score, alone.set_index("gene").score[found.gene], rtol=0.2)
+
+    @pytest.mark.parametrize("rule", ["pairs", "fold"])
+    def test_unit_does_not_matter(self, counts, rule):
+        plain = select_markers(counts, LABELS, rule=rule, gene_names=GENES)
+        scaled = select_markers(counts * 1e3, LABELS, rule=rule, gene_names=GENES)
         assert_array_equal(plain.gene, scaled.gene)
         assert_allclose(plain.score, scaled.score, rtol=1e-9)
 
@@ -257,17 +319,18 @@ class TestMarkers:
         counts[0, 5] = 500
         # its cell type of before loses its marker to it
         with pytest.warns(UserWarning, match="No gene tells 'T cell' from the other cell types: merge"):
-            markers = select_markers(counts, labels, gene_names=GENES, min_cells=1)
+            markers = select_markers(counts, labels, rule="fold", gene_names=GENES, min_cells=1)
         score = markers.set_index("gene").score["gene5"]
         assert np.isfinite(score)
         # a cell without any variance would be trusted completely
         offset = np.array([counts[labels == t].mean(axis=0) for t in np.unique(labels)]).mean()
         assert score < np.log2((500 + offset) / (counts[1:, 5].mean() + offset))
 
-    def test_no_marker(self, counts):
+    @pytest.mark.parametrize("rule", ["pairs", "fold"])
+    def test_no_marker(self, counts, rule):
         same = np.tile(counts[0], (N_CELLS, 1))
         with refused("No gene tells", "'B cell', 'T cell', 'monocyte'"):
-            select_markers(same, LABELS, gene_names=GENES)
+            select_markers(same, LABELS, rule=rule, gene_names=GENES)
 
     def test_needs_names(self, counts):
         with refused("Markers need gene names"):

@@ -13,7 +13,7 @@ DESCRIPTION = """\
 Average the cells of each type to a profile, in the file that the other commands read: reference.tsv. Cells must be
 on the linear scale, counts or counts per 10,000 or per million, and not logarithms: mixtures add up before the
 logarithm. Also written are cell_types.tsv, how many cells of each type there are and what was left out, and with
---markers the genes that tell each type from every other, markers.tsv."""
+--markers the genes that tell the types apart, markers.tsv."""
 EXAMPLES = """\
 examples:
   skenigma reference --cells pbmc.h5ad --labels cell_type --out reference

@@ -91,23 +91,47 @@ def log_scale_model(profiles, offset):
     genes = np.flatnonzero(profiles.max(axis=0) > 0)
     used = profiles[:, genes].astype(np.float64)
     used /= used.mean()
-    weights = _pair_weights(np.log(used + offset))
+    weights, apart = pair_weights(np.log(used + offset))
+    if not apart.any():
+        weights = np.ones_like(weights)
     start = weights / (used.mean(axis=0) + OFFSET_BOUNDS[0]) ** 2
     ridge = RIDGE * float(np.mean((used**2) @ start))
     return LogScaleModel(genes, used, weights, ridge)
 
 
-def _pair_weights(logs):
-    weights = np.zeros(logs.shape[1])
+def pair_weights(logs, variances=None, n_errors=0.0):
+    """Weights of genes by the pairs of profiles that they tell apart, each pair with the same total.
+
+    Parameters
+    ----------
+    logs : ndarray of shape (n_cell_types, n_genes)
+        Logarithms of profiles.
+    variances : ndarray of shape (n_cell_types, n_genes), default=None
+        Squared standard errors of these. None takes them for exact.
+    n_errors : float, default=0
+        Standard errors of the difference of two profiles that it is reduced by, to no less than 0.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_genes,)
+        Of mean 1; all 0 where no pair of profiles differs.
+    apart : ndarray of bool, shape (n_cell_types, n_cell_types)
+        Which pairs differ.
+    """
+    weights, apart = np.zeros(logs.shape[1]), np.zeros((len(logs), len(logs)), dtype=bool)
     for k, one in enumerate(logs):
-        for other in logs[:k]:
-            distance = np.abs(one - other)
-            largest = distance.max()
+        for other in range(k):
+            distance = np.abs(one - logs[other])
+            if variances is not None:
+                distance -= n_errors * np.sqrt(variances[k] + variances[other])
+                np.maximum(distance, 0, out=distance)
+            largest = distance.max(initial=0)
             if largest > 0:
+                apart[k, other] = apart[other, k] = True
                 # over the largest, so that no power over- or underflows
                 powers = (distance / largest) ** POWER
                 weights += powers / powers.mean()
-    return weights / weights.mean() if weights.any() else np.ones_like(weights)
+    return weights / (weights.mean() if apart.any() else 1.0), apart
 
 
 def sample_offsets(targets, genes):
