@@ -108,6 +108,9 @@ class ProportionsTransformer(ReferenceTransformer):
         """Proportions of the cohort; fits ``proportion_estimator_``."""
         if self.proportion_estimator is None:
             self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self, bulk, row_names(X))
+            if proportions is None:
+                self.proportion_estimator_._fit_cohort(bulk, row_names(X))
+                proportions = self.proportion_estimator_.proportions_
         else:
             self.proportion_estimator_ = clone(self.proportion_estimator)
             if getattr(self.proportion_estimator_, "reference", self) is None:
@@ -131,6 +134,25 @@ def reference_frame(fitted):
     """The profiles in use of a fitted estimator, named as far as its X was, to be given to another."""
     genes = fitted.gene_names_ if hasattr(fitted, "feature_names_in_") else None
     return pd.DataFrame(fitted.reference_, index=fitted.cell_types_, columns=genes)
+
+
+def proportions_std(fitted):
+    """Standard errors of the proportions of a fitted model or estimator, None where they are not known."""
+    return getattr(_estimated_by(fitted), "proportions_std_", None)
+
+
+def shares_of(fitted):
+    """What the proportions of a fitted model or estimator are shares of: "RNA", "cells", or None: not known."""
+    return getattr(_estimated_by(fitted), "shares_of_", None)
+
+
+def _estimated_by(fitted):
+    """The estimator whose answer the proportions of a fit are, None where they were given."""
+    estimator = getattr(fitted, "proportion_estimator_", fitted)
+    found = getattr(estimator, "proportions_", None)
+    same = found is not None and np.shape(found) == np.shape(fitted.proportions_)
+    # a model may hold them in another type
+    return estimator if same and np.allclose(found, fitted.proportions_, rtol=0, atol=1e-6) else None
 
 
 def aligned_bulk(fitted, X):

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
 
 from ._parameters import fitted_values, numbers
+from ._transformers import proportions_std, shares_of
 from ._version import __version__
 from .checks.optional import import_optional
 from .checks.validation import (
@@ -97,7 +98,10 @@ def deconvolve(
         Samples × genes in use, with all that ``bulk_adata`` had for them, and
 
         ``obsm["proportions"]``
-            DataFrame, samples × cell types.
+            DataFrame, samples × cell types: shares of RNA, if ``normalize`` is given, unless the model has an
+            ``rna_content``; ``uns[key]["shares_of"]`` says which, or "" where they were given.
+        ``obsm["proportions_std"]``
+            Their standard errors, a lower bound, if the method that estimated them has any ("log").
         ``obsm["proportion_quality"]``
             DataFrame of :func:`~skenigma.proportions.fit_quality`: how well the profiles, mixed by these proportions,
             reproduce each sample.
@@ -188,9 +192,14 @@ def deconvolve(
         adata.var["marker_of"] = markers.set_index("gene").cell_type.reindex(shared).fillna("").to_numpy()
     adata.varm["reference"] = reference.T.set_axis(columns, axis=1)
     adata.obsm["proportions"] = pd.DataFrame(fitted.proportions_, adata.obs_names, columns)
+    adata.obsm.pop("proportions_std", None)  # of an earlier fit
+    std = proportions_std(fitted)
+    if std is not None:
+        adata.obsm["proportions_std"] = pd.DataFrame(std, adata.obs_names, columns)
     adata.obsm["proportion_quality"] = fit_quality(bulk, reference, fitted.proportions_)
     adata.uns[key] = {
         **_describe(fitted),
+        "shares_of": shares_of(fitted) or "",
         "cell_types": fitted.cell_types_.astype(object),
         **_write_expression(adata, fitted, columns),
         "dropped_cell_types": dropped,

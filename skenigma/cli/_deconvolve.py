@@ -4,7 +4,7 @@ from functools import partial
 
 from .._parameters import fitted_values, numbers
 from ..io import read_proportions, write_anndata
-from ..io._runs import HISTORY, PROPORTIONS, UNCERTAINTY
+from ..io._runs import HISTORY, UNCERTAINTY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
 from ..report._contents import LOSSES, uncertainty_frame
@@ -21,7 +21,7 @@ from ._parameters import (
     used_parameters,
 )
 from ._proportions import add_method, read_data, write_quality
-from ._tables import proportion_frame
+from ._tables import proportion_frame, write_proportions
 from ._usage import UsageError
 
 NAME = "deconvolve"
@@ -32,7 +32,9 @@ estimated first, unless they are given. Writes a folder with
 
   expression/     a table genes × samples per cell type, or expression.h5ad with a layer per cell type
   expression_std/ the same of the standard deviations, and uncertainty.tsv, if the model estimates any
-  proportions.tsv samples × cell types
+  proportions.tsv samples × cell types, shares of RNA if the profiles have equal totals
+  proportions_std.tsv
+                  their standard errors, a lower bound, if they are estimated by 'log'
   quality.tsv     how well the proportions explain each sample
   history.tsv     loss, change and gradient norms of every iteration, if there are any
   run.json        versions, parameters, checksums of inputs and outputs: what it takes to repeat the run"""
@@ -189,7 +191,7 @@ def _result(model):
 
 def _write(job, model, bulk, kinds):
     expression = model.expression_
-    job.write(proportion_frame(model, bulk.index), PROPORTIONS)
+    write_proportions(job, model, bulk.index)
     if fitted_values(model, "history"):
         job.write(history_frame(model), HISTORY)
     write_quality(job, model, bulk, model.reference)

@@ -1,17 +1,19 @@
 """``skenigma proportions``."""
 
 from ..io import read_bulk, read_reference
-from ..io._runs import PROPORTIONS, QUALITY
+from ..io._runs import QUALITY
 from ..proportions import ProportionEstimator
 from ._options import add_data, add_output, add_repeat, add_threads
-from ._tables import proportion_frame, quality_frame, warn_flagged
+from ._tables import quality_frame, warn_flagged, write_proportions
 from ._understood import understand
 
 NAME = "proportions"
 USAGE = "--bulk FILE --reference FILE --out FOLDER"
 DESCRIPTION = """\
 Estimate the proportions of cell types in every bulk sample, by regressing it on the profiles of a reference.
-Bulk and reference must be on the same scale, best not on a logarithmic one: mixtures add up before the logarithm."""
+Bulk and reference must be on the same scale, best not on a logarithmic one: mixtures add up before the logarithm.
+Proportions are shares of RNA, if the profiles have equal totals. The method 'log' also gives standard errors, a lower
+bound, in proportions_std.tsv."""
 EXAMPLES = """\
 examples:
   skenigma proportions --bulk bulk.tsv.gz --reference reference.tsv --out proportions
@@ -53,9 +55,9 @@ def run(job):
     bulk, reference = read_data(job)
     estimator = ProportionEstimator(reference, method=job.options["method"], n_jobs=job.options["threads"])
     estimator.fit(bulk)
-    job.write(proportion_frame(estimator, bulk.index), PROPORTIONS)
-    write_quality(job, estimator, bulk, reference)
     job.result = {"method": estimator.method_, "n_iter": estimator.n_iter_}
+    write_proportions(job, estimator, bulk.index)
+    write_quality(job, estimator, bulk, reference)
 
 
 def read_data(job):

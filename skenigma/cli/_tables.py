@@ -2,14 +2,32 @@
 
 import pandas as pd
 
+from .._transformers import proportions_std, shares_of
 from ..checks.validation import listing
+from ..io._runs import PROPORTIONS, PROPORTIONS_STD
 from ..proportions import fit_quality
 from ..report import flag_samples
+from ..report._contents import SHARES
 
 
 def proportion_frame(fitted, samples):
     """Proportions of a fitted estimator, named."""
-    return pd.DataFrame(fitted.proportions_, index=samples.rename("sample"), columns=list(fitted.cell_types_))
+    return _frame(fitted.proportions_, fitted, samples)
+
+
+def _frame(values, fitted, samples):
+    return pd.DataFrame(values, index=samples.rename("sample"), columns=list(fitted.cell_types_))
+
+
+def write_proportions(job, fitted, samples):
+    """Write ``proportions.tsv``, and ``proportions_std.tsv`` if they are known; say what they are shares of."""
+    job.write(proportion_frame(fitted, samples), PROPORTIONS)
+    std, shared = proportions_std(fitted), shares_of(fitted)
+    if std is not None:
+        job.write(_frame(std, fitted, samples), PROPORTIONS_STD)
+    if shared is not None:
+        job.result["shares_of"] = shared
+        job.console.facts([("proportions", SHARES[shared])])
 
 
 def quality_frame(fitted, bulk, reference):

@@ -214,7 +214,11 @@ UNDERSTOOD = entries({"n_samples": NATURAL, "n_genes_shared": NATURAL, "cell_typ
 # What differs between the commands: what the other commands and the report take from their records.
 BY_COMMAND = {
     "proportions": entries(
-        {"inputs": DATA, "understood": UNDERSTOOD, "result": entries({"method": TEXT}, {"n_iter": NATURAL})}
+        {
+            "inputs": DATA,
+            "understood": UNDERSTOOD,
+            "result": entries({"method": TEXT}, {"n_iter": NATURAL, "shares_of": TEXT}),
+        }
     ),
     "deconvolve": entries(
         {
@@ -230,7 +234,10 @@ BY_COMMAND = {
                 }
             ),
             # not every model iterates, and not every one has deviations
-            "result": entries({"model": TEXT}, {"n_iter": NATURAL, "converged": FLAG, "resolved": ANYTHING}),
+            "result": entries(
+                {"model": TEXT},
+                {"n_iter": NATURAL, "converged": FLAG, "resolved": ANYTHING, "shares_of": TEXT},
+            ),
             "files": entries(
                 {"expression": FILLED}, {"expression_normalized": FILLED, "expression_std": FILLED}
             ),

@@ -11,8 +11,9 @@ from ._reading import read_bulk, read_layers, read_result
 from ._records import RECORD, load_record
 from ._seal import is_sealed
 
-PROPORTIONS, HISTORY, QUALITY, UNCERTAINTY, DIFFERENTIAL = (
+PROPORTIONS, PROPORTIONS_STD, HISTORY, QUALITY, UNCERTAINTY, DIFFERENTIAL = (
     "proportions.tsv",
+    "proportions_std.tsv",
     "history.tsv",
     "quality.tsv",
     "uncertainty.tsv",

@@ -5,6 +5,7 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from .._transformers import proportions_std, shares_of
 from ..checks.numbers import refuse_masked
 from ..checks.validation import check_nonnegative, listing, numbered
 from ._style import distinct_colours, figure_and_axes, legend_beside, patch_style
@@ -36,6 +37,8 @@ class ProportionDisplay:
     std : array-like of shape (n_samples, n_cell_types), default=None
         Standard errors, a lower bound of the uncertainty, drawn as error bars at the top of each part of a bar. None
         draws none.
+    shares_of : str, default=None
+        What the proportions are shares of, such as "RNA" or "cells", for the label of the axis. None does not say.
 
     Attributes
     ----------
@@ -64,15 +67,18 @@ class ProportionDisplay:
     [0, 1]
     """
 
-    def __init__(self, *, proportions, cell_types, sample_names=None, std=None):
+    def __init__(self, *, proportions, cell_types, sample_names=None, std=None, shares_of=None):
         self.proportions = proportions
         self.cell_types = cell_types
         self.sample_names = sample_names
         self.std = std
+        self.shares_of = shares_of
 
     @classmethod
     def from_estimator(cls, estimator, *, sample_names=None, ax=None, **kwargs):
         """Plot the proportions of the samples that an estimator was fitted to, with standard errors if it has any.
+
+        The axis says whether they are shares of RNA or of cells, unless they were given to a model.
 
         Parameters
         ----------
@@ -104,13 +110,22 @@ class ProportionDisplay:
             proportions=estimator.proportions_,
             cell_types=estimator.cell_types_,
             sample_names=sample_names,
-            std=getattr(estimator, "proportions_std_", None),
+            std=proportions_std(estimator),
+            shares_of=shares_of(estimator),
         )
         return display.plot(ax=ax, **kwargs)
 
     @classmethod
     def from_proportions(
-        cls, proportions, *, cell_types=None, sample_names=None, std=None, ax=None, **kwargs
+        cls,
+        proportions,
+        *,
+        cell_types=None,
+        sample_names=None,
+        std=None,
+        shares_of=None,
+        ax=None,
+        **kwargs,
     ):
         """Plot given proportions.
 
@@ -122,6 +137,8 @@ class ProportionDisplay:
             Names; None takes those of a DataFrame, or numbers them.
         std : array-like of shape (n_samples, n_cell_types), default=None
             Standard errors, in the order of `proportions`.
+        shares_of : str, default=None
+            What they are shares of, such as "RNA" or "cells", for the label of the axis.
         ax : matplotlib Axes, default=None
             Axes to draw on. None creates a figure.
         **kwargs : dict
@@ -144,7 +161,13 @@ class ProportionDisplay:
             sample_names = proportions.index if sample_names is None else sample_names
         elif cell_types is None:
             cell_types = numbered("celltype", np.shape(proportions)[1])
-        display = cls(proportions=proportions, cell_types=cell_types, sample_names=sample_names, std=std)
+        display = cls(
+            proportions=proportions,
+            cell_types=cell_types,
+            sample_names=sample_names,
+            std=std,
+            shares_of=shares_of,
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, sort_by="auto", colours=None, bar_kw=None):
@@ -198,7 +221,7 @@ class ProportionDisplay:
             bottom = bottom + heights
         self._label(names, named, bottom.max())
         if errors is not None and named:
-            self.ax_.set_ylabel("proportion ± standard error (a lower bound)")
+            self.ax_.set_ylabel(f"{self.ax_.get_ylabel()} ± standard error (a lower bound)")
         # the legend reads like the stack, from the top down
         self.legend_ = legend_beside(self.ax_, self.bars_[::-1])
         return self
@@ -247,7 +270,7 @@ class ProportionDisplay:
         ax = self.ax_
         sorting = "" if self._sorted_by is None else f", sorted by {self._sorted_by}"
         ax.set_xlabel(f"{len(self.order_)} samples{sorting}")
-        ax.set_ylabel("proportion")
+        ax.set_ylabel("proportion" if self.shares_of is None else f"share of {self.shares_of}")
         ax.set_xlim(-0.5, len(self.order_) - 0.5)
         ax.set_ylim(0, max(1.0, top))
         if not named:

@@ -79,6 +79,9 @@ class ProportionEstimator(ReferenceTransformer):
         Proportions of the samples that were fitted.
     proportions_std_ : ndarray of shape (n_samples, n_cell_types) or None
         Standard errors of these for method "log", a lower bound of their uncertainty, see the notes; None for others.
+    shares_of_ : {"RNA", "cells"}
+        What the proportions are shares of: "cells" with ``rna_content``, else "RNA", which holds if the profiles have
+        equal totals. Profiles of raw counts, whose totals are the RNA of a cell, give shares of cells as well.
     quality_ : DataFrame of shape (n_samples, 5)
         How well the reference, mixed by these proportions, reproduces every fitted sample: "r2", "rmse",
         "correlation", "scale" and "explained", see :func:`fit_quality`.
@@ -197,9 +200,7 @@ class ProportionEstimator(ReferenceTransformer):
             raise ValueError(f"nu={self.nu!r} must hold one or more numbers above 0 and up to 1.")
         bulk = self._fit_genes(X)
         self._prepare(bulk, row_names(X))
-        rna, self.n_iter_, coefficients = self._solve(bulk, row_names(X))
-        self.proportions_ = self._shares(rna)
-        self.proportions_std_ = None if self.method_ != "log" else self._errors(bulk, coefficients)
+        rna = self._fit_cohort(bulk, row_names(X))
         self.quality_ = compare(X, bulk, self.reference_, rna)
         return self
 
@@ -304,9 +305,17 @@ class ProportionEstimator(ReferenceTransformer):
         self._prepare(bulk, rows)
         return self
 
+    def _fit_cohort(self, bulk, rows):
+        """Proportions and standard errors of the cohort, on the genes in use; returns its shares of RNA."""
+        rna, self.n_iter_, coefficients = self._solve(bulk, rows)
+        self.proportions_ = self._shares(rna)
+        self.proportions_std_ = None if self.method_ != "log" else self._errors(bulk, coefficients)
+        return rna
+
     def _prepare(self, bulk, rows):
         """Choose the method, and what "log" takes from the cohort: the weights of the genes."""
         self.method_, self._content = self.method, self._check_content()
+        self.shares_of_ = "RNA" if self._content is None else "cells"
         if self.method == "auto":
             self.method_ = "log" if looks_linear(bulk) and looks_linear(self.reference_) else "rlm"
         if self.method_ != "log":

@@ -10,16 +10,26 @@ import sklearn
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import fitted_values
-from .._transformers import reference_frame
+from .._transformers import proportions_std, reference_frame, shares_of
 from .._version import __version__
 from ..io import read_run
 from ..io._reading import read_result
-from ..io._runs import DIFFERENTIAL, HISTORY, NAME_COLUMNS, PROPORTIONS, QUALITY, UNCERTAINTY
+from ..io._runs import (
+    DIFFERENTIAL,
+    HISTORY,
+    NAME_COLUMNS,
+    PROPORTIONS,
+    PROPORTIONS_STD,
+    QUALITY,
+    UNCERTAINTY,
+)
 from ..proportions import fit_quality
 
 LOSSES = ("reconstruction", "reference", "penalty")
 GRADIENTS = ("gradient reconstruction", "gradient reference")
 CHANGE = "change "
+# What proportions are shares of, as it is said to readers.
+SHARES = {"RNA": "shares of RNA, not of cells, if the profiles have equal totals", "cells": "shares of cells"}
 FLAG = "flag"
 CONTRAST = "contrast"
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
@@ -32,8 +42,10 @@ class Contents:
     Attributes
     ----------
     proportions : DataFrame of shape (n_samples, n_cell_types)
-    history, quality, uncertainty, differential : DataFrame or None
+    proportions_std, history, quality, uncertainty, differential : DataFrame or None
         None where there is none.
+    shares_of : {"RNA", "cells"} or None
+        What the proportions are shares of. None where it is not known.
     facts : dict of str to str
         The run in a few words.
     parameters, versions, inputs : dict of str to str
@@ -43,6 +55,8 @@ class Contents:
     """
 
     proportions: pd.DataFrame
+    proportions_std: pd.DataFrame | None = None
+    shares_of: str | None = None
     history: pd.DataFrame | None = None
     quality: pd.DataFrame | None = None
     uncertainty: pd.DataFrame | None = None
@@ -205,6 +219,8 @@ def _from_run(run, differential):
     }
     return Contents(
         proportions=proportions,
+        proportions_std=run.table(PROPORTIONS_STD),
+        shares_of=result.get("shares_of"),
         history=run.table(HISTORY),
         quality=quality,
         uncertainty=run.table(UNCERTAINTY),
@@ -229,6 +245,9 @@ def _from_model(model, differential, X):
     if quality is not None:
         quality = flag_samples(quality)
         proportions.index = quality.index
+    std = proportions_std(model)
+    if std is not None:
+        std = pd.DataFrame(std, proportions.index, proportions.columns)
     expression = getattr(model, "expression_", None)
     converged = getattr(model, "converged_", None)
     parameters = {
@@ -238,6 +257,8 @@ def _from_model(model, differential, X):
     }
     return Contents(
         proportions=proportions,
+        proportions_std=std,
+        shares_of=shares_of(model),
         history=history_frame(model) if fitted_values(model, "history") else None,
         quality=quality,
         uncertainty=uncertainty_frame(expression) if getattr(expression, "has_std", False) else None,

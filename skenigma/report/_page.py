@@ -10,7 +10,7 @@ import pandas as pd
 from .._version import __version__
 from ..differential import untested
 from ._charts import N_COLOURS, line_chart, stacked_bars
-from ._contents import CHANGE, CONTRAST, FLAG, GRADIENTS, gather
+from ._contents import CHANGE, CONTRAST, FLAG, GRADIENTS, SHARES, gather
 
 MOST_ROWS = 500  # of a table in the page; the files hold all
 
@@ -61,7 +61,7 @@ def build_report(source, *, X=None, differential=None, title=None, top=10):
     contents = gather(source, differential, X)
     folder = files("skenigma.report")
     sections = [
-        _proportions(contents.proportions),
+        _proportions(contents.proportions, contents.proportions_std, contents.shares_of),
         _quality(contents.quality),
         _uncertainty(contents.uncertainty),
         _convergence(contents),
@@ -113,7 +113,7 @@ def _warnings(warnings):
     return f'<div class="warnings"><b>Warnings of the run</b><ul>{items}</ul></div>'
 
 
-def _proportions(proportions):
+def _proportions(proportions, std, shares_of):
     order = proportions.mean().sort_values(ascending=False).index
     sorted_samples = proportions[order].sort_values(list(order[:1]), ascending=False, kind="stable")
     summary = pd.DataFrame(
@@ -125,15 +125,24 @@ def _proportions(proportions):
             "largest": proportions.max(),
             "samples with none": (proportions == 0).sum(),
         }
-    ).loc[order]
+    )
+    details = f"<details><summary>All samples</summary>{_table(proportions, 'sample')}</details>"
+    note = [f"{SHARES[shares_of][0].upper() + SHARES[shares_of][1:]}."] if shares_of in SHARES else []
+    if std is not None:
+        summary["median standard error"] = std.median()
+        note.append(
+            "The standard errors are a lower bound of the uncertainty: they hold the noise of the genes and a factor "
+            "by which a profile may be off as a whole, and nothing else that may be wrong with the reference."
+        )
+        heading = "Standard errors of all samples, a lower bound"
+        details += f"<details><summary>{heading}</summary>{_table(std, 'sample')}</details>"
+    summary = summary.loc[order]
+    note = f'<p class="note">{" ".join(note)}</p>' if note else ""
     text = f"one bar per sample, sorted by {order[0]}, the most abundant cell type"
     # a cell type has one colour in all charts
     colours = [proportions.columns.get_loc(kind) for kind in order]
     chart = stacked_bars(sorted_samples, "Proportions", text, colours)
-    return (
-        f"<section><h2>Proportions</h2>{chart}{_table(summary, 'cell type')}"
-        f"<details><summary>All samples</summary>{_table(proportions, 'sample')}</details></section>"
-    )
+    return f"<section><h2>Proportions</h2>{chart}{_table(summary, 'cell type')}{note}{details}</section>"
 
 
 def _quality(quality):
