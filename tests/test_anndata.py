@@ -82,6 +82,19 @@ class TestDeconvolve:
         assert list(adata.obsm["proportions"].columns) == ["B cell", "CD4+|T cell", "monocyte"]
         assert_allclose(adata.varm["reference"].T, model.reference_, rtol=1e-12)
 
+    def test_standard_errors_of_proportions(self, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        std = adata.obsm["proportions_std"]
+        assert_array_equal(std, model.proportion_estimator_.proportions_std_)
+        assert list(std.columns) == list(adata.obsm["proportions"].columns)
+        assert list(std.index) == list(adata.obs_names)
+        assert adata.uns["skenigma"]["shares_of"] == "RNA"
+        again = deconvolve(adata, cells, model=ProportionEstimator(method="nnls"))
+        assert "proportions_std" not in again.obsm
+        known = deconvolve(bulk, cells, proportions=np.full((N_SAMPLES, 3), 1 / 3))
+        assert "proportions_std" not in known.obsm
+        assert known.uns["skenigma"]["shares_of"] == ""
+
     def test_both_sides_have_the_total(self, bulk, cells):
         # both lack genes of the other
         adata = deconvolve(bulk[:, bulk.var_names[:30]].copy(), cells, normalize=5e4)

@@ -222,6 +222,42 @@ class TestProportions:
         assert list(found.columns) == list(cohort.reference.index)
         assert files(tmp_path / "run") == ["proportions.tsv", "quality.tsv", "run.json"]
 
+    def test_standard_errors_where_the_method_has_them(self, tmp_path, capsys):
+        rng = np.random.default_rng(0)
+        genes, kinds = [f"g{g}" for g in range(60)], ["B", "NK", "T"]
+        reference = pd.DataFrame(rng.gamma(1, 100, (3, 60)), kinds, genes)
+        noise = np.exp(rng.normal(0, 0.2, (8, 60)))
+        bulk = pd.DataFrame(rng.dirichlet(np.ones(3), 8) @ reference.to_numpy() * noise, columns=genes)
+        bulk.index = [f"s{i}" for i in range(8)]
+        argv = []
+        for name, frame in (("bulk", bulk), ("reference", reference)):
+            io.write_table(frame.T.rename_axis("gene"), tmp_path / f"{name}.tsv")
+            argv += [f"--{name}", str(tmp_path / f"{name}.tsv")]
+        expected = ProportionEstimator(reference, method="log").fit(bulk)
+        for command, options in (("proportions", []), ("deconvolve", ["--model", "bayes"])):
+            out = tmp_path / command
+            assert main([command, *argv, *options, "--out", str(out)]) == 0
+            err = capsys.readouterr().err
+            assert any(
+                "proportions" in line and "shares of RNA, not of cells" in line for line in err.splitlines()
+            )
+            run = io.read_run(out)
+            assert run.record["result"]["shares_of"] == "RNA"
+            std = run.table("proportions_std.tsv")
+            # threads of the BLAS
+            np.testing.assert_allclose(std, expected.proportions_std_, rtol=1e-6)
+            assert list(std.index) == list(bulk.index)
+            assert list(std.columns) == kinds
+            assert main(["report", str(out), "-q"]) == 0
+            page = (out / "report.html").read_text(encoding="utf-8")
+            assert "Standard errors of all samples, a lower bound" in page
+            assert "Shares of RNA, not of cells" in page
+        known = ["--proportions", str(tmp_path / "proportions" / "proportions.tsv")]
+        assert main(["deconvolve", *argv, *known, "--out", str(tmp_path / "known")]) == 0
+        assert "proportions_std.tsv" not in files(tmp_path / "known")
+        assert "shares_of" not in record(tmp_path / "known")["result"]
+        assert "shares of" not in capsys.readouterr().err
+
     def test_methods_are_the_estimator_s(self):
         (rule,) = ProportionEstimator._parameter_constraints["method"]
         assert set(_parameters_of("proportions")["--method"].choices) == set(rule.options)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver, ProportionEstimator
 from skenigma.datasets import make_cohort
 from skenigma.plotting import ProportionDisplay
 
@@ -186,6 +186,22 @@ def test_standard_errors_are_drawn_and_called_a_lower_bound():
     assert "lower bound" in display.ax_.get_ylabel()
     with pytest.raises(ValueError, match=r"std has the shape \(1, 2\)"):
         ProportionDisplay.from_proportions([[0.2, 0.8], [0.4, 0.6]], cell_types=["B", "T"], std=std[:1])
+
+
+def test_the_axis_says_what_the_shares_are_of():
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(1, 100, (3, 60))
+    bulk = rng.dirichlet(np.ones(3), 9) @ profiles
+
+    def label(estimator):
+        return ProportionDisplay.from_estimator(estimator).ax_.get_ylabel()
+
+    assert label(ProportionEstimator(profiles, method="nnls").fit(bulk)) == "share of RNA"
+    cells = ProportionEstimator(profiles, method="log", rna_content=[1, 2, 3]).fit(bulk)
+    assert label(cells) == "share of cells ± standard error (a lower bound)"
+    model = EmpiricalBayesDeconvolver(profiles)  # its own estimator is "auto": "log" here
+    assert label(model.fit(bulk)) == "share of RNA ± standard error (a lower bound)"
+    assert label(model.fit(bulk, proportions=np.full((9, 3), 1 / 3))) == "proportion"
 
 
 def test_an_estimator_brings_its_standard_errors():

@@ -115,6 +115,21 @@ def test_page_of_proportions(cohort):
     assert page.text.count("sample30") >= 1
 
 
+def test_page_of_proportions_with_standard_errors():
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(1, 100, (3, 60))
+    bulk = rng.dirichlet(np.ones(3), 9) @ profiles * np.exp(rng.normal(0, 0.1, (9, 60)))
+    estimator = ProportionEstimator(profiles, method="log").fit(bulk)
+    text = Page(build_report(estimator)).text
+    assert "Shares of RNA, not of cells" in text
+    assert "standard errors are a lower bound" in text
+    for k in range(3):
+        assert f"{np.median(estimator.proportions_std_[:, k]):.3g}" in text
+    text = Page(build_report(estimator.set_params(method="rlm", rna_content=[1, 2, 3]).fit(bulk))).text
+    assert "Shares of cells." in text
+    assert "lower bound" not in text
+
+
 def test_page_of_a_folder(tmp_path, capsys):
     folder, run = str(tmp_path / "cohort"), str(tmp_path / "run")
     files = [word for name in ("bulk", "reference") for word in (f"--{name}", f"{folder}/{name}.tsv")]
