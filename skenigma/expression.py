@@ -357,6 +357,32 @@ class CellTypeExpression(VersionedPickle):
         index = pd.RangeIndex(self.shape[0]) if self.sample_names is None else pd.Index(self.sample_names)
         return pd.DataFrame(values, index=index[rows], columns=pd.Index(self.gene_names)[columns])
 
+    def to_tidy(self, *, samples=None, cell_types=None, genes=None, level=0.95):
+        """Expression as a table with a row per value.
+
+        Parameters
+        ----------
+        samples, cell_types, genes : None, slice, or array-like of str, int or bool, default=None
+            Which of them, as in :meth:`values`. A row takes some 60 bytes: choose.
+        level : float in (0, 1), default=0.95
+            Probability of the interval, where the model has one.
+
+        Returns
+        -------
+        table : DataFrame
+            ``sample``, ``cell_type``, ``gene`` and ``value``, and where there are deviations ``std``, ``lower`` and
+            ``upper``. The gene is the fastest, the sample the slowest.
+        """
+        part = self._part(samples, cell_types, genes)
+        names = self.sample_names if self.sample_names is not None else np.arange(self.shape[0])
+        axes = (names[part[0]], self.cell_types[part[1]], self.gene_names[part[2]])
+        table = pd.MultiIndex.from_product(axes, names=["sample", "cell_type", "gene"]).to_frame(index=False)
+        found = {"value": self.values(*part)}
+        if self.has_std:
+            lower, upper = self.interval(level, *part)
+            found |= {"std": self.std(*part), "lower": lower, "upper": upper}
+        return table.assign(**{name: values.reshape(-1) for name, values in found.items()})
+
     def to_anndata(self, sample_names=None):
         """Expression as an AnnData with one row per sample and cell type.
 

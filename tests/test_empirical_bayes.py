@@ -356,3 +356,21 @@ def test_real_blood_beats_the_bulk(truth_folder):
     assert np.nanmean(correlation) > np.nanmean(by_bulk) + 0.04
     low, high = model.expression_.interval(0.95)
     assert_allclose(((low <= truth) & (truth <= high)).mean(), 0.95, atol=0.03)
+
+
+def test_a_tidy_table_has_a_row_per_value_with_its_bounds(model):
+    table = model.expression_.to_tidy(
+        samples=["s3", "s1"], cell_types=["T"], genes=["gene7", "gene2"], level=0.8
+    )
+    assert table.columns.tolist() == ["sample", "cell_type", "gene", "value", "std", "lower", "upper"]
+    assert table[["sample", "gene"]].to_numpy().tolist()[:3] == [
+        ["s3", "gene7"],
+        ["s3", "gene2"],
+        ["s1", "gene7"],
+    ]
+    part = np.ix_([3, 1], [2], [7, 2])
+    lower, upper = model.expression_.interval(0.8)
+    expected = {"value": model.cse_, "std": model.cse_std_, "lower": lower, "upper": upper}
+    for name, values in expected.items():
+        assert_allclose(table[name], values[part].ravel(), **SAME)
+    assert len(model.expression_.to_tidy()) == model.cse_.size
