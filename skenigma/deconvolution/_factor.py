@@ -62,11 +62,11 @@ class FactorDeconvolver(BaseDeconvolver):
     n_factors_ : int
         Number of factors in use.
     own_variance_ : ndarray of shape (n_cell_types,)
-        Variance of the own parts, of a gene with a scale of 1.
+        Variance of the own parts, as a share of the square of ``gene_scale_``.
     noise_variance_ : float
-        Variance of the noise, of a gene with a scale of 1.
+        Variance of the noise, likewise.
     gene_scale_ : ndarray of shape (n_genes,)
-        Standard deviation of each gene relative to the others, moderated.
+        Scale of each gene: a moderated standard deviation, in the unit of the model.
     evidence_history_ : ndarray of shape (n_steps, 2)
         Lower bound of the log evidence after every step, and the number of factors. It rises from step to step
         within a number of factors, and from the end of one to the end of the next.

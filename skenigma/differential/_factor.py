@@ -275,6 +275,6 @@ def _report(fit, effects, proportions, study):
     else:
         found = by_sample @ _members(study) / _members(study).sum(axis=0)
         deviation = {str(label): value for label, value in zip(study.classes, found, strict=True)}
-    residual = float(np.mean(proportions**2 @ fit.own + fit.noise))
+    residual = float(np.mean(proportions**2 @ fit.own + fit.noise) * np.mean(fit.scale**2))
     extent = by_sample.min(), by_sample.max()
     return _Report(fit, deviation, extent, residual, *explained_by_known(fit), float(effects.shifted.sum()))

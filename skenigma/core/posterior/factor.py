@@ -66,7 +66,7 @@ class FactorPosterior:
         Variances t of the own parts.
     noise : float
     scale : ndarray of shape (n_genes,)
-        Standard deviation of each gene relative to the others: all of the above is about genes divided by it.
+        Of each gene, in its unit: all of the above is about genes divided by it.
     degrees : float
         Degrees of freedom behind it: those of the residual and of what genes have in common.
     history : ndarray of shape (n_iter, 2)
@@ -178,7 +178,14 @@ def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10,
     """
     automatic = n_factors is None
     limit = min(max_factors, len(residual) // 3) if automatic else n_factors
-    scale, degrees = np.ones(residual.shape[1]), np.inf
+    # in units of the values, squares of squares could leave the range of numbers
+    unit = np.abs(residual).max(initial=0.0)
+    if unit > 0:
+        residual /= unit
+        size = np.sqrt(np.mean(np.square(residual)))
+        residual /= size
+        unit *= size
+    scale, degrees = np.full(residual.shape[1], unit if unit > 0 else 1.0), np.inf
     fit = _Fit(residual, proportions, known, max_iter, tol)
     for repeat in range(2):
         ratio, found = fit.relative_scale()
@@ -300,7 +307,7 @@ class _Fit:
             self._state.noise,
             scale,
             degrees,
-            np.array(self._history),
+            np.array(self._history) - [len(self.theta) * np.log(scale).sum(), 0],
             self._converged,
             self.n_known,
         )

@@ -88,11 +88,11 @@ def known_effects(posterior, weights):
 def deviations_from_reference(posterior):
     """Root mean square over genes of the deviation of each sample's profiles from the reference: (n, K).
 
-    By the known columns alone, at the scale of the genes.
+    By the known columns alone, in the unit of the genes.
     """
     known = posterior.scores[:, : posterior.n_known]
     prior = posterior.prior.reshape(-1, posterior.loadings.shape[1])[: posterior.n_known]
-    return np.sqrt(known**2 @ prior)
+    return np.sqrt(known**2 @ prior * np.mean(posterior.scale**2))
 
 
 def explained_by_known(posterior):

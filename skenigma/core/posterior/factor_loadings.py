@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Information below this share of the largest is rounding, or that of a cell type that is all but absent.
+UNSEEN = 1e-10
+
 
 def maximise_prior(prior, precision, moments):
     r"""Prior variances of the loadings, each maximising the evidence given the others, in one sweep.
@@ -27,6 +30,7 @@ def maximise_prior(prior, precision, moments):
     .. [1] Tipping, Faul (2003), Fast marginal likelihood maximisation for sparse Bayesian models. AISTATS.
     """
     prior = prior.copy()
+    least = UNSEEN * np.diagonal(precision).max()
     solved = np.linalg.inv(np.eye(len(prior)) + precision * prior)
     inside = solved @ precision
     inside = (inside + inside.T) / 2
@@ -36,7 +40,7 @@ def maximise_prior(prior, precision, moments):
         share = 1 - inside[a, a] * prior[a]
         information, moment = inside[a, a] / share, spread[a, a] / share**2
         # what the data do not see has no variance
-        best = max(0.0, (moment - information) / information**2) if information > 0 else 0.0
+        best = max(0.0, (moment - information) / information**2) if information > least else 0.0
         change = best - prior[a]
         if change:
             # both matrices are multiplied by 1 - column e_a' from the left, the second also from the right
