@@ -24,8 +24,9 @@ COLUMN_TOLERANCE = 1e-11
 RESIDUAL_TOLERANCE = 1e-7
 # R's logit stops at this linear predictor, where probabilities are within rounding of 0 and 1.
 LARGEST_LOGIT = 30.0
-# A step of the linear predictor that a fit which settles is far below at its end; see ``logistic_tests``.
-RUNAWAY_STEP = 0.1
+# A last step of the linear predictor, relative to itself, that a fit which settles is far below; see
+# ``logistic_tests``. A separated one grows by 1 of at most 25 or so, by 0.04 and more.
+RUNAWAY_STEP = 0.02
 # Numbers in the working arrays of one block of genes: a few MiB, so that passes over it stay in the cache.
 BLOCK_ENTRIES = 2**18
 
@@ -212,8 +213,10 @@ def logistic_tests(predictors, response, common):
     -----
     When the deviance has stopped changing, a fit with a finite maximum hardly moves: the steps of Newton's method
     shrink quadratically. If the classes are separated, the linear predictor of the separated samples goes on
-    growing by about 1 per step, for ever, while their share in the deviance vanishes. So a last step of more than
-    ``RUNAWAY_STEP`` is taken for separation.
+    growing by about 1 per step, for ever, while their share in the deviance vanishes: at the end it is not much
+    larger than the number of steps. So a last step η − η_old with |η − η_old| / (1 + |η|) above ``RUNAWAY_STEP`` in any
+    sample is taken for separation. It is relative because in heavy-tailed predictors an outlier's η may be in the hundreds, and
+    still move by a part of 1 when all that matters has settled.
     """
     n_genes, _, n_predictors = predictors.shape
     statistic = np.full((n_genes, n_predictors), np.nan)
@@ -255,7 +258,7 @@ class _LogisticFits:
         self.singular = self._solved.singular
         self._coefficients = self._solved.coefficients()
         before, self.logit = self.logit, np.matmul(self.design, self._coefficients[:, :, None])[:, :, 0]
-        self.largest_step = np.max(np.abs(self.logit - before), axis=1)
+        self.largest_step = np.max(np.abs(self.logit - before) / (1.0 + np.abs(self.logit)), axis=1)
         deviance = _deviance(self.response, _inverse_logit(self.logit)[0])
         self._change, self.deviance = np.abs(deviance - self.deviance), deviance
 
