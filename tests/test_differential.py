@@ -918,6 +918,7 @@ class TestModel:
 def test_public_names():
     assert set(differential.__all__) == {
         "differential_expression",
+        "factor_test",
         "interaction_test",
         "joint_test",
         "log_fold_change_test",

@@ -221,9 +221,9 @@ def test_same_numbers_for_any_number_of_jobs_and_arrays(cohort, model):
 def test_reestimated_proportions_are_those_of_the_rows(cohort, model, monkeypatch):
     kept = bootstrap_reliability(model, cohort.bulk, n_bootstraps=3, random_state=0)
     calls = []
-    original = ProportionEstimator._estimate
+    original = ProportionEstimator._solve
     monkeypatch.setattr(
-        ProportionEstimator, "_estimate", lambda self, *args: calls.append(1) or original(self, *args)
+        ProportionEstimator, "_solve", lambda self, *args: calls.append(1) or original(self, *args)
     )
     anew = bootstrap_reliability(
         model, cohort.bulk, n_bootstraps=3, random_state=0, reestimate_proportions=True

@@ -214,9 +214,9 @@ def logistic_tests(predictors, response, common):
     When the deviance has stopped changing, a fit with a finite maximum hardly moves: the steps of Newton's method
     shrink quadratically. If the classes are separated, the linear predictor of the separated samples goes on
     growing by about 1 per step, for ever, while their share in the deviance vanishes: at the end it is not much
-    larger than the number of steps. So a last step η − η_old with |η − η_old| / (1 + |η|) above ``RUNAWAY_STEP`` in any
-    sample is taken for separation. It is relative because in heavy-tailed predictors an outlier's η may be in the hundreds, and
-    still move by a part of 1 when all that matters has settled.
+    larger than the number of steps. So a last step with |η − η_old| / (1 + |η|) above ``RUNAWAY_STEP`` in any sample
+    is taken for separation. It is relative because in heavy-tailed predictors an outlier's η may be in the hundreds,
+    and still move by a part of 1 when all that matters has settled.
     """
     n_genes, _, n_predictors = predictors.shape
     statistic = np.full((n_genes, n_predictors), np.nan)
