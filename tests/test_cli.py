@@ -257,6 +257,11 @@ class TestProportions:
         assert "proportions_std.tsv" not in files(tmp_path / "known")
         assert "shares_of" not in record(tmp_path / "known")["result"]
         assert "shares of" not in capsys.readouterr().err
+        anndata = pytest.importorskip("anndata")
+        options = ["--model", "bayes", "--format", "h5ad", "--out", str(tmp_path / "h5ad"), "-q"]
+        assert main(["deconvolve", *argv, *options]) == 0
+        stored = anndata.read_h5ad(tmp_path / "h5ad" / "expression.h5ad").obsm["proportions_std"]
+        np.testing.assert_allclose(stored, expected.proportions_std_, rtol=1e-6)
 
     def test_methods_are_the_estimator_s(self):
         (rule,) = ProportionEstimator._parameter_constraints["method"]

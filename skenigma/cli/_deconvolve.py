@@ -21,7 +21,7 @@ from ._parameters import (
     used_parameters,
 )
 from ._proportions import add_method, read_data, write_quality
-from ._tables import proportion_frame, write_proportions
+from ._tables import proportion_frame, std_frame, write_proportions
 from ._usage import UsageError
 
 NAME = "deconvolve"
@@ -211,9 +211,8 @@ def _write_expression(job, name, builders, model, bulk):
     files = _expression_files(job.options, name, builders)
     if isinstance(files, str):
         frames = {kind: build() for kind, build in builders.items()}
-        write_anndata(
-            job.folder / files, frames, bulk[model.gene_names_], proportion_frame(model, bulk.index)
-        )
+        shares, std = (build(model, bulk.index) for build in (proportion_frame, std_frame))
+        write_anndata(job.folder / files, frames, bulk[model.gene_names_], shares, proportions_std=std)
         return files
     for kind, build in builders.items():
         job.write(build().T.rename_axis("gene"), files[kind])

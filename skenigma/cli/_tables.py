@@ -15,6 +15,12 @@ def proportion_frame(fitted, samples):
     return _frame(fitted.proportions_, fitted, samples)
 
 
+def std_frame(fitted, samples):
+    """Standard errors of these, named, or None where they are not known."""
+    std = proportions_std(fitted)
+    return None if std is None else _frame(std, fitted, samples)
+
+
 def _frame(values, fitted, samples):
     return pd.DataFrame(values, index=samples.rename("sample"), columns=list(fitted.cell_types_))
 
@@ -22,9 +28,9 @@ def _frame(values, fitted, samples):
 def write_proportions(job, fitted, samples):
     """Write ``proportions.tsv``, and ``proportions_std.tsv`` if they are known; say what they are shares of."""
     job.write(proportion_frame(fitted, samples), PROPORTIONS)
-    std, shared = proportions_std(fitted), shares_of(fitted)
+    std, shared = std_frame(fitted, samples), shares_of(fitted)
     if std is not None:
-        job.write(_frame(std, fitted, samples), PROPORTIONS_STD)
+        job.write(std, PROPORTIONS_STD)
     if shared is not None:
         job.result["shares_of"] = shared
         job.console.facts([("proportions", SHARES[shared])])

@@ -81,7 +81,7 @@ def _text(path, form):
                 yield file
 
 
-def write_anndata(path, expression, bulk, proportions):
+def write_anndata(path, expression, bulk, proportions, *, proportions_std=None):
     """Write expression of all cell types as one AnnData file: samples × genes, a layer per cell type.
 
     Parameters
@@ -95,6 +95,8 @@ def write_anndata(path, expression, bulk, proportions):
         The bulk: X.
     proportions : DataFrame of shape (n_samples, n_cell_types)
         Proportions: ``obsm["proportions"]``.
+    proportions_std : DataFrame of shape (n_samples, n_cell_types), default=None
+        Their standard errors: ``obsm["proportions_std"]``. None writes none.
 
     Raises
     ------
@@ -120,12 +122,17 @@ def write_anndata(path, expression, bulk, proportions):
     anndata = import_optional("anndata", "anndata", f"Writing {path}")
     check_layers(expression, path)
     layers = {layer_name(kind): np.asarray(values) for kind, values in expression.items()}
+    tables = {"proportions": proportions, "proportions_std": proportions_std}
     adata = anndata.AnnData(
         X=bulk.to_numpy(),
         obs=bulk[[]].copy(),
         var=bulk.T[[]].copy(),
         layers=layers,
-        obsm={"proportions": proportions.rename(columns=layer_name).rename_axis(None)},
+        obsm={
+            name: table.rename(columns=layer_name).rename_axis(None)
+            for name, table in tables.items()
+            if table is not None
+        },
         uns={"cell_types": np.array(list(expression), dtype=object)},
     )
     adata.write_h5ad(path)
