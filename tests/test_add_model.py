@@ -68,7 +68,9 @@ def test_variance_and_intervals_are_right_where_the_model_holds():
 
 def test_code_of_the_page_runs(cohort):
     anndata = pytest.importorskip("anndata")
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(
+        r"```{code-block} python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     positive = 100 * np.exp2(cohort.bulk), 100 * np.exp2(cohort.reference)
     cells = anndata.AnnData(
         pd.concat([positive[1]] * 20).reset_index(drop=True).set_axis(map(str, range(80)))

@@ -378,7 +378,7 @@ class TestDeconvolve:
             "output_cell_types",
         }
         # seldom changed, and of one model: by --set, where they are numbers or words
-        by_set = {"platform", "hidden_share", "composition", "shared", "measured"}
+        by_set = {"init", "platform", "hidden_share", "composition", "shared", "measured"}
         by_set |= {"reference_variance", "reference_donors"}
         for model in _parameters.MODELS.values():
             parameters = set(inspect.signature(model).parameters)
@@ -682,7 +682,7 @@ class TestRefused:
         [
             (["--alpha", "2"], "'alpha' parameter of L2MaxDeconvolver"),
             (["--model", "tracenorm", "--renorm-size", "9"], "--renorm-size belongs to --model l2max"),
-            (["--solver", "admm_fast"], "'solver' parameter"),
+            (["--set", "init=nowhere"], "'init' parameter"),
             (["--gzip", "--format", "parquet"], "--gzip is for tsv and csv"),
             (["--proportions", "p.tsv", "--proportion-method", "nnls"], "nothing for --proportion-method"),
         ],

@@ -195,10 +195,10 @@ def recorded_runs(vignette):
 
 @pytest.mark.parametrize("kind", ["pval", "qval"])
 def test_area_of_every_recorded_run(vignette, kind):
-    truth = pd.read_csvvignette.path("deg_truth.csv.gz")
+    truth = pd.read_csv(vignette.path("deg_truth.csv.gz"))
     changed = np.zeros((5, 1000))
     changed[truth["cell_type"].str[-1].astype(int) - 1, truth["gene_index0"]] = truth["sign"]
-    with np.loadvignette.path("auprc_runif_seed1.npz") as arrays:
+    with np.load(vignette.path("auprc_runif_seed1.npz")) as arrays:
         levels = arrays["runif"]
     for name, run in recorded_runs(vignette).items():
         found = vignette.run(name)

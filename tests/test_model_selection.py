@@ -268,10 +268,10 @@ def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch)
         counts["proportions"] += 1
         return original(self, *args)
 
-    original = ProportionEstimator._estimate
+    original = ProportionEstimator._solve
     for module in (_solving, _tuning):
         monkeypatch.setattr(module, "SpanBasis", Counted)
-    monkeypatch.setattr(ProportionEstimator, "_estimate", estimate)
+    monkeypatch.setattr(ProportionEstimator, "_solve", estimate)
     L2MaxDeconvolverCV(cohort.reference, **GRID).fit(cohort.bulk)
     assert counts == {"basis": 2, "proportions": 2}
 

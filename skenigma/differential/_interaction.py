@@ -120,6 +120,10 @@ def interaction_test(
     return interaction(bulk, proportions, study, *names, how)
 
 
+# Largest value of a bulk within which fourth powers of its values are numbers.
+FOURTH_POWERS = 1e-60, 1e60
+
+
 @dataclass(frozen=True)
 class Errors:
     """How errors are taken into account; see :func:`interaction_test`."""
@@ -169,12 +173,20 @@ def _least_squares(result, bulk, design, of_products, study):
 def _weighted(result, bulk, proportions, study, how, determined):
     """Weights of values and samples, moderated variances, and permutations."""
     check_scalar(how.n_permutations, "n_permutations", Integral, min_val=0)
-    model = InteractionModel(bulk, proportions, study.covariates)
+    # the law of variances takes squares of squares, which end long before the bulk does
+    largest = max(float(bulk.max()), -float(bulk.min()))
+    unit = (
+        1.0
+        if not largest or FOURTH_POWERS[0] < largest < FOURTH_POWERS[1]
+        else 2.0 ** np.round(np.log2(largest))
+    )
+    model = InteractionModel(bulk if unit == 1.0 else bulk / unit, proportions, study.covariates)
     permuted = permuted_phenotypes(
         study.coded, study.covariates, how.n_permutations, check_random_state(how.random_state)
     )
     tests = interaction_tests(model, study.coded, permuted)
-    result.store(slice(None), _fitted_effects(tests.means, tests.changes, study), tests)
+    effects = _fitted_effects(unit * tests.means, unit * tests.changes, study)
+    result.store(slice(None), effects, tests)
 
 
 def _fitted_effects(means, changes, study):
