@@ -81,7 +81,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
 
     @property
     def loss_history_(self):
-        """Losses of every iteration, (n_iter_, 3); some solvers form them only when they are asked for."""
+        """Losses of every iteration, a row each; some solvers form them only when they are asked for."""
         if not hasattr(self, "_losses"):
             raise AttributeError(f"This {type(self).__name__} is not fitted: it has no loss_history_ yet.")
         return self._losses.values
