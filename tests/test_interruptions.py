@@ -144,7 +144,7 @@ class TestHeld:
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [4, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("force", [False, True])
 def test_signals_at_many_moments(tmp_path, number, force):
     """Whatever the moment: the message is true, and what was there before or the new result is there."""
@@ -182,7 +182,7 @@ def test_signals_at_many_moments(tmp_path, number, force):
     assert faults == []
 
 
-@pytest.mark.parametrize("number", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_many_moments(tmp_path, number):
     """After ``kill -9`` at any call of the system, ``run`` is whole, old or new, and leftovers are named rightly."""
     run, rng, faults = tmp_path / "run", random.Random(number), []
