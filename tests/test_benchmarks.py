@@ -48,6 +48,7 @@ def rows_of(name, options):
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_runs_and_its_contestants_agree(name, options, tmp_path):
     case, rows = CASES[name], rows_of(name, options)

@@ -814,6 +814,7 @@ class TestProcess:
         assert "genes ? samples" in out
         assert err == ""
 
+    @pytest.mark.slow
     @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     @pytest.mark.parametrize("delay", [0.1, 0.7], ids=["while numba loads", "while it iterates"])

@@ -144,7 +144,7 @@ class TestHeld:
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [1, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("force", [False, True])
 def test_signals_at_many_moments(tmp_path, number, force):
     """Whatever the moment: the message is true, and what was there before or the new result is there."""
@@ -182,7 +182,7 @@ def test_signals_at_many_moments(tmp_path, number, force):
     assert faults == []
 
 
-@pytest.mark.parametrize("number", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [1, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_many_moments(tmp_path, number):
     """After ``kill -9`` at any call of the system, ``run`` is whole, old or new, and leftovers are named rightly."""
     run, rng, faults = tmp_path / "run", random.Random(number), []
@@ -239,6 +239,7 @@ sys.exit(main())
     assert faults == []
 
 
+@pytest.mark.slow
 class TestStreams:
     """stdout and stderr that are closed, full or read by nobody cost no result and bring no traceback."""
 

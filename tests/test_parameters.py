@@ -70,6 +70,7 @@ def test_own_entries_and_formulas_stay():
     assert "Its own text." in text
 
 
+@pytest.mark.slow
 def test_works_where_python_drops_docstrings():
     code = "import skenigma; skenigma.L2MaxDeconvolver(); print(skenigma.L2MaxDeconvolver.__doc__)"
     done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True)

@@ -26,6 +26,7 @@ def test_code_runs_and_shows_the_shapes_it_says(code):
         assert getattr(names["model"], attribute).shape == tuple(sizes[axis] for axis in axes.split(" × "))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/command_line.md"])
 def test_commands_run_as_they_stand(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -316,6 +316,7 @@ class TestMeanwhile:
         assert names(kept) == ["result"]
         assert _staging.hidden_complete(tmp_path / "run") == [kept]
 
+    @pytest.mark.slow
     def test_runs_at_once(self, tmp_path):
         """Of unforced runs one gets the name, and none loses its results."""
         code = "import sys; from skenigma.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -63,6 +63,7 @@ def published(vignette):
     return SpanBasis(bulk, reference), vignette.table("theta.csv.gz").to_numpy(), bulk.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", list(R_NAMES))
 def test_trace_norm_runs_agree_with_r(vignette, published, solver):
     basis, proportions, size = published

@@ -126,6 +126,7 @@ def trace_run(request, published, vignette):
     return SimpleNamespace(fitted=estimator.fit(bulk), recorded=vignette.run(name), settings=settings)
 
 
+@pytest.mark.slow
 class TestTraceNormRuns:
     def test_iterations(self, trace_run):
         assert trace_run.fitted.n_iter_ == len(trace_run.recorded["loss_history"])
