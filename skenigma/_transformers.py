@@ -7,7 +7,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._pickles import VersionedPickle
-from .checks.validation import check_bulk, check_profiles, check_proportions, match_genes, numbered, row_names
+from .checks.genes import match_genes
+from .checks.names import numbered, row_names
+from .checks.validation import check_bulk, check_profiles, check_proportions
 from .core.profiles import successive_projection
 
 

@@ -12,17 +12,11 @@ from sklearn.utils import check_scalar
 from ._parameters import fitted_values, numbers
 from ._transformers import proportions_std, shares_of
 from ._version import __version__
+from .checks.entries import check_finite
+from .checks.genes import match_genes
+from .checks.names import listing, refuse_repeats, row_names
 from .checks.optional import import_optional
-from .checks.validation import (
-    Real,
-    check_deconvolver,
-    check_finite,
-    check_profiles,
-    listing,
-    match_genes,
-    refuse_repeats,
-    row_names,
-)
+from .checks.validation import Real, check_deconvolver, check_profiles
 from .deconvolution import EmpiricalBayesDeconvolver
 from .deconvolution._flow import proportion_estimator
 from .expression import output_expression, sample_and_type

@@ -5,17 +5,10 @@ Each is samples × cell types × genes, like ``cse_``, for the functions of :mod
 
 import numpy as np
 
-from .checks.validation import (
-    check_finite,
-    check_nonnegative,
-    check_profiles,
-    check_proportions,
-    check_table,
-    column_names,
-    listing,
-    refuse_repeats,
-    row_names,
-)
+from .checks.entries import check_finite, check_nonnegative
+from .checks.names import column_names, listing, refuse_repeats, row_names
+from .checks.tables import check_table
+from .checks.validation import check_profiles, check_proportions
 
 __all__ = ["baselines", "bulk_itself", "reference_itself", "scaled_reference"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ._pickles import VersionedPickle
+from .checks.names import check_selection, numbered, refuse_repeats
 from .checks.optional import import_optional
 from .checks.scales import SCALES
-from .checks.validation import check_selection, numbered, refuse_repeats
 from .core.blocks import row_blocks
 from .normalization import apply_normalization, fit_normalization
 

@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, gen_batches
 
+from .checks.names import listing
 from .checks.numbers import check_magnitude, refuse_masked
-from .checks.validation import listing
 
 __all__ = [
     "concordance",

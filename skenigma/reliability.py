@@ -12,17 +12,11 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from ._transformers import reference_frame
+from .checks.entries import check_nonnegative
+from .checks.names import listing, names_of, row_names
 from .checks.numbers import check_magnitude
-from .checks.validation import (
-    Integral,
-    check_deconvolver,
-    check_nonnegative,
-    check_proportions,
-    check_table,
-    listing,
-    names_of,
-    row_names,
-)
+from .checks.tables import check_table
+from .checks.validation import Integral, check_deconvolver, check_proportions
 
 __all__ = ["BootstrapReliability", "bootstrap_reliability", "gene_contribution", "gene_significance"]
 

@@ -10,25 +10,20 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._transformers import GeneTransformer, ProportionsTransformer
+from ..checks.entries import check_finite, check_nonnegative
+from ..checks.genes import Profiles
+from ..checks.names import column_names, listing, names_of, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
 from ..checks.scales import SCALES
 from ..checks.validation import (
     HasMethods,
     Integral,
     Interval,
-    Profiles,
     Real,
     StrOptions,
     check_bulk,
-    check_finite,
-    check_nonnegative,
     check_proportions,
-    column_names,
     fit_context,
-    listing,
-    names_of,
-    refuse_repeats,
-    row_names,
 )
 from ..checks.warning import warn
 from ..core.regress.combat import combat

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from ..checks.names import listing
 from ..checks.scales import SCALES
-from ..checks.validation import listing
 from ..differential import (
     factor_test,
     interaction_test,

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .._transformers import proportions_std, shares_of
-from ..checks.validation import listing
+from ..checks.names import listing
 from ..io._runs import PROPORTIONS, PROPORTIONS_STD
 from ..proportions import fit_quality
 from ..report import flag_samples

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
-from ..checks.validation import numbered
+from ..checks.names import numbered
 
 __all__ = ["make_cohort"]
 

@@ -4,8 +4,10 @@ import numpy as np
 from scipy.optimize import nnls
 from sklearn.utils import Bunch, check_array, check_random_state
 
+from ..checks.genes import match_genes
+from ..checks.names import column_names, row_names
 from ..checks.numbers import check_magnitude, refuse_masked
-from ..checks.validation import check_profiles, check_proportions, column_names, match_genes, row_names
+from ..checks.validation import check_profiles, check_proportions
 
 # Bounds of the share of the variation that is the cell types' own, and what it is where the bulk cannot tell.
 OWN_SHARE, UNKNOWN_SHARE = (0.1, 0.9), 0.5

@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from .._parameters import COMMON, FITTED, constraints, documented, set_parameters
 from .._transformers import ProportionsTransformer
 from ..checks.memory import check_result
+from ..checks.names import check_selection, listing, row_names
 from ..checks.scales import SCALES
-from ..checks.validation import check_selection, few_blas_threads, fit_context, listing, row_names
+from ..checks.validation import few_blas_threads, fit_context
 from ..checks.warning import warn
 from ..expression import (
     CellTypeExpression,

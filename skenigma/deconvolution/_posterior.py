@@ -8,18 +8,9 @@ import pandas as pd
 
 from .._parameters import COMMON, constraints, documented, set_parameters
 from ..checks.covariates import Coding, read_covariates
-from ..checks.validation import (
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_finite,
-    check_nonnegative,
-    column_names,
-    fit_context,
-    listing,
-    row_names,
-)
+from ..checks.entries import check_finite, check_nonnegative
+from ..checks.names import column_names, listing, row_names
+from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
 from ..checks.warning import warn
 from ..core.posterior.model import Posterior, Rows, Settings, fit_posterior
 from ..proportions import ProportionEstimator

@@ -5,8 +5,9 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
+from ..checks.entries import check_finite
+from ..checks.names import listing
 from ..checks.scales import SCALES
-from ..checks.validation import check_finite, listing
 from ..core.optimize.start import Start
 
 

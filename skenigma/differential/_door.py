@@ -1,7 +1,8 @@
 """The one door from a fitted model: which test, and what it is given."""
 
 from .._transformers import aligned_bulk
-from ..checks.validation import check_deconvolver, listing, row_names, sample_order
+from ..checks.names import listing, row_names, sample_order
+from ..checks.validation import check_deconvolver
 from ._methods import METHODS, Cohort, default_method
 from ._study import Options, Study
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2, norm
 
-from ..checks.validation import listing
+from ..checks.names import listing
 from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_effects import deviations_from_reference, explained_by_known, known_effects

@@ -6,7 +6,9 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
-from ..checks.validation import Integral, check_nonnegative, column_names, listing
+from ..checks.entries import check_nonnegative
+from ..checks.names import column_names, listing
+from ..checks.validation import Integral
 from ..core.regress.fold_changes import MIN_SHARE, FoldChangeModel, fold_change_tests
 from ..core.regress.permutation import permuted_phenotypes
 from ._names import check_bulk, matched_reference

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..checks.validation import listing
+from ..checks.names import listing
 from ..core.regress.generalized import gene_blocks, linear_tests, logistic_tests, multivariate_tests
 from ._result import Result, benjamini_hochberg, is_constant
 from ._study import Options

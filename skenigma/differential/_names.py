@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from ..checks.names import column_names, listing, numbered, row_names
 from ..checks.numbers import check_magnitude
-from ..checks.validation import check_proportions, check_table, column_names, listing, numbered, row_names
+from ..checks.tables import check_table
+from ..checks.validation import check_proportions
 
 
 def names_or_count(given, count, prefix, what):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from ..checks.validation import listing
+from ..checks.names import listing
 
 COLUMNS = ("cell_type", "gene", "effect", "statistic", "p_value", "q_value", "flag", "contrast")
 # Spread relative to the largest value, in units of rounding, up to which values count as one and the same.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..checks.names import listing, row_names, sample_order
 from ..checks.numbers import check_magnitude, refuse_masked
-from ..checks.validation import listing, row_names, sample_order
 from ..core.regress.generalized import SharedDesign
 from ._names import refuse_nonfinite
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype
 
+from ..checks.names import SHOWN, listing
 from ..checks.numbers import Cell, is_written_number, written_numbers
 from ..checks.optional import import_optional
-from ..checks.validation import SHOWN, listing
 from ._checksums import check_file, unchanged_input
 from ._formats import NAMES, file_format, layer_name, open_text, rows_of
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..checks.validation import listing
+from ..checks.names import listing
 from ._checksums import file_checksum, read_as_recorded
 from ._reading import read_bulk, read_layers, read_result
 from ._records import RECORD, load_record

@@ -3,8 +3,8 @@
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from ..checks.names import listing
 from ..checks.numbers import refuse_masked
-from ..checks.validation import listing
 from ..differential import differential_expression
 from ._style import BLUE, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
 

@@ -6,8 +6,9 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._transformers import proportions_std, shares_of
+from ..checks.entries import check_nonnegative
+from ..checks.names import listing, numbered
 from ..checks.numbers import refuse_masked
-from ..checks.validation import check_nonnegative, listing, numbered
 from ._style import distinct_colours, figure_and_axes, legend_beside, patch_style
 
 # With more samples than this, bars touch and have no names.

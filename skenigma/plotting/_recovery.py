@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks.validation import numbered
+from ..checks.names import numbered
 from ..metrics import concordance, per_gene_correlation, per_sample_correlation
 from ._style import BLUE, axes_grid, line_style, points_style
 

@@ -7,18 +7,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._transformers import ReferenceTransformer
+from ..checks.entries import check_nonnegative
+from ..checks.names import listing, refuse_repeats, row_names
 from ..checks.scales import looks_linear
-from ..checks.validation import (
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_nonnegative,
-    fit_context,
-    listing,
-    refuse_repeats,
-    row_names,
-)
+from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
 from ..checks.warning import warn
 from ..core.blocks import row_blocks
 from ..core.profiles import standardize

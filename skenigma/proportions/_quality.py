@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 
 from .._transformers import ReferenceTransformer
-from ..checks.validation import check_nonnegative, check_proportions, row_names
+from ..checks.entries import check_nonnegative
+from ..checks.names import row_names
+from ..checks.validation import check_proportions
 from ..core.blocks import row_blocks
 from ..core.profiles import standardize
 

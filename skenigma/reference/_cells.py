@@ -9,18 +9,10 @@ from scipy import sparse
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_array
 
+from ..checks.entries import check_finite, check_nonnegative, stored
+from ..checks.names import Noted, column_names, listing, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
 from ..checks.scales import LOG_SCALE_MAXIMUM
-from ..checks.validation import (
-    Noted,
-    check_finite,
-    check_nonnegative,
-    column_names,
-    listing,
-    refuse_repeats,
-    row_names,
-    stored,
-)
 from ..checks.warning import warn
 
 # Entries held as float64 at a time.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..checks.validation import Noted, listing
+from ..checks.names import Noted, listing
 from ..checks.warning import warn
 from ..core.posterior.donors import moderated_variance
 

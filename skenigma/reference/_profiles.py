@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
-from ..checks.validation import listing
+from ..checks.names import listing
 from ..checks.warning import warn
 from ..core.regress.log_scale import pair_weights
 from ._cells import Members, encode, read_cells

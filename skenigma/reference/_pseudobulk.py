@@ -7,7 +7,8 @@ import pandas as pd
 from scipy import sparse
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
-from ..checks.validation import check_proportions, listing, numbered, refuse_repeats, row_names
+from ..checks.names import listing, numbered, refuse_repeats, row_names
+from ..checks.validation import check_proportions
 from ._cells import Members, read_cells, weighted_sums
 
 DESCRIPTION = """\

@@ -1,0 +1,56 @@
+"""Entries of a matrix, dense or sparse: what is not finite, negative or of extreme magnitude is refused by place."""
+
+import numpy as np
+from scipy.sparse import issparse
+
+from .names import SHOWN, listing, name_at
+from .numbers import check_magnitude
+
+
+def _refuse_entries(bad, kind, what, rows, columns, remedy):
+    """Raise a ValueError that names the first entries where ``bad`` (dense or sparse) holds."""
+    found = np.transpose(bad.nonzero())
+    if len(found):
+        first = [_Place(name_at(rows, i), name_at(columns, j)) for i, j in found[:SHOWN]]
+        places = listing(first, total=len(found))
+        raise ValueError(f"{what} contains {kind} in {len(found)} place(s): {places}. {remedy}")
+
+
+class _Place:
+    def __init__(self, row, column):
+        self.row, self.column = row, column
+
+    def __str__(self):
+        return f"(row {self.row}, column {self.column})"
+
+
+def check_finite(values, what, rows, columns, remedy="Impute or drop these samples or genes first."):
+    """Refuse NaN and infinity in a dense or compressed sparse matrix, naming the first, and extreme magnitudes."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # one pass, no temporary: the rule for clean data
+        clean = np.isfinite(np.sum(stored(values)))
+    if not clean:
+        _refuse_entries(_elementwise(np.isnan, values), "NaN", what, rows, columns, remedy)
+        _refuse_entries(_elementwise(np.isinf, values), "infinity (inf)", what, rows, columns, remedy)
+    check_magnitude(stored(values), what)
+
+
+def check_nonnegative(values, what, rows, columns, reason):
+    """Refuse negative entries of a dense or compressed sparse matrix, naming the first."""
+    entries = stored(values)
+    if entries.size and entries.min() < 0:
+        _refuse_entries(
+            _elementwise(lambda entry: entry < 0, values), "negative values", what, rows, columns, reason
+        )
+
+
+def stored(values):
+    """The entries that are held in memory: all of a dense matrix, the explicit ones of a sparse one."""
+    return values.data if issparse(values) else values
+
+
+def _elementwise(function, values):
+    """Where a function that is false at 0 holds, as a matrix of the same kind."""
+    if not issparse(values):
+        return function(values)
+    return type(values)((function(values.data), values.indices, values.indptr), shape=values.shape)
