@@ -1,7 +1,6 @@
 """scikit-learn's contract, for every public estimator in every configuration that changes its code path."""
 
 import pytest
-from models import MODELS
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -15,6 +14,7 @@ from skenigma import (
     ProportionEstimator,
     TraceNormDeconvolver,
 )
+from tests.models import MODELS
 
 # All but the defaults stop early: the checks ask for the contract, not for convergence.
 CONFIGURATIONS = [

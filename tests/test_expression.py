@@ -5,13 +5,13 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from models import MODELS, documented
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 from sklearn.base import clone
 
 from skenigma.datasets import make_cohort
 from skenigma.expression import CellTypeExpression, Conversion, Converted
+from tests.models import MODELS, documented
 
 N_SAMPLES, N_GENES, CELL_TYPES = 15, 40, ["B", "T", "NK"]
 # fit and replay differ by rounding; solvers gather it over some hundred iterations

@@ -4,11 +4,11 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from models import MODELS
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
+from tests.models import MODELS
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # awkward cohorts may and do warn
 

@@ -364,7 +364,7 @@ class TestGuide:
     @pytest.fixture(scope="class")
     @staticmethod
     def rows():
-        page = pathlib.Path(__file__).resolve().parents[1] / "docs" / "user_guide" / "factor.md"
+        page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "user_guide" / "factor.md"
         found = re.findall(
             r"^\| (.*?) \| ([\d.]+) \| (\d+) \| (\d+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE
         )

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from models import MODELS
 
 from skenigma._parameters import PARAMETERS, documented
+from tests.models import MODELS
 
 # in the order of the table, so that every worker of a parallel run collects the same
 CLASSES = list(dict.fromkeys(map(type, MODELS.values())))

@@ -4,11 +4,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from models import MODELS
 from sklearn.base import clone
 
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
 from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector
+from tests.models import MODELS
 
 N_TYPES = 3
 SHORT = {"max_iter": 5}

@@ -201,7 +201,7 @@ class TestReference:
             (["--total", "-1"], 2, "neither a positive number nor median"),
             (["--total", "mean"], 2, "neither a positive number nor median"),
             (["--min-cells", "50"], 1, "50"),
-            (["--cells", __file__], 1, "test_cli.py"),
+            (["--cells", __file__], 1, "test_main.py"),
         ],
     )
     def test_refused(self, fails, argv, options, code, part):

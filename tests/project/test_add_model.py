@@ -7,12 +7,12 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 import pytest
-from models import DOCS, MODELS, documented
 from numpy.testing import assert_allclose
 
 import skenigma
 from skenigma.checks.validation import Interval
 from skenigma.datasets import make_cohort
+from tests.models import DOCS, MODELS, documented
 
 PAGE, EXAMPLE = (DOCS / name for name in ("add_model.md", "model_example.py"))
 LONGEST = 40

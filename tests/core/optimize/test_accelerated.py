@@ -23,7 +23,7 @@ from skenigma.core.optimize.splitting import Problem, solve
 from skenigma.core.optimize.start import Start
 from skenigma.core.optimize.states import objective
 from skenigma.datasets import make_cohort
-from tests.test_core import KINDS, assert_same, awkward, draw, value_of_f
+from tests.core.optimize.cohorts import KINDS, assert_same, awkward, draw, value_of_f
 
 # accuracy that no certificate proves, not even that of an optimum met exactly: all iterations are made
 ALL_ITERATIONS = -1.0

@@ -3,7 +3,8 @@
 import filecmp
 
 import pytest
-from conftest import REQUIRE, SHIPPED, optional
+
+from tests.conftest import REQUIRE, SHIPPED, optional
 
 FILES = sorted(path.relative_to(SHIPPED) for path in SHIPPED.rglob("*") if path.is_file())
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from models import DOCS, MODELS
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
@@ -20,6 +19,7 @@ from skenigma.metrics import recovery_scorer
 from skenigma.reliability import bootstrap_reliability
 from skenigma.report import build_report, history_frame
 from skenigma.report._contents import uncertainty_frame
+from tests.models import DOCS, MODELS
 
 TYPES = ["B/plasma", "T", "NK"]
 

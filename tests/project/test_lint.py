@@ -6,7 +6,7 @@ from pathlib import Path
 
 import skenigma
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def tox_commands(environment):

@@ -15,7 +15,7 @@ from skenigma.core.optimize.states import Tensor
 from skenigma.datasets import make_cohort
 from tests.penalties import Ridge
 
-DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 PAGES = "add_penalty.md", "add_solver.md"
 ALPHA, BETA = 0.3, 0.2
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
@@ -20,14 +20,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skenigma import L2MaxDeconvolver, ProportionEstimator, expression
 from skenigma.datasets import make_cohort
 from skenigma.deconvolution import _flow, _solving
+from tests.deconvolution.support import NamedOracle, Oracle, Recorder, assert_close, objective
 
 N_SAMPLES, N_GENES = 40, 60
 CELL_TYPES = ["B cell", "monocyte", "T cell"]
 GENES = [f"gene{i}" for i in range(N_GENES)]
 SAMPLES = [f"donor{j}" for j in range(N_SAMPLES)]
 RENORM_SIZES = [None, 20.0, "auto"]
-# Rounding of a replayed row, relative to the largest entry: it is summed in another order than in the fit.
-REPLAY = 1e-11
 
 silent_about_convergence = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -100,21 +99,6 @@ def squashed(V, weight):
         cap = caps[np.flatnonzero(descending >= caps)[-1]]
         cut[:, k] *= np.minimum(1, cap / norms)[:, None]
     return cut
-
-
-def objective(P, X, R, proportions, alpha, beta):
-    """F of the model, term by term."""
-    misfit = np.sum((X - np.einsum("jk,jkg->jg", proportions, P)) ** 2)
-    offset = np.sum((P.mean(axis=0) - R) ** 2)
-    penalty = np.sum(np.max(np.sum(P**2, axis=2), axis=0))
-    return alpha * misfit + (1 - alpha) * offset + beta / 2 * penalty
-
-
-def assert_close(got, expected, tolerance=REPLAY):
-    """Equal up to a share of the largest entry."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape
-    assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 class TestPlainIteration:
@@ -494,28 +478,6 @@ class TestAbsentCellType:
         assert np.isfinite(fitted.cse_).all()
 
 
-class Oracle(TransformerMixin, BaseEstimator):
-    """Known proportions, as any transformer may return them: an array, or a frame."""
-
-    def __init__(self, table=None, as_frame=False):
-        self.table = table
-        self.as_frame = as_frame
-
-    def fit(self, X, y=None):
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X):
-        found = self.table.loc[X.index]
-        return found if self.as_frame else found.to_numpy()
-
-
-class NamedOracle(Oracle):
-    def fit(self, X, y=None):
-        self.cell_types_ = np.array(self.table.columns, dtype=object)
-        return super().fit(X)
-
-
 class TestProportionEstimators:
     SHUFFLED = ("T cell", "B cell", "monocyte")
 
@@ -802,27 +764,6 @@ class TestEnds:
             bulk
         )
         assert fitted.converged_
-
-
-class Recorder:
-    """Counts what a fit reports, and asks it to stop after some iterations."""
-
-    def __init__(self, stop_after=None):
-        self.stop_after = stop_after
-        self.begun, self.ended, self.setups, self.teardowns = [], [], 0, 0
-
-    def setup(self, estimator, context):
-        self.setups += 1
-
-    def teardown(self, estimator, context):
-        self.teardowns += 1
-
-    def on_fit_task_begin(self, estimator, context, **information):
-        self.begun.append(context.task_name)
-
-    def on_fit_task_end(self, estimator, context, **information):
-        self.ended.append(context.task_name)
-        return self.stop_after is not None and self.ended.count("iteration") >= self.stop_after
 
 
 class TestCallbacks:

@@ -17,14 +17,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_deconvolution import NamedOracle, Recorder, assert_close
-from test_deconvolution import objective as max_norm_objective
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.core.optimize import splitting
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.datasets import make_cohort
 from skenigma.deconvolution import _solving
+from tests.deconvolution.support import NamedOracle, Recorder, assert_close
+from tests.deconvolution.support import objective as max_norm_objective
 
 N_SAMPLES, N_GENES = 30, 50
 CELL_TYPES = ["T cell", "B cell", "monocyte"]
