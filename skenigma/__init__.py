@@ -43,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "datasets",
         "deconvolution",
         "differential",
+        "exceptions",
         "expression",
         "io",
         "metrics",

@@ -37,6 +37,7 @@ RANKS = {
     "skenigma.normalization": 1,
     "skenigma._pickles": 0.5,
     "skenigma._version": 0,
+    "skenigma.exceptions": 0,
     "skenigma._lazy": 0,
     "skenigma.core": 0,
     "skenigma.core.optimize": 0,

@@ -1,0 +1,30 @@
+"""Warnings of the estimators, so that they can be expected, or filtered, by category."""
+
+__all__ = ["LevelWarning", "ScaleWarning"]
+
+
+class ScaleWarning(UserWarning):
+    """Bulk and reference seem not to be on one scale, or not on one that can be deconvolved.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skenigma.exceptions import ScaleWarning
+    >>> warnings.filterwarnings("error", category=ScaleWarning)  # refuse such data
+    >>> warnings.filterwarnings("default", category=ScaleWarning)
+    """
+
+
+class LevelWarning(UserWarning):
+    """The expression of a fit, mixed by the proportions, makes up far less or far more than the bulk.
+
+    Correlations over samples may be right nevertheless; sums, folds against the reference and whatever else takes the
+    values for expression are not.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skenigma.exceptions import LevelWarning
+    >>> warnings.filterwarnings("error", category=LevelWarning)  # stop at a collapsed fit
+    >>> warnings.filterwarnings("default", category=LevelWarning)
+    """
