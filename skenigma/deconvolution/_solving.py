@@ -7,9 +7,9 @@ import numpy as np
 
 from ..checks.validation import StrOptions, few_blas_threads
 from ..core.optimize.basis import SpanBasis
+from ..core.optimize.problem import Problem
 from ..core.optimize.registry import SOLVERS, find_solver
 from ..core.optimize.solvers import Settings
-from ..core.optimize.splitting import Problem
 from ..core.optimize.start import Start
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.

@@ -39,8 +39,8 @@ from .frame import Frame
 from .mixture import Expression, reconstruction_gradient_norm, reference_gradient_norm
 from .momentum import Momentum
 from .penalties import Norms, Terms, loss_record
+from .rows import LEAST_WEIGHT
 from .solvers import FramedMap, Recorded, Solution, replay_by_blocks
-from .splitting import LEAST_WEIGHT
 from .start import Start
 from .states import FramedState
 from .stopping import Certificate, Progress
@@ -270,7 +270,7 @@ class Update:
     loss : ndarray of shape (3,)
         Its loss row, as the published solver records it.
     bound : float or None
-        What the gradient where the step started proves of F, see :class:`~skenigma.core.optimize.splitting.Problem`.
+        What the gradient where the step started proves of F, see :class:`~skenigma.core.optimize.problem.Problem`.
     delta : ndarray of shape (n_cell_types,)
         Squared change per cell type.
     gradient_norm : tuple of float
@@ -303,7 +303,7 @@ class Descent:
 
     Parameters
     ----------
-    problem : skenigma.core.optimize.splitting.Problem
+    problem : skenigma.core.optimize.problem.Problem
         Its penalty has ``weighted_caps`` and ``conjugate``.
     """
 
@@ -474,7 +474,7 @@ def accelerated_gradient(problem, settings, monitor):
 
     Parameters
     ----------
-    problem : skenigma.core.optimize.splitting.Problem
+    problem : skenigma.core.optimize.problem.Problem
         Its penalty has ``weighted_caps`` and ``conjugate``.
     settings : skenigma.core.optimize.solvers.Settings
         ``epsilon`` is the accuracy: the iteration ends when F exceeds its minimum by at most this share of F,
@@ -520,7 +520,7 @@ def solve_accelerated(problem, basis, settings, monitor):
 
     Parameters
     ----------
-    problem : skenigma.core.optimize.splitting.Problem
+    problem : skenigma.core.optimize.problem.Problem
     basis : skenigma.core.optimize.basis.SpanBasis
     settings : skenigma.core.optimize.solvers.Settings
     monitor : callable
@@ -536,7 +536,7 @@ def solve_accelerated(problem, basis, settings, monitor):
     >>> from skenigma.core.optimize.basis import SpanBasis
     >>> from skenigma.core.optimize.penalties import MaxL2Norm
     >>> from skenigma.core.optimize.solvers import Settings
-    >>> from skenigma.core.optimize.splitting import Problem
+    >>> from skenigma.core.optimize.problem import Problem
     >>> rng = np.random.default_rng(0)
     >>> proportions, reference = rng.dirichlet(np.ones(2), 6), rng.random((2, 8))
     >>> bulk = proportions @ reference

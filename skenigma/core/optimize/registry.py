@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from .accelerated import solve_accelerated
+from .rows import AcceleratedRows, AdmmRows, GradientRows, JacobiRows
 from .solvers import solve_framed, solve_split
 from .spectrum import automatic_gamma, singular_values
-from .splitting import AcceleratedRows, AdmmRows, GradientRows, JacobiRows
 
 # What every solver of the splitting kind needs; see the module of penalties for what it means.
 PLAIN = ("curvature", "value", "prox")

@@ -159,7 +159,7 @@ def proximal_gradient(problem, settings, monitor):
 
     Parameters
     ----------
-    problem : skenigma.core.optimize.splitting.Problem
+    problem : skenigma.core.optimize.problem.Problem
         Its penalty has ``caps(norms, step)``, its start is shared by all samples.
     settings : Settings
     monitor : callable

@@ -129,3 +129,34 @@ class CheckSchedule:
                 wait = min(wait, max(int(0.7 * log(gap) / rate), 1))
         self._last = self._count, gap
         self._due = self._count + wait
+
+
+class Proof:
+    """Whether an accelerated iteration is proven to be near its minimum; looked for only when that can be expected.
+
+    Parameters
+    ----------
+    iteration : AcceleratedIteration
+    epsilon : float
+        Share of F.
+    """
+
+    def __init__(self, iteration, epsilon):
+        self._iteration = iteration
+        self._certificate, self._schedule = (
+            Certificate(epsilon, iteration.problem.value_of_nothing()),
+            CheckSchedule(),
+        )
+
+    def holds(self, expression, at_last):
+        """Whether ``expression``, from which the last update started, is within epsilon of the minimum.
+
+        What that takes, a decomposition per cell type, is as long as half an iteration, so it waits until the
+        shrinking of the gap so far makes success likely; ``at_last`` does not wait.
+        """
+        if not (self._schedule.is_due() or at_last):
+            return False
+        value = self._iteration.problem.objective(expression)
+        gap = self._certificate.gap(value, self._iteration.lower_bound())
+        self._schedule.note(gap)
+        return bool(gap <= 1.0)
