@@ -25,6 +25,7 @@ RANKS = {
     "skenigma.batch": 4,
     "skenigma.deconvolution": 4,
     "skenigma.proportions": 3,
+    "skenigma.library_size": 2.75,
     "skenigma.reference": 2.5,
     "skenigma.datasets": 2,
     "skenigma.io": 2,
@@ -48,6 +49,7 @@ RANKS = {
 }
 # Modules in one folder may import each other.
 FOLDERS = {
+    "skenigma.anndata",
     "skenigma.batch",
     "skenigma.checks",
     "skenigma.cli",

@@ -1,0 +1,311 @@
+"""The one call from bulk samples and annotated cells to expression."""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_scalar
+
+from .._parameters import fitted_values, numbers
+from .._transformers import proportions_std, shares_of
+from .._version import __version__
+from ..checks.names import refuse_repeats
+from ..checks.validation import Real
+from ..deconvolution._choice import Choice, choose_model, named_model
+from ..deconvolution._flow import proportion_estimator
+from ..expression import output_expression
+from ..io._formats import layer_name
+from ..library_size import choose_total, divide_by_length, scale_to_total
+from ..proportions import ProportionEstimator, fit_quality
+from ..reference._cells import is_anndata
+from ._inputs import (
+    find_markers,
+    gene_lengths_of,
+    in_memory,
+    is_signed,
+    known_proportions,
+    read_bulk,
+    read_reference,
+    refuse_loss,
+    refuse_mixed,
+    shared_genes,
+)
+
+
+def deconvolve(
+    bulk_adata,
+    reference_adata,
+    groupby="cell_type",
+    *,
+    model="auto",
+    layer=None,
+    reference_layer=None,
+    proportions=None,
+    normalize="auto",
+    gene_lengths=None,
+    min_cells=10,
+    n_markers=None,
+    key="skenigma",
+    copy=True,
+    return_model=False,
+    verbose=True,
+):
+    """Deconvolve an AnnData of bulk samples by an AnnData of annotated cells.
+
+    The mean of the cells of each type is the reference. Bulk and reference are brought to the genes that they share,
+    counts also to one library size, a model is chosen by what the data are and fitted, and what it finds is written
+    to an AnnData that can be saved as ``.h5ad``. What was decided is printed and recorded.
+
+    Parameters
+    ----------
+    bulk_adata : AnnData
+        Bulk samples × genes: counts, or other values on the linear scale, or centred ones.
+    reference_adata : AnnData or DataFrame
+        Single cells or sorted samples × genes, on the linear scale; or the profiles, cell types × genes.
+    groupby : str or array-like, default="cell_type"
+        Cell type of each cell: a column of ``reference_adata.obs``, or the labels. Not used for profiles.
+    model : {"auto", "bayes", "factor", "l2max", "tracenorm"} or estimator, default="auto"
+        What to fit. "auto", or None, is :class:`~skenigma.EmpiricalBayesDeconvolver` ("bayes") for linear values of
+        at least 0, and :class:`~skenigma.FactorDeconvolver` ("factor") for centred or standardised ones. "l2max" and
+        "tracenorm" are the published models, :class:`~skenigma.L2MaxDeconvolver` and
+        :class:`~skenigma.TraceNormDeconvolver`, by their published parameters. An estimator is one of these, any
+        other :class:`~skenigma.deconvolution.BaseDeconvolver`, also of your own, or a
+        :class:`~skenigma.ProportionEstimator` for proportions alone. It is cloned, and its reference must be None.
+        "bayes" has ``platform="bulk"`` where the reference is made from cells, which another platform measured than
+        the bulk, and ``platform="reference"`` for profiles.
+    layer : str, default=None
+        Layer of ``bulk_adata`` to use. None is ``X``.
+    reference_layer : str, default=None
+        Layer of ``reference_adata`` to use, or "raw" for its ``raw``. None is ``X``.
+    proportions : str, DataFrame or array-like of shape (n_samples, n_cell_types), default=None
+        Known proportions; a str is an entry of ``bulk_adata.obsm``. None estimates them.
+    normalize : {"auto"}, float or None, default="auto"
+        Total that bulk samples and profiles are scaled to, over the genes that they share; proportions are then
+        shares of RNA. "auto" is 1e6 where bulk or profiles are counts: whole numbers, or totals that differ more than
+        threefold, between samples or between samples and profiles. Otherwise, as for TPM and counts per million, both
+        stay as they are. Cells are scaled to 1e6 each before their mean. None takes all as
+        it is: bulk and reference must have one scale already.
+    gene_lengths : str or Series, default=None
+        Length of every gene, by which the bulk is divided before it is scaled: TPM. A str is a column of
+        ``bulk_adata.var``; a Series is matched by name. For counts of reads that cover whole transcripts, beside a
+        reference of unique molecules (UMI) or TPM, neither of which depends on length.
+    min_cells : int, default=10
+        Cell types with fewer cells are left out, with a warning that names them.
+    n_markers : int, default=None
+        Number of marker genes per cell type, by :func:`~skenigma.reference.select_markers`, that the proportions
+        are estimated from. None uses all shared genes. Expression is estimated for all shared genes either way.
+    key : str, default="skenigma"
+        Entry of ``uns`` for what belongs to the fit as a whole.
+    copy : bool, default=True
+        Whether to write to a new AnnData, of the genes in use, and leave ``bulk_adata`` as it is. False writes to
+        ``bulk_adata`` itself, which must then have no gene that the reference lacks.
+    return_model : bool, default=False
+        Whether to return also the fitted model.
+    verbose : bool, default=True
+        Whether to print what the values were brought to, and which model was chosen, and why.
+
+    Returns
+    -------
+    adata : AnnData
+        Samples × genes in use, with all that ``bulk_adata`` had for them, and
+
+        ``obsm["proportions"]``
+            DataFrame, samples × cell types: shares of RNA, if profiles have one total, unless the model has an
+            ``rna_content``; ``uns[key]["shares_of"]`` says which, or "" where they were given.
+        ``obsm["proportions_std"]``
+            Their standard errors, a lower bound, if the method that estimated them has any ("log").
+        ``obsm["proportion_quality"]``
+            DataFrame of :func:`~skenigma.proportions.fit_quality`: how well the profiles, mixed by these proportions,
+            reproduce each sample.
+        ``layers["cse_<cell type>"]``
+            Expression of one cell type in every sample, on the scale of ``layers["normalized"]``, or of the bulk
+            where that is not there.
+        ``layers["cse_std_<cell type>"]``
+            Its standard deviation, if the model estimates one.
+        ``layers["normalized"]``
+            The bulk that was deconvolved, if it was scaled or divided by lengths.
+        ``varm["reference"]``
+            DataFrame, genes × cell types: the profiles, on the same scale.
+        ``var["marker_of"]``
+            The cell type that a gene is a marker of, or "", if markers were asked for.
+        ``uns[key]``
+            Name, parameters and version of the model, its histories and fitted numbers, the cell types, their
+            ``layers`` and ``std_layers``, the genes of the bulk that are not in use, why the model was chosen
+            (``model_choice``) and what values were brought to (``scale``).
+    model : estimator
+        Only if ``return_model``.
+
+    Raises
+    ------
+    ValueError
+        If a sample or a cell type has a total of zero, samples or genes are named twice, one of bulk and reference is
+        centred and the other is not, the data hold logarithms, too few genes are shared or have a length, or genes
+        would be lost by ``copy=False``; the message names the first offenders.
+
+    See Also
+    --------
+    cse_to_anndata : The expression as an AnnData of samples × cell types as rows.
+    skenigma.reference.make_reference : The reference alone.
+
+    Notes
+    -----
+    A "/" in the name of a cell type becomes "|" in names of layers and columns, because files cannot hold it;
+    ``uns[key]["cell_types"]`` has the names as they were. Parameters that are None are stored as "None".
+
+    Scaled to one total over the shared genes, a bulk sample is the mixture of the scaled profiles by shares of RNA,
+    whatever the depths of both data sets were. Differences between their technologies remain: see
+    :mod:`skenigma.batch`.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> import numpy as np
+    >>> from skenigma.anndata import deconvolve
+    >>> from skenigma.reference import make_pseudobulk
+    >>> rates = np.repeat(np.random.default_rng(0).gamma(1, 20, (2, 30)), 40, axis=0)
+    >>> cells = anndata.AnnData(np.random.default_rng(1).poisson(rates).astype(float))
+    >>> cells.obs["cell_type"] = np.repeat(["B", "T"], 40)
+    >>> bulk = anndata.AnnData(make_pseudobulk(cells, "cell_type", 8, random_state=0).bulk)
+    >>> adata = deconvolve(bulk, cells)
+    scale: bulk and reference to a total of 1,000,000 over the shared genes: the bulk holds whole numbers, counts
+    model: EmpiricalBayesDeconvolver, because values are linear and not negative
+    >>> list(adata.uns["skenigma"]["layers"])
+    ['cse_B', 'cse_T']
+    >>> adata.obsm["proportions"].shape
+    (8, 2)
+    """
+    if not (normalize is None or normalize == "auto"):
+        check_scalar(normalize, "normalize", Real, min_val=0, include_boundaries="neither")
+    signed = normalize == "auto" and is_signed(reference_adata)
+    bulk = read_bulk(bulk_adata, layer, linear=normalize is not None and not signed)
+    if signed:
+        refuse_mixed(bulk)
+    total = 1e6 if normalize == "auto" else normalize
+    reference, dropped = read_reference(reference_adata, groupby, reference_layer, min_cells, total)
+    columns = [layer_name(name) for name in reference.index.astype(str)]
+    refuse_repeats(columns, "Cell types, with '|' in the place of '/',", "Rename them.")
+    if gene_lengths is not None:
+        bulk = divide_by_length(bulk, gene_lengths_of(bulk_adata, gene_lengths))
+    shared = shared_genes(bulk, reference)
+    unused = pd.Index(bulk_adata.var_names.astype(str)).difference(shared, sort=False)
+    if not copy:
+        refuse_loss(unused)
+    scaling = choose_total(bulk, reference, normalize, lengths=gene_lengths is not None)
+    bulk, reference = bulk[shared], reference[shared]
+    if scaling.total is not None:
+        bulk = scale_to_total(bulk, scaling.total, "Bulk samples")
+        reference = scale_to_total(reference, scaling.total, "Cell types")
+    markers = None
+    if n_markers is not None:
+        markers = find_markers(
+            reference_adata,
+            groupby,
+            n_markers,
+            among=shared,
+            layer=reference_layer,
+            normalize=total,
+            min_cells=min_cells,
+        )
+    model, choice = _choose(model, bulk, reference, is_anndata(reference_adata))
+    if verbose:
+        print(f"scale: {scaling}\nmodel: {choice}")
+    fitted = _fit(model, bulk, reference, markers, known_proportions(bulk_adata, proportions))
+
+    adata = in_memory(bulk_adata)[:, shared].copy() if copy else bulk_adata
+    if scaling.total is not None or gene_lengths is not None:
+        adata.layers["normalized"] = bulk.to_numpy()
+    if markers is not None:
+        adata.var["marker_of"] = markers.set_index("gene").cell_type.reindex(shared).fillna("").to_numpy()
+    adata.varm["reference"] = reference.T.set_axis(columns, axis=1)
+    adata.obsm["proportions"] = pd.DataFrame(fitted.proportions_, adata.obs_names, columns)
+    adata.obsm.pop("proportions_std", None)  # of an earlier fit
+    std = proportions_std(fitted)
+    if std is not None:
+        adata.obsm["proportions_std"] = pd.DataFrame(std, adata.obs_names, columns)
+    adata.obsm["proportion_quality"] = fit_quality(bulk, reference, fitted.proportions_)
+    adata.uns[key] = {
+        **_describe(fitted),
+        "shares_of": shares_of(fitted) or "",
+        "cell_types": fitted.cell_types_.astype(object),
+        **_write_expression(adata, fitted, columns),
+        "dropped_cell_types": dropped,
+        "unused_genes": unused.to_numpy(dtype=object),
+        "layer": str(layer),
+        "reference_layer": str(reference_layer),
+        "normalize": str(scaling.total),
+        "scale": str(scaling),
+        "model_choice": choice,
+    }
+    return (adata, fitted) if return_model else adata
+
+
+def _choose(model, bulk, reference, from_cells):
+    """The model to fit, and why in words."""
+    if not (model is None or isinstance(model, str)):
+        return model, f"{type(model).__name__}, as given"
+    if model in (None, "auto"):
+        choice = choose_model(bulk.to_numpy(), reference.to_numpy())
+    else:
+        named_model(model)
+        choice = Choice(model, "as named")
+    platform = {"platform": "bulk" if from_cells else "reference"} if choice.name == "bayes" else {}
+    return named_model(choice.name)(**platform), str(choice)
+
+
+def _fit(model, bulk, reference, markers, proportions):
+    """A fitted clone of the model."""
+    if getattr(model, "reference", reference) is not None:
+        raise ValueError(
+            f"model must be a deconvolver, or an estimator of proportions, whose reference is None, got {model!r}: "
+            f"the reference is made from reference_adata."
+        )
+    only_proportions = isinstance(model, ProportionEstimator)
+    model = clone(model).set_params(reference=reference)
+    if markers is not None:
+        estimator = model if only_proportions else proportion_estimator(model)
+        estimator.set_params(reference=reference[markers.gene])
+        if not only_proportions:
+            model.set_params(proportion_estimator=estimator)
+    if proportions is None:
+        return model.fit(bulk)
+    if only_proportions:
+        raise ValueError("proportions are known: there is nothing for a ProportionEstimator to do.")
+    return model.fit(bulk, proportions=proportions)
+
+
+def _write_expression(adata, fitted, columns):
+    """Write one layer per cell type and quantity, if there is expression; their names, for ``uns``."""
+    names = {"layers": [], "std_layers": []}
+    if not isinstance(fitted, ProportionEstimator):
+        expression = output_expression(fitted)
+        names["layers"] = _write_layers(adata, "cse_", expression.values, columns)
+        if expression.has_std:
+            names["std_layers"] = _write_layers(adata, "cse_std_", expression.std, columns)
+    return {name: np.array(layers, dtype=object) for name, layers in names.items()}
+
+
+def _write_layers(adata, prefix, build, columns):
+    """Write what ``build`` makes of each cell type; names of the layers."""
+    for k, name in enumerate(columns):
+        # one at a time: a model without the tensor does not build it here
+        adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
+    return [prefix + name for name in columns]
+
+
+def _describe(fitted):
+    """Name, parameters, histories and fitted numbers of a model, as what a file can hold."""
+    params = {
+        name: _storable(value)
+        for name, value in fitted.get_params().items()
+        if name.split("__")[-1] != "reference"
+    }
+    found = {**numbers(fitted), **fitted_values(fitted, "history")}
+    found = {name.rstrip("_"): value for name, value in found.items() if value is not None}
+    return {"model": type(fitted).__name__, "version": __version__, "params": params, **found}
+
+
+def _storable(value):
+    if isinstance(value, BaseEstimator):
+        return type(value).__name__
+    if isinstance(value, (list, tuple)):
+        return np.array(value)
+    return value if np.isscalar(value) else str(value)

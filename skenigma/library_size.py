@@ -1,0 +1,153 @@
+"""Library sizes: counts of bulk and reference brought to one total, or to TPM by the lengths of genes.
+
+The mixture of profiles is a sample only where both have one scale. Counts have as many as there are samples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .checks.names import listing
+from .checks.warning import warn
+from .reference._cells import whole
+
+__all__ = ["Scaling", "choose_total", "divide_by_length", "scale_to_total"]
+
+# Counts are brought to this total: counts per million.
+PER_MILLION = 1e6
+# Totals that differ by more, between samples or between samples and profiles, are of counts, or of other units.
+LIBRARY_SPREAD = 3.0
+# Genes without a length are left out if no more than this share of them has none.
+MOST_WITHOUT_LENGTH = 0.1
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What bulk and reference are brought to.
+
+    Attributes
+    ----------
+    total : float or None
+        Total of every sample and profile over the genes in use; None leaves them as they are.
+    reason : str
+        Why, to be said and recorded.
+    """
+
+    total: float | None
+    reason: str
+
+    def __str__(self):
+        if self.total is None:
+            return f"as they are: {self.reason}"
+        return f"bulk and reference to a total of {self.total:,.10g} over the shared genes: {self.reason}"
+
+
+def choose_total(bulk, reference, asked="auto", *, lengths=False):
+    """What total to bring bulk and reference to.
+
+    Parameters
+    ----------
+    bulk : DataFrame of shape (n_samples, n_genes_bulk)
+        On the linear scale, of all its genes.
+    reference : DataFrame of shape (n_cell_types, n_genes_reference)
+    asked : {"auto"}, float or None, default="auto"
+        A total, None to leave both as they are, or "auto": 1e6, where one of them holds counts or the two differ in
+        units, else as they are.
+    lengths : bool, default=False
+        Whether the bulk was divided by lengths of genes: TPM have a total of 1e6.
+
+    Returns
+    -------
+    scaling : Scaling
+    """
+    if asked is None:
+        return Scaling(None, "as asked for")
+    if not isinstance(asked, str):
+        return Scaling(float(asked), "as asked for")
+    if bulk.to_numpy().min() < 0 or reference.to_numpy().min() < 0:
+        return Scaling(None, "values are negative, and totals mean nothing")
+    if lengths:
+        return Scaling(PER_MILLION, "TPM, by the lengths of genes")
+    reason = _why(bulk, reference)
+    return Scaling(None, "both are on one scale") if reason is None else Scaling(PER_MILLION, reason)
+
+
+def _why(bulk, reference):
+    """What tells that totals differ for technical reasons, None if nothing does."""
+    for what, table in (("bulk", bulk), ("reference", reference)):
+        if whole(table.to_numpy()):
+            return f"the {what} holds whole numbers, counts"
+    sizes = bulk.to_numpy().sum(axis=1)
+    sizes = sizes[sizes > 0]
+    if len(sizes) and sizes.max() > LIBRARY_SPREAD * sizes.min():
+        return f"library sizes of the bulk differ {sizes.max() / sizes.min():.3g}-fold, as those of counts"
+    shared = bulk.columns.intersection(reference.columns, sort=False)
+    totals = [float(np.median(table[shared].to_numpy().sum(axis=1))) for table in (bulk, reference)]
+    if min(totals) <= 0 or max(totals) > LIBRARY_SPREAD * min(totals):
+        return f"on the shared genes a sample has {totals[0]:.4g} in total and a profile {totals[1]:.4g} (medians)"
+    return None
+
+
+def scale_to_total(table, total, what):
+    """Rows of a table scaled to one total.
+
+    Parameters
+    ----------
+    table : DataFrame
+    total : float
+    what : str
+        What the rows are, for the message of the ValueError if one is zero throughout.
+
+    Returns
+    -------
+    scaled : DataFrame
+        In the type of the table.
+    """
+    totals = table.sum(axis=1)
+    empty = table.index[totals <= 0]
+    if len(empty):
+        raise ValueError(
+            f"{what} with a total of zero over the {table.shape[1]} genes in use: {listing(empty)}. Drop them first."
+        )
+    return table.mul(total / totals, axis=0).astype(table.dtypes.iloc[0])
+
+
+def divide_by_length(bulk, lengths):
+    """Bulk counts per length of gene, of the genes that have one.
+
+    Parameters
+    ----------
+    bulk : DataFrame of shape (n_samples, n_genes)
+    lengths : Series
+        Length by gene, in any unit.
+
+    Returns
+    -------
+    rates : DataFrame
+        Scaled to a total of 1e6 they are TPM.
+
+    Raises
+    ------
+    ValueError
+        If a gene has more than one length, a length is not positive, or more than a tenth of the genes have none.
+    """
+    repeated = lengths.index[lengths.index.duplicated()].unique()
+    if len(repeated):
+        raise ValueError(
+            f"Gene lengths name genes more than once: {listing(repeated)}. Keep one length of each."
+        )
+    found = pd.to_numeric(lengths.reindex(bulk.columns), errors="coerce")
+    wrong = found.index[(found <= 0) | np.isinf(found)]
+    if len(wrong):
+        raise ValueError(f"Lengths of genes must be positive: {listing(wrong)} have none that is.")
+    missing = found.index[found.isna()]
+    if len(missing) > MOST_WITHOUT_LENGTH * len(found):
+        raise ValueError(
+            f"{len(missing)} of {len(found)} genes of the bulk have no length: {listing(missing)}. The lengths are "
+            f"of {listing(lengths.index)}: use the same kind of gene identifier."
+        )
+    if len(missing):
+        warn(f"{len(missing)} gene(s) without a length are left out: {listing(missing)}.")
+    known = found.dropna()
+    return bulk[known.index].div(known.to_numpy(), axis=1).astype(bulk.dtypes.iloc[0])
