@@ -102,7 +102,7 @@ def scale_to_total(table, total, what):
     Returns
     -------
     scaled : DataFrame
-        In the type of the table.
+        In the type of the table, if that is floating, else float64.
     """
     totals = table.sum(axis=1)
     empty = table.index[totals <= 0]
@@ -110,7 +110,13 @@ def scale_to_total(table, total, what):
         raise ValueError(
             f"{what} with a total of zero over the {table.shape[1]} genes in use: {listing(empty)}. Drop them first."
         )
-    return table.mul(total / totals, axis=0).astype(table.dtypes.iloc[0])
+    return table.mul(total / totals, axis=0).astype(_floating(table))
+
+
+def _floating(table):
+    """The type of a table, if it has decimals; counts are stored as integers, and their shares are not."""
+    kind = table.dtypes.iloc[0]
+    return kind if kind.kind == "f" else np.dtype(np.float64)
 
 
 def divide_by_length(bulk, lengths):
@@ -150,4 +156,4 @@ def divide_by_length(bulk, lengths):
     if len(missing):
         warn(f"{len(missing)} gene(s) without a length are left out: {listing(missing)}.")
     known = found.dropna()
-    return bulk[known.index].div(known.to_numpy(), axis=1).astype(bulk.dtypes.iloc[0])
+    return bulk[known.index].div(known.to_numpy(), axis=1).astype(_floating(bulk))

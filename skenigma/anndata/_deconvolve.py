@@ -164,7 +164,7 @@ def deconvolve(
     >>> rates = np.repeat(np.random.default_rng(0).gamma(1, 20, (2, 30)), 40, axis=0)
     >>> cells = anndata.AnnData(np.random.default_rng(1).poisson(rates).astype(float))
     >>> cells.obs["cell_type"] = np.repeat(["B", "T"], 40)
-    >>> bulk = anndata.AnnData(make_pseudobulk(cells, "cell_type", 8, random_state=0).bulk)
+    >>> bulk = anndata.AnnData((1000 * make_pseudobulk(cells, "cell_type", 8, random_state=0).bulk).round())
     >>> adata = deconvolve(bulk, cells)
     scale: bulk and reference to a total of 1,000,000 over the shared genes: the bulk holds whole numbers, counts
     model: EmpiricalBayesDeconvolver, because values are linear and not negative
