@@ -5,21 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skenigma.core.optimize.accelerated import (
-    Descent,
-    Metric,
-    Momentum,
-    Pair,
-    accelerated_gradient,
-    cut_and_compare,
-    solve_accelerated,
-    take_step,
-)
+from skenigma.core.optimize.accelerated import accelerated_gradient, solve_accelerated
 from skenigma.core.optimize.basis import SpanBasis
+from skenigma.core.optimize.descent import Descent
 from skenigma.core.optimize.mixture import observe
+from skenigma.core.optimize.momentum import Momentum
+from skenigma.core.optimize.pair import Metric, Pair, cut_and_compare, take_step
 from skenigma.core.optimize.penalties import MaxL2Norm
+from skenigma.core.optimize.problem import Problem
 from skenigma.core.optimize.solvers import Settings, solve_framed
-from skenigma.core.optimize.splitting import Problem, solve
+from skenigma.core.optimize.splitting import solve
 from skenigma.core.optimize.start import Start
 from skenigma.core.optimize.states import objective
 from skenigma.datasets import make_cohort
