@@ -61,6 +61,7 @@ FOLDERS = {
     "skenigma.deconvolution",
     "skenigma.differential",
     "skenigma.io",
+    "skenigma.metrics",
     "skenigma.model_selection",
     "skenigma.plotting",
     "skenigma.proportions",

@@ -13,9 +13,10 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skenigma import L2MaxDeconvolver, metrics
+from skenigma import L2MaxDeconvolver
 from skenigma.datasets import make_cohort
 from skenigma.metrics import (
+    _expression,
     concordance,
     detection_auprc,
     detection_average_precision,
@@ -41,7 +42,7 @@ def tensors():
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of one gene or sample, and a last one that is not full."""
-    monkeypatch.setattr(metrics, "BLOCK_SIZE", 50)
+    monkeypatch.setattr(_expression, "BLOCK_SIZE", 50)
 
 
 # Correlations
@@ -50,7 +51,7 @@ def small_blocks(monkeypatch):
 @METHODS
 @pytest.mark.parametrize("block_size", [1, 50, 2**20])
 def test_correlations_are_those_of_scipy(tensors, method, block_size, monkeypatch):
-    monkeypatch.setattr(metrics, "BLOCK_SIZE", block_size)
+    monkeypatch.setattr(_expression, "BLOCK_SIZE", block_size)
     truth, estimate = tensors
     correlate = CORRELATIONS[method]
     n_samples, n_cell_types, n_genes = truth.shape
