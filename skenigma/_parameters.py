@@ -112,6 +112,13 @@ PARAMETERS = {
     ),
 }
 
+PARAMETERS["mean_only"] = Parameter(
+    "bool, default={default}",
+    """Shift every gene and leave it its variance. Measured samples vary more than mixed ones, as more than
+    proportions differ between them, and correcting variances evens that out.""",
+    ["boolean"],
+)
+
 PARAMETERS["init"] = Parameter(
     '{{"zero", "reference"}}, float, array-like or callable, default={default}',
     """Where the iteration starts. None is the bulk in every cell type, as published, and for
@@ -298,6 +305,8 @@ ARGUMENTS = {
     "proportions": """array-like or DataFrame of shape (n_samples, n_cell_types), default=None
         Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them
         with ``proportion_estimator``.""",
+    "input_features": """array-like of str or None, default=None
+        Gene names; only used to check that they are those of the fit.""",
     "covariates": """DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else is known of the samples: numbers, or categories. Rows of a named table are matched by name.""",
 }

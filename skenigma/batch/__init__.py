@@ -1,5 +1,6 @@
-"""Correction of batch effects between bulk and reference."""
+"""Batch correction between bulk and reference: two platforms measure the same expression differently."""
 
-from ._correctors import BulkBatchCorrector, ReferenceBatchCorrector
+from ._bulk import BulkBatchCorrector
+from ._reference import ReferenceBatchCorrector
 
 __all__ = ["BulkBatchCorrector", "ReferenceBatchCorrector"]

@@ -402,8 +402,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
 
         Parameters
         ----------
-        input_features : array-like of str or None, default=None
-            Gene names; only used to check that they are those of the fit.
+        {input_features}
 
         Returns
         -------

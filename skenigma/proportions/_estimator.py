@@ -6,11 +6,12 @@ from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from .._parameters import POSITIVE, constraints, documented, set_parameters
 from .._transformers import ReferenceTransformer
 from ..checks.entries import check_nonnegative
 from ..checks.names import listing, refuse_repeats, row_names
 from ..checks.scales import looks_linear
-from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
+from ..checks.validation import Integral, StrOptions, fit_context
 from ..checks.warning import warn
 from ..core.blocks import row_blocks
 from ..core.profiles import standardize
@@ -25,15 +26,13 @@ LINEAR = (
 )
 
 
+@documented
 class ProportionEstimator(ReferenceTransformer):
     r"""Proportions of cell types by regressing every bulk sample on the reference profiles.
 
     Parameters
     ----------
-    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
-        Expression profile of every cell type, on the scale of X. Genes are matched by name if both X and
-        reference have string column names, else by position. None learns ``n_components`` profiles from X:
-        the purest samples, by successive projection.
+    {reference}
     method : {"rlm", "log", "nnls", "nusvr", "auto"}, default="rlm"
         "rlm": robust regression (Huber) of the standardised sample on the standardised profiles, all samples in
         one batch; the published method. "log": the mixture that is nearest to the sample on the logarithmic scale,
@@ -45,8 +44,7 @@ class ProportionEstimator(ReferenceTransformer):
         RNA per cell of every type, in any unit, such as the ``rna_content`` that
         :func:`~skenigma.reference.make_reference` reports for counts; a Series is matched by name. Proportions are
         then shares of cells. None leaves them shares of RNA, where the profiles have equal totals.
-    n_components : int, default=2
-        Number of profiles to learn if ``reference`` is None.
+    {n_components}
     max_iter : int, default=500
         Largest number of iterations, for "rlm", "log" and "nusvr".
     tol : float, default=1e-4
@@ -59,14 +57,11 @@ class ProportionEstimator(ReferenceTransformer):
 
     Attributes
     ----------
-    cell_types_ : ndarray of str, shape (n_cell_types,)
-        Names of the cell types.
+    {cell_types_}
     method_ : {"rlm", "log", "nnls", "nusvr"}
         Method in use: what "auto" has chosen.
-    gene_names_ : ndarray of str, shape (n_genes,)
-        Genes in use: those shared by X and reference, in the order of X.
-    reference_ : ndarray of shape (n_cell_types, n_genes)
-        Profiles on these genes.
+    {gene_names_}
+    {reference_}
     proportions_ : ndarray of shape (n_samples, n_cell_types)
         Proportions of the samples that were fitted.
     proportions_std_ : ndarray of shape (n_samples, n_cell_types) or None
@@ -79,10 +74,8 @@ class ProportionEstimator(ReferenceTransformer):
         "correlation", "scale" and "explained", see :func:`fit_quality`.
     n_iter_ : int
         Largest number of iterations that a fitted sample took; 1 for methods that do not iterate here.
-    n_features_in_ : int
-        Number of genes of X.
-    feature_names_in_ : ndarray of str
-        Genes of X, if it has names.
+    {n_features_in_}
+    {feature_names_in_}
 
     Raises
     ------
@@ -141,12 +134,10 @@ class ProportionEstimator(ReferenceTransformer):
     """
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        "reference": ["array-like", None],
+        **constraints("reference", "n_components", "max_iter"),
         "method": [StrOptions({"rlm", "log", "nnls", "nusvr", "auto"})],
         "rna_content": ["array-like", None],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="neither")],
+        "tol": [POSITIVE],
         "nu": ["array-like"],
         "n_jobs": [Integral, None],
     }
@@ -163,14 +154,7 @@ class ProportionEstimator(ReferenceTransformer):
         nu=(0.25, 0.5, 0.75),
         n_jobs=None,
     ):
-        self.reference = reference
-        self.method = method
-        self.rna_content = rna_content
-        self.n_components = n_components
-        self.max_iter = max_iter
-        self.tol = tol
-        self.nu = nu
-        self.n_jobs = n_jobs
+        set_parameters(self, locals())
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -178,10 +162,8 @@ class ProportionEstimator(ReferenceTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, samples as rows.
-        y : Ignored
-            Present for API consistency; in a Pipeline it is the phenotype.
+        {X}
+        {y}
 
         Returns
         -------
@@ -201,10 +183,8 @@ class ProportionEstimator(ReferenceTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, samples as rows.
-        y : Ignored
-            Present for API consistency.
+        {X}
+        {y}
 
         Returns
         -------
@@ -218,8 +198,7 @@ class ProportionEstimator(ReferenceTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
+        {X_new}
 
         Returns
         -------
@@ -233,8 +212,7 @@ class ProportionEstimator(ReferenceTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
+        {X_new}
 
         Returns
         -------
@@ -259,8 +237,7 @@ class ProportionEstimator(ReferenceTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
+        {X_new}
 
         Returns
         -------
@@ -275,8 +252,7 @@ class ProportionEstimator(ReferenceTransformer):
 
         Parameters
         ----------
-        input_features : array-like of str or None, default=None
-            Gene names; only used to check that they are those of the fit.
+        {input_features}
 
         Returns
         -------

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector
-from skenigma.batch._correctors import _draw_shares
+from skenigma.batch._reference import _draw_shares
 from skenigma.core.regress.combat import combat
 from skenigma.core.regress.robust import nonnegative_least_squares
 from skenigma.reference import make_reference

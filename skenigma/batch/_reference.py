@@ -1,4 +1,4 @@
-"""Batch correction between bulk and reference: two platforms measure the same expression differently."""
+"""The reference on the platform of the bulk."""
 
 import warnings
 
@@ -9,246 +9,36 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._transformers import GeneTransformer, ProportionsTransformer
+from .._parameters import COUNT, POSITIVE, constraints, documented, set_parameters
+from .._transformers import GeneTransformer
 from ..checks.entries import check_finite, check_nonnegative
 from ..checks.genes import Profiles
 from ..checks.names import column_names, listing, names_of, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
-from ..checks.scales import SCALES
 from ..checks.validation import (
     HasMethods,
     Integral,
     Interval,
-    Real,
     StrOptions,
     check_bulk,
     check_proportions,
     fit_context,
 )
-from ..checks.warning import warn
 from ..core.regress.combat import combat
 from ..core.regress.robust import nonnegative_least_squares
-from ..proportions import ProportionEstimator
 from ..reference import make_pseudobulk
-from ..reference._cells import LOG_SCALE_MAXIMUM, read_cells
+from ..reference._cells import read_cells
+from ._effect import LOG, NEGATIVE, apply_effect, check_expression, warn_of_logarithms
 
-__all__ = ["BulkBatchCorrector", "ReferenceBatchCorrector"]
-
-LOG = SCALES["log"]
-LINEAR = "Batch effects are removed on the scale log2(x + 1): pass expression on the linear scale."
-NEGATIVE = f"Negative values in data cannot be expression. {LINEAR}"
 # Standard deviation of drawn proportions, in units of their mean, in the original.
 SPREAD = 2.0
-# Ratio of mean totals beyond which bulk and reference are not in the same units.
-FAR_APART = 10
-
-
-class BulkBatchCorrector(ProportionsTransformer):
-    """Bring bulk to the platform of the reference: B mode.
-
-    Mixes the reference profiles by each sample's own proportions, and takes the difference between the measured and
-    the mixed samples, gene by gene, for a batch effect: ComBat [1]_ on log2(x + 1). The bulk is corrected, the
-    reference stays. Use it where the reference is a table of profiles, as of sorted cells.
-
-    Parameters
-    ----------
-    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
-        Expression profile of every cell type, on the linear scale and to the same total as X. Genes are matched by
-        name if both X and reference have string column names, else by position. None learns ``n_components``
-        profiles from X: the purest samples, by successive projection.
-    proportion_estimator : transformer, default=None
-        Estimates the proportions where none are given. Its ``reference``, if None, becomes this one's. None is
-        ``ProportionEstimator()``.
-    target : {"pooled", "reference"}, default="pooled"
-        What the bulk is brought to, per gene. "pooled", as in the original: the mean over measured and mixed samples,
-        which leaves half of the difference, with the variance pooled within both. "reference": mean and variance of
-        the mixed samples, which is advisable where platforms differ much.
-    mean_only : bool, default=False
-        Shift every gene and leave it its variance. Mixed samples vary less than measured ones, as only proportions
-        differ between them; correcting the variance takes that away from the bulk.
-    n_components : int, default=2
-        Number of profiles to learn if ``reference`` is None.
-
-    Attributes
-    ----------
-    slope_, intercept_ : ndarray of shape (n_genes,)
-        The fitted batch effect: log2(x + 1) becomes ``slope_ * log2(x + 1) + intercept_``.
-    proportions_ : ndarray of shape (n_samples, n_cell_types)
-        Proportions by which the reference was mixed.
-    cell_types_ : ndarray of str, shape (n_cell_types,)
-        Names of the cell types.
-    gene_names_ : ndarray of str, shape (n_genes,)
-        Genes in use, and columns of the result: those shared by X and reference, in the order of X.
-    reference_ : ndarray of shape (n_cell_types, n_genes)
-        Profiles on these genes.
-    proportion_estimator_ : estimator
-        Fitted estimator of proportions.
-    n_features_in_ : int
-        Number of genes of X.
-    feature_names_in_ : ndarray of str
-        Genes of X, if it has names.
-
-    Raises
-    ------
-    ValueError
-        If X, reference or proportions do not fit together, or are negative; the message names the first offenders.
-
-    Warns
-    -----
-    UserWarning
-        If X looks like logarithms, a sample or profile is all zero, X and reference have totals far apart, or no
-        gene can be corrected.
-
-    See Also
-    --------
-    ReferenceBatchCorrector : Corrects the reference instead, given the cells.
-
-    Notes
-    -----
-    ``transform`` sends every row through the fitted effect. A row's result depends on no other row, rows of the
-    cohort come back as they were fitted, and the proportions of new rows are not needed.
-
-    A gene that is constant in the bulk or in all mixtures (as one without expression, or with the same in all
-    profiles) tells nothing about a batch effect and keeps its values. No gene that X and reference share is lost;
-    genes of X that the reference lacks cannot be compared, and are left out of the result. What would fall below 0
-    is 0. The R function of ENIGMA for this mode drops genes without expression from the bulk, but not from the
-    reference, and leaves negative values. Otherwise its numbers are reproduced by the defaults.
-
-    The correction can be no better than the proportions it starts from. Their means over the cohort determine the
-    mean of every mixed gene, so that the corrected bulk agrees with the first estimate of the mean composition,
-    right or wrong; what improves are the differences between samples.
-
-    References
-    ----------
-    .. [1] Johnson, Li and Rabinovic (2007), Adjusting batch effects in microarray expression data using empirical
-       Bayes methods. Biostatistics 8.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from skenigma import L2MaxDeconvolver
-    >>> from skenigma.batch import BulkBatchCorrector
-    >>> from sklearn.pipeline import make_pipeline
-    >>> rng = np.random.default_rng(0)
-    >>> genes = [f"gene{i}" for i in range(200)]
-    >>> reference = pd.DataFrame(rng.lognormal(4, 1, (3, 200)), ["B", "T", "NK"], genes)
-    >>> bulk = rng.dirichlet(np.ones(3), 40) @ reference * rng.lognormal(0, 0.3, (40, 200))
-    >>> platform = rng.lognormal(0, 1, 200)
-    >>> corrected = BulkBatchCorrector(reference).set_output(transform="pandas").fit_transform(bulk * platform)
-    >>> before = np.abs(np.log2(bulk * platform + 1) - np.log2(bulk + 1)).to_numpy().mean()
-    >>> after = np.abs(np.log2(corrected + 1) - np.log2(bulk + 1)).to_numpy().mean()
-    >>> bool(after < 0.7 * before)
-    True
-
-    In front of an estimator, as a step of a pipeline:
-
-    >>> steps = make_pipeline(BulkBatchCorrector(reference), L2MaxDeconvolver(reference, renorm_size="auto"))
-    >>> steps.set_output(transform="pandas").fit_transform(bulk * platform).shape
-    (40, 600)
-    """
-
-    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        "reference": ["array-like", None],
-        "proportion_estimator": [HasMethods(["fit", "transform"]), None],
-        "target": [StrOptions({"pooled", "reference"})],
-        "mean_only": ["boolean"],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-    }
-
-    def __init__(
-        self, reference=None, *, proportion_estimator=None, target="pooled", mean_only=False, n_components=2
-    ):
-        self.reference = reference
-        self.proportion_estimator = proportion_estimator
-        self.target = target
-        self.mean_only = mean_only
-        self.n_components = n_components
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, proportions=None):
-        """Estimate the batch effect between a cohort and the mixtures of the reference.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression on the linear scale, samples as rows; two or more.
-        y : Ignored
-            Present for API consistency.
-        proportions : array-like or DataFrame of shape (n_samples, n_cell_types), default=None
-            Known proportions, rows summing to 1 (up to 0.05, then used as given). None estimates them with
-            ``proportion_estimator``.
-
-        Returns
-        -------
-        self : object
-            Fitted transformer.
-        """
-        bulk = self._fit_genes(X, min_samples=2)
-        _check_expression(bulk, "X", row_names(X), self.gene_names_)
-        _warn_of_logarithms(bulk)
-        _check_expression(self.reference_, "reference", self.cell_types_, self.gene_names_)
-        _warn_of_units(bulk, self.reference_)
-        proportions = self._fit_proportions(X, bulk, proportions)
-        self.proportions_ = proportions.astype(bulk.dtype, copy=False)
-        anchor = None if self.target == "pooled" else 1
-        effects = combat(self._batches(bulk, proportions), anchor=anchor, mean_only=self.mean_only)
-        self.slope_, self.intercept_ = (effect[0] for effect in effects)
-        if np.all(self.slope_ == 1) and not self.intercept_.any():
-            warn(
-                "No gene varies both in X and in the mixtures of reference: nothing was corrected.",
-            )
-        return self
-
-    def transform(self, X):
-        """Corrected bulk of any samples, each on its own.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
-
-        Returns
-        -------
-        corrected : ndarray of shape (n_samples, n_genes)
-            On the linear scale, at least 0; genes are ``gene_names_``.
-        """
-        bulk = self._new_bulk(X)
-        check_nonnegative(bulk, "X", row_names(X), self.gene_names_, NEGATIVE)
-        return _corrected(bulk, self.slope_, self.intercept_)
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the columns of ``transform``: the genes shared by X and reference.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Gene names; only used to check that they are those of the fit.
-
-        Returns
-        -------
-        names : ndarray of str
-            One gene per column.
-        """
-        return self._genes_out(input_features)
-
-    def _batches(self, bulk, proportions):
-        """The measured samples and their mixtures of the reference, as logarithms."""
-        return LOG.forward(bulk), LOG.forward(proportions @ self.reference_)
-
-    def _default_proportion_estimator(self):
-        return ProportionEstimator()
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        return tags
 
 
 def _has_score(self):
     return hasattr(self.estimator, "score")
 
 
+@documented
 class ReferenceBatchCorrector(GeneTransformer):
     """Bring a reference of annotated cells to the platform of the bulk: S mode.
 
@@ -292,10 +82,9 @@ class ReferenceBatchCorrector(GeneTransformer):
     target : {"pooled", "bulk"}, default="pooled"
         What the pseudo-bulk is brought to, per gene. "pooled", as in the original: the mean over all samples of both,
         which takes away the bulk's share of them (of 40 and 100 samples, 29 % of the difference), with the variance
-        pooled within both. "bulk": mean and variance of the bulk, which is advisable where platforms differ much.
-    mean_only : bool, default=False
-        Shift every gene and leave it its variance. Advisable with "bulk": measured samples vary more than mixed ones,
-        as more than proportions differ between them.
+        pooled within both. "bulk": mean and variance of the bulk, which is advisable where platforms differ much,
+        best with ``mean_only``.
+    {mean_only}
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same pseudo-bulk on every fit.
 
@@ -309,14 +98,11 @@ class ReferenceBatchCorrector(GeneTransformer):
         The fitted batch effect: log2(x + 1) of the pseudo-bulk becomes ``slope_ * log2(x + 1) + intercept_``.
     factor_ : float
         Number by which the pseudo-bulk was multiplied before.
-    cell_types_ : ndarray of str, shape (n_cell_types,)
-        Names of the cell types.
+    {cell_types_}
     gene_names_ : ndarray of str, shape (n_genes,)
         Genes shared by X and cells, in the order of X.
-    n_features_in_ : int
-        Number of genes of X.
-    feature_names_in_ : ndarray of str
-        Genes of X, if it has names.
+    {n_features_in_}
+    {feature_names_in_}
 
     Raises
     ------
@@ -378,15 +164,15 @@ class ReferenceBatchCorrector(GeneTransformer):
         "pseudobulk": "no_validation",
         "estimator": [HasMethods(["fit", "transform", "set_params"]), None],
         "n_samples": [Interval(Integral, 2, None, closed="left")],
-        "n_cells": [Interval(Integral, 1, None, closed="left")],
+        "n_cells": [COUNT],
         "composition": ["array-like", None],
         "layer": [str, None],
         "gene_names": ["array-like", None],
-        "normalize": [Interval(Real, 0, None, closed="neither"), StrOptions({"median"}), None],
-        "min_cells": [Interval(Integral, 1, None, closed="left")],
+        "normalize": [POSITIVE, StrOptions({"median"}), None],
+        "min_cells": [COUNT],
         "rescale": ["boolean"],
         "target": [StrOptions({"pooled", "bulk"})],
-        "mean_only": ["boolean"],
+        **constraints("mean_only"),
         "random_state": ["random_state"],
     }
 
@@ -409,21 +195,7 @@ class ReferenceBatchCorrector(GeneTransformer):
         mean_only=False,
         random_state=None,
     ):
-        self.cells = cells
-        self.labels = labels
-        self.pseudobulk = pseudobulk
-        self.estimator = estimator
-        self.n_samples = n_samples
-        self.n_cells = n_cells
-        self.composition = composition
-        self.layer = layer
-        self.gene_names = gene_names
-        self.normalize = normalize
-        self.min_cells = min_cells
-        self.rescale = rescale
-        self.target = target
-        self.mean_only = mean_only
-        self.random_state = random_state
+        set_parameters(self, locals())
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
@@ -446,9 +218,9 @@ class ReferenceBatchCorrector(GeneTransformer):
         mixed, shares, profiles = self._read_pseudobulk()
         chosen = self._match_genes(profiles, getattr(self, "feature_names_in_", None), X, bulk.shape)
         bulk, mixed = self._align(bulk), mixed[:, chosen]
-        _check_expression(bulk, "X", row_names(X), self.gene_names_)
-        _warn_of_logarithms(bulk)
-        _check_expression(mixed, "pseudobulk", None, self.gene_names_)
+        check_expression(bulk, "X", row_names(X), self.gene_names_)
+        warn_of_logarithms(bulk)
+        check_expression(mixed, "pseudobulk", None, self.gene_names_)
         self.factor_ = float(bulk.mean(dtype=np.float64) / mixed.mean()) if self.rescale else 1.0
         self.reference_ = self._restore(bulk, mixed * self.factor_, shares)
         self.estimator_ = self._fit_estimator(X, y)
@@ -459,8 +231,7 @@ class ReferenceBatchCorrector(GeneTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
+        {X_new}
 
         Returns
         -------
@@ -476,8 +247,7 @@ class ReferenceBatchCorrector(GeneTransformer):
 
         Parameters
         ----------
-        X : array-like or DataFrame of shape (n_samples, n_genes)
-            Bulk expression, with the genes of the fit.
+        {X_new}
         y : Ignored
             Handed to ``estimator_``.
 
@@ -494,8 +264,7 @@ class ReferenceBatchCorrector(GeneTransformer):
 
         Parameters
         ----------
-        input_features : array-like of str or None, default=None
-            Gene names; only used to check that they are those of the fit.
+        {input_features}
 
         Returns
         -------
@@ -565,7 +334,7 @@ class ReferenceBatchCorrector(GeneTransformer):
         anchor = None if self.target == "pooled" else 0
         effects = combat([LOG.forward(bulk), LOG.forward(mixed)], anchor=anchor, mean_only=self.mean_only)
         self.slope_, self.intercept_ = (effect[1] for effect in effects)
-        corrected = _corrected(mixed, self.slope_, self.intercept_)
+        corrected = apply_effect(mixed, self.slope_, self.intercept_)
         profiles = nonnegative_least_squares(shares, corrected.T).T
         return pd.DataFrame(profiles.astype(bulk.dtype), self.cell_types_, self.gene_names_)
 
@@ -583,14 +352,6 @@ class ReferenceBatchCorrector(GeneTransformer):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
         return tags
-
-
-def _corrected(values, slope, intercept):
-    """Expression through affine maps of its logarithms; what would fall below 0 is 0."""
-    logs = slope * LOG.forward(values) + intercept
-    np.maximum(logs, 0, out=logs)
-    LOG.backward(logs)
-    return logs.astype(values.dtype, copy=False)
 
 
 def _draw_shares(mean, n_samples, rng):
@@ -615,35 +376,4 @@ def _check_identifiable(shares, types):
         raise ValueError(
             f"The proportions of {len(shares)} pseudo-bulk sample(s) cannot tell {len(types)} cell types apart: mix "
             f"more samples, of proportions that vary independently."
-        )
-
-
-def _check_expression(values, what, rows, genes):
-    """Refuse negative values; warn of rows without any expression, which distort what is fitted."""
-    check_nonnegative(values, what, rows, genes, NEGATIVE)
-    empty = np.flatnonzero(values.sum(axis=1) <= 0)
-    if len(empty) == len(values):
-        raise ValueError(f"{what} has no expression at all on the {len(genes)} gene(s) in use.")
-    if len(empty):
-        names = listing(list(empty if rows is None else rows[empty]))
-        warn(
-            f"{what} has no expression in {len(empty)} row(s): {names}. Drop them: they distort the correction.",
-        )
-
-
-def _warn_of_logarithms(bulk):
-    maximum = bulk.max()
-    if maximum < LOG_SCALE_MAXIMUM:
-        warn(
-            f"The largest value of X is {maximum:.3g}: is this the logarithm of expression? {LINEAR}",
-        )
-
-
-def _warn_of_units(bulk, reference):
-    """Warn where units differ so much that it cannot be a matter of platforms."""
-    totals = [values.sum(axis=1, dtype=np.float64).mean() for values in (bulk, reference)]
-    if max(totals) > FAR_APART * min(totals):
-        warn(
-            f"On the shared genes, the mean total of X is {totals[0]:.3g} and that of reference {totals[1]:.3g}: "
-            f"scale both to the same total first, or the correction will mend the units and not the platform.",
         )
