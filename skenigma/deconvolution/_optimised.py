@@ -60,10 +60,12 @@ class OptimisedDeconvolver(BaseDeconvolver):
 
     # what decides the length of a step, and when "auto" cannot diverge: for the remedies of solvers
     _steps, _safe_if = "tao_k", ""
+    # whether the expression is held at 0 where the bulk is 0
+    _masked = False
 
     def _estimate(self, cohort):
         start, own_start = starting_point(self, cohort)
-        basis = basis_of(cohort.bulk, cohort.reference, start)
+        basis = basis_of(cohort.bulk, cohort.reference, start, self._masked)
         setting, found = self._setting(cohort, basis, start)
         report, finish = iteration_monitor(self, cohort.X, self.max_iter * self._n_runs())
         trace = Trace(self.verbose)
@@ -94,10 +96,12 @@ class OptimisedDeconvolver(BaseDeconvolver):
     def _setting(self, cohort, basis, start):
         """What is minimised and how, and the fitted values that were found for it."""
         penalty, found = self._posed_penalty(cohort, basis)
-        problem = pose(basis, cohort.proportions, self.alpha, penalty, start)
+        problem = pose(basis, cohort.proportions, self.alpha, penalty, start, self._masked)
         parameter, of_solver = solver_parameter(self._solver, vars(self), problem, cohort.bulk.shape)
         tolerance, of_stopping = self._tolerance(cohort, self._solver)
-        setting = Setting(self.alpha, penalty, self.solver, parameter, tolerance, self.max_iter, start=start)
+        setting = Setting(
+            self.alpha, penalty, self.solver, parameter, tolerance, self.max_iter, None, start, self._masked
+        )
         return setting, {**found, **of_solver, **of_stopping}
 
     def _run(self, setting, basis, cohort, report, trace=None):

@@ -40,6 +40,8 @@ class Setting:
         Norm to which gradients are rescaled.
     start : Start or None
         Over genes; None leaves it to the solver.
+    masked : bool
+        Whether the expression is held at 0 where the bulk is 0.
     """
 
     alpha: float
@@ -50,6 +52,7 @@ class Setting:
     max_iter: int
     renorm_size: float | None = None
     start: Start | None = None
+    masked: bool = False
 
 
 class SolverNames(StrOptions):
@@ -88,22 +91,23 @@ def solver_parameter(solver, given, problem, shape):
     return value, {f"{solver.parameter}_": value}
 
 
-def basis_of(bulk, reference, start=None):
-    """Basis in which a cohort is solved: of all that its start holds, too."""
-    if start is not None and not start.is_shared:
+def basis_of(bulk, reference, start=None, masked=False):
+    """Basis in which a cohort is solved: of all that its start holds, too; the genes where there is a mask."""
+    if masked or (start is not None and not start.is_shared):
         return SpanBasis(bulk, reference, compress=False)
     if start is None or start.profiles is None:
         return SpanBasis(bulk, reference)
     return SpanBasis(bulk, np.vstack([reference, start.profiles]))
 
 
-def pose(basis, proportions, alpha, penalty, start=None):
+def pose(basis, proportions, alpha, penalty, start=None, masked=False):
     """The problem of a cohort on the coordinates of its basis."""
     theta = proportions.astype(np.float64, copy=False)
     n_cell_types = theta.shape[1]
     if start is not None and start.profiles is not None:
-        start = replace(start, profiles=basis.reference[n_cell_types:])
-    return Problem(basis.bulk, basis.reference[:n_cell_types], theta, alpha, penalty, start)
+        profiles = start.profiles if masked else basis.reference[n_cell_types:]
+        start = replace(start, profiles=profiles)
+    return Problem(basis.bulk, basis.reference[:n_cell_types], theta, alpha, penalty, start, masked)
 
 
 def solve(setting, basis, proportions, monitor):
@@ -127,7 +131,7 @@ def solve(setting, basis, proportions, monitor):
     FloatingPointError
         If the iteration diverges.
     """
-    problem = pose(basis, proportions, setting.alpha, setting.penalty, setting.start)
+    problem = pose(basis, proportions, setting.alpha, setting.penalty, setting.start, setting.masked)
     settings = Settings(
         parameter=setting.parameter,
         epsilon=setting.tolerance,
@@ -135,7 +139,7 @@ def solve(setting, basis, proportions, monitor):
         renorm_size=setting.renorm_size,
         resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
     )
-    run = find_solver(setting.solver, setting.penalty, setting.start)
+    run = find_solver(setting.solver, setting.penalty, setting.start, setting.masked)
     with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM):
         return run(problem, basis, settings, monitor)
 

@@ -25,6 +25,11 @@ def scaled_bulk(bulk, proportions):
     return np.asarray(bulk)[:, None] * np.asarray(proportions)[:, :, None]
 
 
+def bulk_times_09(bulk, proportions):
+    """The start of the recorded runs of the R package, as one of every sample's own."""
+    return np.repeat(0.9 * np.asarray(bulk)[:, None], K, axis=1)
+
+
 STARTS = {
     "zero": lambda cohort: "zero",
     "reference": lambda cohort: "reference",
@@ -165,13 +170,15 @@ def test_starts_that_do_not_fit_are_refused(cohort, init, message):
         fit(L2MaxDeconvolver(cohort.reference, init=init, renorm_size=None), cohort)
 
 
-def test_rescaled_gradients_need_a_start_that_samples_share(cohort):
-    with pytest.raises(ValueError, match="renorm_size must be None"):
-        fit(L2MaxDeconvolver(cohort.reference, init=scaled_bulk), cohort)
-    shared = L2MaxDeconvolver(cohort.reference, init=0.9, max_iter=3)
-    with pytest.warns(UserWarning, match="did not converge"):
-        fit(shared, cohort)
-    assert shared.renorm_size_ == 200
+def test_gradients_are_rescaled_from_any_start(cohort):
+    models = [L2MaxDeconvolver(cohort.reference, init=init, max_iter=3) for init in (0.9, bulk_times_09)]
+    for model in models:
+        with pytest.warns(UserWarning, match="did not converge"):
+            fit(model, cohort)
+        assert model.renorm_size_ == 200
+    shared, own = models
+    assert_allclose(own.gradient_norm_, shared.gradient_norm_, rtol=1e-12)
+    assert_allclose(own.cse_, shared.cse_, rtol=1e-10, atol=1e-12)
 
 
 def test_it_is_a_parameter_like_others(cohort):

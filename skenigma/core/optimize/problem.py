@@ -27,6 +27,8 @@ class Problem:
         See :mod:`skenigma.core.optimize.penalties`.
     start : Start or None, default=None
         None is the bulk itself, or what the solver prefers.
+    masked : bool, default=False
+        Whether the expression is held at 0 where the bulk is 0; dimensions are then genes.
     """
 
     bulk: np.ndarray
@@ -35,12 +37,14 @@ class Problem:
     alpha: float
     penalty: object
     start: Start | None = None
+    masked: bool = False
 
     def method(self, rows, parameter=None):
         """How ``rows``, a subclass of :class:`Rows` or its name in :data:`ROWS`, move; see :class:`Method`."""
         rows = ROWS.get(rows, rows)
         parameter = rows.weights(self) if rows.has_weights else parameter
-        return Method(rows, parameter, self.alpha, self.penalty.curvature, self.start or rows.usual_start)
+        start = self.start or rows.usual_start
+        return Method(rows, parameter, self.alpha, self.penalty.curvature, start, self.masked)
 
     def residual(self, expression):
         """Reconstruction minus bulk, shape (n_samples, n_dimensions)."""

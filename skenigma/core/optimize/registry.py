@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from .accelerated import solve_accelerated
+from .plain import solve_plain
 from .rows import AcceleratedRows, AdmmRows, GradientRows, JacobiRows
 from .solvers import solve_framed, solve_split
 from .spectrum import automatic_gamma, singular_values
 
 # What every solver of the splitting kind needs; see the module of penalties for what it means.
 PLAIN = ("curvature", "value", "prox")
+# The same of the published iteration.
+CAPPED = ("curvature", "value", "caps")
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,14 @@ class Engine:
         Attributes that the penalty must have.
     own_starts : bool
         Whether every sample may have a start of its own.
+    masks : bool
+        Whether the expression may be held at 0 where the bulk is 0.
     """
 
     run: object
     needs: tuple = PLAIN
     own_starts: bool = True
+    masks: bool = True
 
     def missing(self, penalty):
         """Which of its needs a penalty does not meet."""
@@ -67,11 +73,11 @@ class Solver:
     if_diverged: str = "Use a smaller epsilon."
     if_slow: str = "Use a larger beta, or a larger max_iter or epsilon."
 
-    def engine(self, penalty, start=None):
-        """The first engine that a penalty and a start allow, or None."""
+    def engine(self, penalty, start=None, masked=False):
+        """The first engine that a penalty, a start and a mask allow, or None."""
         shared = start is None or start.is_shared
         for engine in self.engines:
-            if not engine.missing(penalty) and (shared or engine.own_starts):
+            if not engine.missing(penalty) and (shared or engine.own_starts) and (engine.masks or not masked):
                 return engine
         return None
 
@@ -96,7 +102,8 @@ _ADMM: dict = {
 SOLVERS = {
     "proximal": Solver(
         engines=(
-            Engine(solve_framed, ("curvature", "value", "caps"), own_starts=False),
+            Engine(solve_framed, CAPPED, own_starts=False, masks=False),
+            Engine(solve_plain, CAPPED),
             Engine(partial(solve_split, rows=GradientRows)),
         ),
         parameter="tao_k",
@@ -109,8 +116,14 @@ SOLVERS = {
     "admm_fast": Solver(engines=(Engine(partial(solve_split, rows=JacobiRows)),), **_ADMM),
     "accelerated": Solver(
         engines=(
-            Engine(solve_accelerated, ("curvature", "value", "weighted_caps", "conjugate"), own_starts=False),
-            Engine(partial(solve_split, rows=AcceleratedRows), (*PLAIN, "conjugate")),
+            Engine(
+                solve_accelerated,
+                ("curvature", "value", "weighted_caps", "conjugate"),
+                own_starts=False,
+                masks=False,
+            ),
+            # what bounds the objective from below knows nothing of a mask
+            Engine(partial(solve_split, rows=AcceleratedRows), (*PLAIN, "conjugate"), masks=False),
         ),
         certifies=True,
         if_slow="Use a larger max_iter, epsilon or beta.",
@@ -118,7 +131,7 @@ SOLVERS = {
 }
 
 
-def find_solver(name, penalty, start=None):
+def find_solver(name, penalty, start=None, masked=False):
     """The function that runs a solver for a penalty.
 
     Parameters
@@ -128,6 +141,8 @@ def find_solver(name, penalty, start=None):
     penalty : object
         See :mod:`skenigma.core.optimize.penalties`.
     start : Start, optional
+    masked : bool, default=False
+        Whether the expression is held at 0 where the bulk is 0.
 
     Returns
     -------
@@ -141,12 +156,16 @@ def find_solver(name, penalty, start=None):
     if name not in SOLVERS:
         known = ", ".join(repr(known) for known in SOLVERS)
         raise ValueError(f"There is no solver {name!r}. Known are {known}.")
-    engine = SOLVERS[name].engine(penalty, start)
+    engine = SOLVERS[name].engine(penalty, start, masked)
     if engine is not None:
         return engine.run
     missing = SOLVERS[name].engines[-1].missing(penalty)
-    others = [repr(other) for other in SOLVERS if SOLVERS[other].engine(penalty, start)]
+    others = [repr(other) for other in SOLVERS if SOLVERS[other].engine(penalty, start, masked)]
+    reason = (
+        f"solver={name!r} needs of a penalty what {type(penalty).__name__} does not offer: {', '.join(missing)}."
+        if missing
+        else f"solver={name!r} cannot hold the expression at 0 where the bulk is 0."
+    )
     raise ValueError(
-        f"solver={name!r} needs of a penalty what {type(penalty).__name__} does not offer: {', '.join(missing)}. "
-        + (f"Use solver={' or '.join(others)}." if others else "No solver can do without.")
+        f"{reason} " + (f"Use solver={' or '.join(others)}." if others else "No solver can do without.")
     )

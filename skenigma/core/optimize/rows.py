@@ -72,7 +72,8 @@ class Rows:
 
     def __init__(self, bulk, proportions, method, start=None):
         self.bulk, self.proportions, self.alpha = bulk, proportions, method.alpha
-        self.expression = (start or method.start).of(bulk, proportions.shape[1])
+        self._kept = bulk != 0 if method.masked else None
+        self.expression = self._held((start or method.start).of(bulk, proportions.shape[1]))
         self.momentum = 0.0
         self._prepare(method.curvature, method.parameter)
 
@@ -82,6 +83,10 @@ class Rows:
         draft = self.draft()
         self.move(draft, update.shift)
         self.settle(draft, partial(apply_maps, update.maps))
+
+    def _held(self, expression):
+        """Expression set to 0 where the bulk is 0, in place, if that is asked for."""
+        return expression if self._kept is None else np.multiply(expression, self._kept, out=expression)
 
 
 class GradientRows(Rows):
@@ -108,7 +113,7 @@ class GradientRows(Rows):
     def settle(self, draft, prox):
         """Apply the proximal operator and make the result the current expression."""
         maps = prox(draft, draft)
-        self.expression = draft
+        self.expression = self._held(draft)
         return maps
 
 
@@ -194,10 +199,10 @@ class AdmmRows(Rows):
 
     def settle(self, draft, prox):
         """Update auxiliary variable and dual, and make the draft the current expression."""
-        self.expression = draft
+        self.expression = self._held(draft)
         self._dual += draft
         maps = prox(self._dual, self._shrunk)
-        self._dual -= self._shrunk
+        self._dual -= self._held(self._shrunk)
         return maps
 
 
@@ -261,6 +266,8 @@ class Method:
     curvature : float
         Factor c of the data terms.
     start : Start
+    masked : bool
+        Whether the expression is held at 0 where the bulk is 0.
     """
 
     rows: type
@@ -268,6 +275,7 @@ class Method:
     alpha: float
     curvature: float
     start: Start
+    masked: bool = False
 
     def enter(self, bulk, proportions, start=None):
         """Rows at the start of the iteration."""

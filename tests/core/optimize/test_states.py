@@ -11,6 +11,7 @@ from skenigma.core.optimize.accelerated import solve_accelerated
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.mixture import Expression, observe
 from skenigma.core.optimize.penalties import MaxL2Norm, TraceNorm
+from skenigma.core.optimize.plain import solve_plain
 from skenigma.core.optimize.registry import SOLVERS, find_solver
 from skenigma.core.optimize.solvers import (
     FramedMap,
@@ -221,7 +222,13 @@ class TestFindSolver:
 
     def test_starts_of_every_sample_are_not_framed(self, theta):
         start = Start(own=np.zeros((3, 2, 4)))
-        assert find_solver("proximal", MaxL2Norm(1.0), start).keywords == {"rows": GradientRows}
+        assert find_solver("proximal", MaxL2Norm(1.0), start) is solve_plain
+        trace_norm = TraceNorm(1.0, np.ones(2))
+        assert find_solver("proximal", trace_norm, start).keywords == {"rows": GradientRows}
+
+    def test_masks_are_not_framed(self, theta):
+        assert find_solver("proximal", MaxL2Norm(1.0), masked=True) is solve_plain
+        assert find_solver("admm", MaxL2Norm(1.0), masked=True).func is solve_split
 
     def test_both_ways_through_the_gradient_give_the_same(self, bulk, reference, theta):
         """A penalty with caps is solved in few directions; in the whole span the iterates are the same."""
