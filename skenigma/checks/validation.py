@@ -11,6 +11,7 @@ from sklearn.utils.parallel import _get_threadpool_controller
 from sklearn.utils.parallel import _threadpool_controller_decorator as limit_blas_threads
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from .annotation import refuse_annotation
 from .entries import check_finite, check_nonnegative, stored
 from .genes import Profiles, match_genes
 from .names import (
@@ -114,6 +115,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
         else:
             values = check_array(values, estimator=estimator, input_name="X", **checks)
             validate_data(estimator, X, reset=reset, skip_check_array=True)
+    refuse_annotation(rows, values, "X", "sample")
     check_finite(values, "X", rows, names)
     return values
 
@@ -143,6 +145,7 @@ def check_profiles(reference, dtype):
         raise ValueError(
             f"The reference must be a table of numbers, cell types × genes, with names in the index: {error}"
         ) from error
+    refuse_annotation(cell_types, values, "reference", "cell type")
     check_finite(values, "reference", cell_types, genes)
     if cell_types is None:
         cell_types = numbered("celltype", len(values))
