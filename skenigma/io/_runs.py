@@ -11,12 +11,13 @@ from ._reading import read_bulk, read_layers, read_result
 from ._records import RECORD, load_record
 from ._seal import is_sealed
 
-PROPORTIONS, PROPORTIONS_STD, HISTORY, QUALITY, UNCERTAINTY, DIFFERENTIAL = (
+PROPORTIONS, PROPORTIONS_STD, HISTORY, QUALITY, UNCERTAINTY, RELIABILITY, DIFFERENTIAL = (
     "proportions.tsv",
     "proportions_std.tsv",
     "history.tsv",
     "quality.tsv",
     "uncertainty.tsv",
+    "reliability.tsv",
     "differential.tsv",
 )
 # columns of these tables that hold names beside the first, which always does
@@ -55,6 +56,10 @@ class RunFolder:
         if isinstance(files, str):
             return self._as_written(files, read_layers)
         return {cell_type: self._as_written(file, read_bulk) for cell_type, file in files.items()}
+
+    def cell_type_table(self, cell_type, kind="expression"):
+        """Expression of one cell type, as a DataFrame samples × genes, where the run wrote a file for each."""
+        return self._as_written(self.record["files"][kind][cell_type], read_bulk)
 
     def genes(self):
         """Names of the genes of the expression."""

@@ -1,6 +1,6 @@
-"""One self-contained page of HTML on a run or a fitted model."""
+"""One self-contained page of HTML on a run, a fitted model or an AnnData."""
 
 from ._contents import flag_samples, history_frame
-from ._page import build_report
+from ._page import Report, build_report, show
 
-__all__ = ["build_report", "flag_samples", "history_frame"]
+__all__ = ["Report", "build_report", "flag_samples", "history_frame", "show"]

@@ -4,6 +4,8 @@ from html import escape
 
 import numpy as np
 
+from ._markup import Markup
+
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 60, 14, 10, 40
 N_COLOURS = 12
@@ -24,7 +26,7 @@ def line_chart(series, title, x_label, y_label):
     cleaned = {name: _visible(np.asarray(values, dtype=float)) for name, values in series.items()}
     everything = np.concatenate([values[np.isfinite(values)] for values in cleaned.values()])
     if not len(everything):
-        return '<p class="note">Nothing was recorded that could be drawn.</p>'
+        return Markup('<p class="note">Nothing was recorded that could be drawn.</p>')
     length = max(len(values) for values in cleaned.values())
     low, high = np.log10(everything.min()), np.log10(everything.max())
     if high - low < 0.1:  # a flat line in the middle
@@ -44,7 +46,7 @@ def line_chart(series, title, x_label, y_label):
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )
     caption = f"<figcaption><b>{escape(title)}</b> {escape(y_label)}</figcaption>"
-    return f"<figure>{caption}{picture}{legend(cleaned)}</figure>"
+    return Markup(f"<figure>{caption}{picture}{legend(cleaned)}</figure>")
 
 
 def stacked_bars(proportions, title, x_label, colours):
@@ -70,10 +72,64 @@ def stacked_bars(proportions, title, x_label, colours):
         f'aria-label="{escape(title)}">{"".join(paths)}</svg>'
     )
     scale = '<div class="scale"><span>100 %</span><span>50 %</span><span>0 %</span></div>'
-    return (
-        f"<figure><figcaption><b>{escape(title)}</b> {escape(x_label)}</figcaption>"
+    return Markup(
+        f'<figure id="bars"><figcaption><b>{escape(title)}</b> {escape(x_label)}</figcaption>'
         f'<div class="stack">{scale}{picture}</div>{legend(proportions.columns, colours)}</figure>'
     )
+
+
+def strips(proportions, labels, classes):
+    """A panel per cell type: a dot per sample in the column of its group, and the mean of the group as a line.
+
+    Parameters
+    ----------
+    proportions : DataFrame of shape (n_samples, n_cell_types)
+    labels : Series
+        Group of each sample.
+    classes : list
+        Groups in order.
+    """
+    panels = "".join(_strip(str(kind), proportions[kind], labels, classes) for kind in proportions)
+    return Markup(f'<div class="strips">{panels}</div>')
+
+
+def _strip(name, shares, labels, classes):
+    width, height, left, bottom = 60 + 60 * len(classes), 170, 46, 26
+    top = max(float(shares.max()), 0.01) * 1.05
+
+    def y(share):
+        return 8 + (height - bottom - 8) * (1 - share / top)
+
+    parts = []
+    for share in (0.0, top / 2.1, top / 1.05):
+        parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
+        digits = 0 if top > 0.1 else 1
+        parts.append(
+            f'<text class="tick end" x="{left - 5}" y="{y(share) + 4:.1f}">{100 * share:.{digits}f} %</text>'
+        )
+    for number, label in enumerate(classes):
+        middle = left + 30 + 60 * number
+        values = shares[(labels == label).to_numpy()].to_numpy(dtype=float)
+        # spread sideways by position, so that equal values can be told apart
+        aside = 18 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)
+        parts += [
+            f'<circle class="dot{number % N_COLOURS}" cx="{middle + x:.1f}" cy="{y(value):.1f}" r="2.6"/>'
+            for x, value in zip(aside, values, strict=True)
+        ]
+        if len(values):
+            at = y(values.mean())
+            parts.append(
+                f'<line class="mean" x1="{middle - 16}" x2="{middle + 16}" y1="{at:.1f}" y2="{at:.1f}"/>'
+            )
+        shown = str(label) if len(str(label)) <= 9 else str(label)[:8] + "…"
+        parts.append(f'<text class="tick" x="{middle}" y="{height - 8}">{escape(shown)}</text>')
+    picture = (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(name)} by group; the table has '
+        f'the means">'
+        f"{''.join(parts)}</svg>"
+    )
+    caption = f"<figcaption><b>{escape(name)}</b></figcaption>"
+    return f'<figure style="max-width:{width * 1.2:.0f}px">{caption}{picture}</figure>'
 
 
 def legend(names, colours=None):
@@ -83,7 +139,7 @@ def legend(names, colours=None):
         f'<li><span class="key key{number % N_COLOURS}"></span>{escape(str(name))}</li>'
         for number, name in zip(colours, names, strict=True)
     )
-    return f'<ul class="legend">{keys}</ul>'
+    return Markup(f'<ul class="legend">{keys}</ul>')
 
 
 def _visible(values):

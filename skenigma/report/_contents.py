@@ -1,29 +1,13 @@
-"""What a report shows, gathered from a fitted model or from the folder of a run."""
+"""What a report shows, whatever it is on: the folder of a run, a fitted model or an AnnData."""
 
-import platform
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import sklearn
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import fitted_values
-from .._transformers import proportions_std, reference_frame, shares_of
-from .._version import __version__
-from ..io import read_run
-from ..io._reading import read_result
-from ..io._runs import (
-    DIFFERENTIAL,
-    HISTORY,
-    NAME_COLUMNS,
-    PROPORTIONS,
-    PROPORTIONS_STD,
-    QUALITY,
-    UNCERTAINTY,
-)
-from ..proportions import fit_quality
+from ._expression import Expression, doubts
 
 LOSSES = ("reconstruction", "reference", "penalty")
 GRADIENTS = ("gradient reconstruction", "gradient reference")
@@ -36,20 +20,69 @@ MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
 @dataclass
+class Groups:
+    """The phenotype of the samples.
+
+    Attributes
+    ----------
+    name : str
+    values : Series
+        By sample; NaN or None where a sample takes no part.
+    classes : list or None
+        The one that others are compared with comes first. None for a quantity.
+    """
+
+    name: str
+    values: pd.Series
+    classes: list | None
+
+
+@dataclass
+class Test:
+    """How findings were made.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Columns ``cell_type``, ``gene``, ``effect``, ``p_value``, ``q_value`` and others.
+    method : str or None
+        Name of the test, None where it is not known.
+    covariates : list of str
+    contrast : str
+        What an effect compares.
+    """
+
+    table: pd.DataFrame
+    method: str | None = None
+    covariates: list = field(default_factory=list)
+    contrast: str = ""
+
+
+@dataclass
 class Contents:
     """What a report shows.
 
     Attributes
     ----------
     proportions : DataFrame of shape (n_samples, n_cell_types)
-    proportions_std, history, quality, uncertainty, differential : DataFrame or None
+    proportions_std, history, quality : DataFrame or None
         None where there is none.
     shares_of : {"RNA", "cells"} or None
         What the proportions are shares of. None where it is not known.
+    groups : Groups or None
+    expression : Expression or None
+    test : Test or None
     facts : dict of str to str
         The run in a few words.
+    model : str or None
+        Name of the model, None where proportions alone were estimated.
     parameters, versions, inputs : dict of str to str
+    commands : list of str
+        What repeats it.
     warnings : list of str
+        Of the run.
+    missing : list of str
+        What could not be shown, and why.
     converged : bool or None
         None where nothing was iterated.
     """
@@ -57,15 +90,19 @@ class Contents:
     proportions: pd.DataFrame
     proportions_std: pd.DataFrame | None = None
     shares_of: str | None = None
+    groups: Groups | None = None
+    expression: Expression | None = None
+    test: Test | None = None
     history: pd.DataFrame | None = None
     quality: pd.DataFrame | None = None
-    uncertainty: pd.DataFrame | None = None
-    differential: pd.DataFrame | None = None
     facts: dict = field(default_factory=dict)
+    model: str | None = None
     parameters: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     inputs: dict = field(default_factory=dict)
+    commands: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
+    missing: list = field(default_factory=list)
     converged: bool | None = None
 
 
@@ -102,10 +139,15 @@ def history_frame(model):
     histories = fitted_values(model, "history")
     if not histories:
         raise ValueError(f"{type(model).__name__} has no history: it is not fitted by iteration.")
+    return history_table(histories, model.cell_types_)
+
+
+def history_table(histories, cell_types):
+    """The table of :func:`history_frame` from ``loss_history_`` and the like, by name."""
     names = {
         "loss_history_": LOSSES,
         "gradient_norm_": GRADIENTS,
-        "delta_history_": [CHANGE + str(kind) for kind in model.cell_types_],
+        "delta_history_": [CHANGE + str(kind) for kind in cell_types],
     }
     parts = [_history(values, names[name]) for name, values in histories.items()]
     return pd.concat(parts, axis=1).rename_axis("iteration")
@@ -143,11 +185,9 @@ def uncertainty_frame(expression):
     rows = []
     for k in range(len(expression.cell_types)):
         # one cell type at a time: the tensor need not exist
-        values, std = expression.values(cell_types=[k]), expression.std(cell_types=[k])
-        varies = values.std(axis=0, ddof=1) > np.median(std, axis=0)
-        rows.append((np.median(values), np.median(std), varies.mean()))
-    columns = ["median expression", "median standard deviation", "genes that vary"]
-    return pd.DataFrame(rows, pd.Index(expression.cell_types, name="cell_type"), columns)
+        values, std = (build(cell_types=[k])[:, 0] for build in (expression.values, expression.std))
+        rows.append(doubts(values, std))
+    return pd.DataFrame(rows, pd.Index(expression.cell_types, name="cell_type"))
 
 
 def flag_samples(quality):
@@ -184,130 +224,3 @@ def flag_samples(quality):
         "poor fit": level < middle - 3 * spread,
     }
     return quality.assign(**{FLAG: np.select(list(rules.values()), list(rules), default="")})
-
-
-def gather(source, differential, X=None):
-    """Contents from a run's folder, its path, or a fitted model."""
-    if isinstance(source, (str, Path)):
-        source = read_run(source)
-    if isinstance(differential, (str, Path)):
-        differential = _stored_differential(Path(differential))
-    if hasattr(source, "record"):
-        return _from_run(source, differential)
-    return _from_model(source, differential, X)
-
-
-def _from_run(run, differential):
-    record = run.record
-    result, understood = record["result"], record["understood"]
-    proportions, quality = run.table(PROPORTIONS), run.table(QUALITY)
-    if proportions is None:
-        raise ValueError(f"{run.path} lists no {PROPORTIONS}: there is nothing to report on.")
-    stored = run.path / "differential" / DIFFERENTIAL
-    if differential is None and stored.is_file():
-        differential = _read_differential(stored)
-    options = {name: value for name, value in record["options"].items() if name not in record["inputs"]}
-    own = options.pop("parameters", {})
-    parameters = {**options, **own}
-    facts = {
-        "samples": f"{understood['n_samples']:,}",
-        "shared genes": f"{understood['n_genes_shared']:,}",
-        "cell types": f"{len(understood['cell_types']):,}",
-        "model": result.get("model", f"proportions by {result.get('method')}"),
-        **_iterations(result.get("n_iter")),
-        "date": record["date"][:10],
-    }
-    return Contents(
-        proportions=proportions,
-        proportions_std=run.table(PROPORTIONS_STD),
-        shares_of=result.get("shares_of"),
-        history=run.table(HISTORY),
-        quality=quality,
-        uncertainty=run.table(UNCERTAINTY),
-        differential=differential,
-        facts=facts,
-        parameters=_texts(parameters) | _texts(result.get("resolved", {})),
-        versions=_texts(record["versions"]),
-        inputs={
-            name: f"{entry['path']} (SHA-256 {entry['sha256']})" for name, entry in record["inputs"].items()
-        },
-        warnings=record["warnings"],
-        converged=result.get("converged"),
-    )
-
-
-def _from_model(model, differential, X):
-    check_is_fitted(model)
-    proportions = pd.DataFrame(model.proportions_, columns=[str(kind) for kind in model.cell_types_])
-    quality = getattr(model, "quality_", None)
-    if X is not None:
-        quality = fit_quality(X, reference_frame(model), model.proportions_)
-    if quality is not None:
-        quality = flag_samples(quality)
-        proportions.index = quality.index
-    std = proportions_std(model)
-    if std is not None:
-        std = pd.DataFrame(std, proportions.index, proportions.columns)
-    expression = getattr(model, "expression_", None)
-    converged = getattr(model, "converged_", None)
-    parameters = {
-        name: value
-        for name, value in model.get_params(deep=False).items()
-        if not hasattr(value, "shape") and name != "reference"
-    }
-    return Contents(
-        proportions=proportions,
-        proportions_std=std,
-        shares_of=shares_of(model),
-        history=history_frame(model) if fitted_values(model, "history") else None,
-        quality=quality,
-        uncertainty=uncertainty_frame(expression) if getattr(expression, "has_std", False) else None,
-        differential=differential,
-        facts={
-            "samples": f"{len(proportions):,}",
-            "shared genes": f"{len(model.gene_names_):,}",
-            "cell types": f"{len(model.cell_types_):,}",
-            "model": type(model).__name__,
-            **_iterations(getattr(model, "n_iter_", None)),
-        },
-        parameters=_texts(parameters),
-        versions={
-            "skenigma": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "sklearn": sklearn.__version__,
-        },
-        converged=None if converged is None else bool(converged),
-    )
-
-
-def _iterations(number):
-    """The fact of how many iterations there were, if there were any to count."""
-    return {} if number is None else {"iterations": f"{number:,}"}
-
-
-def _stored_differential(path):
-    path = path / DIFFERENTIAL if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no file {path}: give the folder that 'skenigma differential' wrote."
-        )
-    return _read_differential(path)
-
-
-def _read_differential(path):
-    """The table of 'skenigma differential': a row per cell type and gene."""
-    frame = read_result(path, NAME_COLUMNS).reset_index()
-    missing = {"cell_type", "gene", "p_value", "q_value"} - set(frame.columns)
-    if missing:
-        raise ValueError(
-            f"{path} is no table of 'skenigma differential': it lacks {', '.join(sorted(missing))}."
-        )
-    texts = [name for name in ("p_value", "q_value") if not pd.api.types.is_numeric_dtype(frame[name])]
-    if texts:
-        raise ValueError(f"{path} is no table of 'skenigma differential': its {texts[0]} are not numbers.")
-    return frame
-
-
-def _texts(values):
-    return {name: "none" if value is None else str(value) for name, value in values.items()}

@@ -1,31 +1,41 @@
-"""The page: sections of HTML around tables and charts."""
+"""The page: sections around their headings, styles, data and the script, in one file."""
 
+import base64
+import hashlib
 from html import escape
 from importlib.resources import files
-from string import Template
-
-import numpy as np
-import pandas as pd
 
 from .._version import __version__
-from ..differential import untested
-from ._charts import N_COLOURS, line_chart, stacked_bars
-from ._contents import CHANGE, CONTRAST, FLAG, GRADIENTS, SHARES, gather
+from ._charts import N_COLOURS
+from ._data import script_data
+from ._end import fit_section, repeat_section
+from ._findings import findings_section
+from ._gather import gather
+from ._markup import Markup, breakable, joined, markup
+from ._proportions import proportions_section
+from ._reading import how_to_read
+from ._reliability import expression_section, reliability_section
+from ._tables import table
+from ._verdict import verdict, verdict_section
 
-MOST_ROWS = 500  # of a table in the page; the files hold all
 
+def build_report(source, *, X=None, phenotype=None, differential=None, title=None, top=10, key="skenigma"):
+    """One self-contained page of HTML on a run, a fitted model or an AnnData.
 
-def build_report(source, *, X=None, differential=None, title=None, top=10):
-    """One self-contained page of HTML on a run or a fitted model.
+    It says in words what can be relied on, compares proportions between groups, shows the genes that differ and how
+    certain that is, every gene's expression, which genes deserve trust, and all that repeats the run.
 
     Parameters
     ----------
-    source : str, path-like, RunFolder or fitted estimator
-        Folder that ``skenigma deconvolve`` or ``skenigma proportions`` wrote, or any fitted deconvolver or
-        :class:`~skenigma.ProportionEstimator`.
+    source : str, path-like, RunFolder, fitted estimator or AnnData
+        Folder that ``skenigma deconvolve`` or ``skenigma proportions`` wrote; any fitted deconvolver or
+        :class:`~skenigma.ProportionEstimator`; or what :func:`skenigma.anndata.deconvolve` returned.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-        The bulk that a model was fitted to: with it, the page has the quality of each sample, and their names. The
-        folder of a run holds both.
+        The bulk that a model was fitted to: with it, the page has the quality and the names of the samples, the level
+        of the expression, and the bulk beside each gene. A run's folder knows where its bulk is, an AnnData holds it.
+    phenotype : Series, array-like or str, default=None
+        Groups of the samples, or a quantity, for the proportions by group: matched by name where both are named; the
+        name of a column of ``obs`` for an AnnData. None takes what ``skenigma differential`` tested in a run.
     differential : DataFrame, str or path-like, default=None
         Result of a test of differential expression (columns ``cell_type``, ``gene``, ``p_value``, ``q_value`` and
         others), or the folder that ``skenigma differential`` wrote. None takes the folder ``differential`` in that
@@ -33,7 +43,9 @@ def build_report(source, *, X=None, differential=None, title=None, top=10):
     title : str, default=None
         Heading.
     top : int, default=10
-        Number of differential genes to show per cell type.
+        Number of genes per cell type that are printed, and shown without JavaScript. On a screen all can be searched.
+    key : str, default="skenigma"
+        The key that :func:`skenigma.anndata.deconvolve` was given.
 
     Returns
     -------
@@ -43,9 +55,22 @@ def build_report(source, *, X=None, differential=None, title=None, top=10):
     Raises
     ------
     ValueError
-        If the folder is not that of a run.
+        If the folder is not that of a run, or phenotype, X and differential do not fit it.
     OSError
         If it cannot be read.
+
+    See Also
+    --------
+    show : The same in a notebook.
+
+    Notes
+    -----
+    Names are text, never markup, and a content security policy in the page forbids every request and every script but
+    its own. Numbers for the script are rounded to about three digits. Every gene has its mean, share, reliability and
+    test; values for every sample are there for as many genes as some 1.5 MB hold, those that differ and those that
+    deserve most trust first. 20,000 genes of 8 cell types in 300 samples make a page below 5 MB.
+
+    Cell types are read one at a time: memory is that of a few matrices as large as the bulk.
 
     Examples
     --------
@@ -54,28 +79,63 @@ def build_report(source, *, X=None, differential=None, title=None, top=10):
     >>> from skenigma.report import build_report
     >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
     >>> model = L2MaxDeconvolver(cohort.reference, renorm_size="auto").fit(cohort.bulk)
-    >>> page = build_report(model, X=cohort.bulk)
+    >>> page = build_report(model, X=cohort.bulk, phenotype=cohort.phenotype)
     >>> "Quality of each sample" in page
     True
     """
-    contents = gather(source, differential, X)
-    folder = files("skenigma.report")
+    contents = gather(source, X=X, phenotype=phenotype, differential=differential, key=key)
+    return page(contents, title=title or "Cell types in bulk RNA-seq", top=top)
+
+
+def page(contents, *, title, top):
+    """The page of contents."""
+    statements = verdict(contents)
     sections = [
-        _proportions(contents.proportions, contents.proportions_std, contents.shares_of),
-        _quality(contents.quality),
-        _uncertainty(contents.uncertainty),
-        _convergence(contents),
-        _differential(contents.differential, contents.proportions.columns, top),
-        _settings(contents),
+        ("verdict", "Verdict", verdict_section(contents, statements)),
+        ("proportions", "Proportions", proportions_section(contents)),
+        (
+            "findings",
+            "Genes that differ",
+            findings_section(contents, top) if contents.expression or contents.test else None,
+        ),
+        ("expression", "Expression of a gene", expression_section(contents)),
+        ("reliability", "Which genes deserve trust", reliability_section(contents)),
+        ("samples", "Quality of each sample", _quality(contents.quality)),
+        ("fit", "How the fit went", fit_section(contents.history)),
+        ("repeat", "Parameters, versions and how to repeat this run", repeat_section(contents)),
     ]
-    return Template((folder / "template.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title or "Cell types in bulk RNA-seq"),
-        version=escape(__version__),
-        style=(folder / "style.css").read_text(encoding="utf-8") + _colour_rules(),
-        state=_state(contents.converged),
-        facts=_facts(contents.facts),
-        warnings=_warnings(contents.warnings),
-        sections="\n".join(section for section in sections if section),
+    sections = [section for section in sections if section[2]]
+    folder = files("skenigma.report")
+    script = (folder / "page.js").read_text(encoding="utf-8")
+    # the policy names the script by its hash: no other one runs, wherever it came from
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    links = [
+        markup('<li><a href="#{place}">{heading}</a></li>', place=place, heading=heading)
+        for place, heading, _ in sections
+    ]
+    return str(
+        markup(
+            (folder / "template.html").read_text(encoding="utf-8"),
+            title=title,
+            version=__version__,
+            digest=digest,
+            style=Markup((folder / "style.css").read_text(encoding="utf-8") + _colour_rules()),
+            facts=_facts(contents.facts),
+            links=links,
+            sections=joined((_section(*section) for section in sections), Markup("\n")),
+            data=Markup(script_data(contents)),
+            script=Markup(script),
+        )
+    )
+
+
+def _section(place, heading, body):
+    return markup(
+        '<section id="{place}" aria-labelledby="{place}-heading"><h2 '
+        'id="{place}-heading">{heading}</h2>{body}</section>',
+        place=place,
+        heading=heading,
+        body=body,
     )
 
 
@@ -88,201 +148,96 @@ def _colour_rules():
     )
 
 
-def _state(converged):
-    if converged is None:
-        return ""
-    if converged:
-        return '<p class="state good">The fit converged.</p>'
-    return (
-        '<p class="state bad">The fit did not converge: its result may be far from where it would have ended. '
-        "See the warnings.</p>"
-    )
-
-
 def _facts(facts):
-    cells = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items()
-    )
-    return f'<dl class="facts">{cells}</dl>'
-
-
-def _warnings(warnings):
-    if not warnings:
-        return ""
-    items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
-    return f'<div class="warnings"><b>Warnings of the run</b><ul>{items}</ul></div>'
-
-
-def _proportions(proportions, std, shares_of):
-    order = proportions.mean().sort_values(ascending=False).index
-    sorted_samples = proportions[order].sort_values(list(order[:1]), ascending=False, kind="stable")
-    summary = pd.DataFrame(
-        {
-            "mean": proportions.mean(),
-            "standard deviation": proportions.std(),
-            "smallest": proportions.min(),
-            "median": proportions.median(),
-            "largest": proportions.max(),
-            "samples with none": (proportions == 0).sum(),
-        }
-    )
-    details = f"<details><summary>All samples</summary>{_table(proportions, 'sample')}</details>"
-    note = [f"{SHARES[shares_of][0].upper() + SHARES[shares_of][1:]}."] if shares_of in SHARES else []
-    if std is not None:
-        summary["median standard error"] = std.median()
-        note.append(
-            "The standard errors are a lower bound of the uncertainty: they hold the noise of the genes and a factor "
-            "by which a profile may be off as a whole, and nothing else that may be wrong with the reference."
-        )
-        heading = "Standard errors of all samples, a lower bound"
-        details += f"<details><summary>{heading}</summary>{_table(std, 'sample')}</details>"
-    summary = summary.loc[order]
-    note = f'<p class="note">{" ".join(note)}</p>' if note else ""
-    text = f"one bar per sample, sorted by {order[0]}, the most abundant cell type"
-    # a cell type has one colour in all charts
-    colours = [proportions.columns.get_loc(kind) for kind in order]
-    chart = stacked_bars(sorted_samples, "Proportions", text, colours)
-    return f"<section><h2>Proportions</h2>{chart}{_table(summary, 'cell type')}{note}{details}</section>"
+    cells = [
+        markup("<div><dt>{name}</dt><dd>{text}</dd></div>", name=name, text=breakable(text))
+        for name, text in facts.items()
+    ]
+    return markup('<dl class="facts">{cells}</dl>', cells=cells)
 
 
 def _quality(quality):
     if quality is None:
-        return ""
-    flagged = quality[quality[FLAG] != ""]
-    if len(flagged):
-        intro = (
-            f"<p>{len(flagged):,} of {len(quality):,} samples are flagged: they are no good mixtures of profiles, "
-            f"so distrust their proportions and expression.</p>{_table(flagged, 'sample')}"
+        return None
+    shown = quality.sort_values("correlation", kind="stable")
+    return joined(
+        [
+            how_to_read("samples"),
+            table(shown, "sample", "Quality of each sample, the worst first", sortable=True),
+        ]
+    )
+
+
+class Report:
+    """A page, shown by notebooks.
+
+    Parameters
+    ----------
+    html : str
+        The page.
+    height : int, default=800
+        Of the frame in a notebook, in pixels.
+    """
+
+    def __init__(self, html, height=800):
+        self.html, self.height = html, height
+
+    def __repr__(self):
+        return f"Report({len(self.html):,} characters; save(path) writes it)"
+
+    def _repr_html_(self):
+        """The page in a frame of its own: its styles do not touch the notebook, nor the notebook's the page."""
+        return (
+            f'<iframe title="Report of skenigma" srcdoc="{escape(self.html)}" width="100%" height="{self.height}" '
+            f'style="border:0"></iframe>'
         )
-    else:
-        intro = f"<p>None of {len(quality):,} samples is flagged.</p>"
-    note = (
-        '<p class="note">How well the profiles, mixed by the proportions, reproduce each sample over the shared '
-        "genes. r2: share of the variance over genes that the scaled mixture explains. scale: the factor that fits "
-        "best, about 1 if bulk and reference are on one scale. poor fit: a correlation more than three robust "
-        "standard deviations below the median of the cohort.</p>"
-    )
-    rest = f"<details><summary>All samples</summary>{_table(quality, 'sample')}</details>"
-    return f"<section><h2>Quality of each sample</h2>{intro}{note}{rest}</section>"
+
+    def save(self, path):
+        """Write the page to a file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file there is replaced.
+        """
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.html)
 
 
-def _uncertainty(table):
-    if table is None:
-        return ""
-    note = (
-        '<p class="note">Medians over samples and genes. genes that vary: share of the genes whose estimates vary '
-        "over samples by more than their median standard deviation; of the others the model does not claim to know "
-        "how samples differ.</p>"
-    )
-    return f"<section><h2>Uncertainty of the expression</h2>{_table(table, 'cell type')}{note}</section>"
+def show(source, *, height=800, **options):
+    """The report of a fitted model, an AnnData or a run, in a notebook.
 
+    Parameters
+    ----------
+    source : fitted estimator, AnnData, str, path-like or RunFolder
+        As for :func:`build_report`.
+    height : int, default=800
+        Of the frame, in pixels.
+    **options : dict
+        ``X``, ``phenotype``, ``differential``, ``title``, ``top`` and ``key`` of :func:`build_report`.
 
-def _convergence(contents):
-    history = contents.history
-    if history is None:
-        return ""
-    # what is neither a gradient nor a change is a loss, whatever the model calls it
-    losses = {
-        name: history[name] for name in history if name not in GRADIENTS and not name.startswith(CHANGE)
-    }
-    charts = []
-    if losses:
-        charts.append(line_chart(losses, "Loss terms", "iteration", "squared expression units"))
-    if set(GRADIENTS) <= set(history.columns):
-        norms = {name.removeprefix("gradient "): history[name] for name in GRADIENTS}
-        charts.append(line_chart(norms, "Gradient norms", "iteration", "before renormalisation"))
-    changes = {name.removeprefix(CHANGE): history[name] for name in history if name.startswith(CHANGE)}
-    if changes:
-        unit = "squared, summed over samples and genes"
-        charts.append(line_chart(changes, "Change per cell type", "iteration", unit))
-    text = (
-        '<p class="note">All axes are logarithmic; zeros but for rounding are left out. The loss terms '
-        "are those that the model records: unweighted by L2MaxDeconvolver, weighted by TraceNormDeconvolver.</p>"
-    )
-    return f'<section><h2>How the fit went</h2>{text}<div class="grid2">{"".join(charts)}</div></section>'
+    Returns
+    -------
+    report : Report
+        Which notebooks show; ``report.save(path)`` writes the page, and ``report.html`` is it.
 
+    Raises
+    ------
+    ValueError
+        As :func:`build_report`.
 
-def _differential(table, cell_types, top):
-    if table is None:
-        return ""
-    parts = []
-    for kind in [kind for kind in cell_types if (table.cell_type == kind).any()]:
-        genes = table[table.cell_type == kind]
-        best = (
-            genes.sort_values("p_value", kind="stable")
-            .head(top)
-            .set_index("gene")
-            .drop(columns=["cell_type", CONTRAST], errors="ignore")
-        )
-        note = _called(genes)
-        heading = f'<h3>{escape(str(kind))}</h3><p class="note">{note}</p>'
-        if FLAG in best and not best[FLAG].any():
-            best = best.drop(columns=FLAG)
-        parts.append(f"<div>{heading}{_table(best, 'gene')}</div>")
-    effect = ""
-    if CONTRAST in table and len(table):
-        effect = f'<p class="note">Effect: {escape(str(table[CONTRAST].iloc[0]))}.</p>'
-    return f'<section><h2>Differential genes</h2>{effect}<div class="grid2 wide">{"".join(parts)}</div></section>'
+    See Also
+    --------
+    build_report : The page as a str.
 
-
-def _called(genes):
-    """How many genes of a cell type are called, of how many that could be tested, and why others could not."""
-    tested = int(genes.p_value.notna().sum())
-    if not tested:
-        note = f"none of {len(genes):,} genes could be tested"
-    else:
-        note = f"{int((genes.q_value < 0.05).sum()):,} of {tested:,} tested genes with q &lt; 0.05"
-    if FLAG not in genes or tested == len(genes):
-        return note
-    reasons = ", ".join(f"{escape(str(flag))} {count:,}" for flag, count in untested(genes).items())
-    return f"{note}; without a test: {reasons}"
-
-
-def _settings(contents):
-    parts = [
-        f"<h3>{heading}</h3>{_pairs(values)}"
-        for heading, values in (
-            ("Parameters", contents.parameters),
-            ("Inputs", contents.inputs),
-            ("Versions", contents.versions),
-        )
-        if values
-    ]
-    return f"<section><h2>Parameters and versions</h2>{''.join(parts)}</section>"
-
-
-def _pairs(values):
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in values.items()
-    )
-    return f'<table class="text">{rows}</table>'
-
-
-def _table(frame, corner):
-    """A DataFrame as a table that scrolls sideways where the screen is narrow."""
-    shown = frame.head(MOST_ROWS)
-    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in (corner, *shown.columns))
-    rows = "".join(
-        f"<tr><td>{escape(str(name))}</td>{''.join(map(_cell, row))}</tr>"
-        for name, row in zip(shown.index, shown.itertuples(index=False), strict=True)
-    )
-    more = (
-        f'<p class="note">The first {MOST_ROWS:,} of {len(frame):,} rows.</p>'
-        if len(frame) > MOST_ROWS
-        else ""
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
-    )
-
-
-def _cell(value):
-    if isinstance(value, (bool, np.bool_)):
-        return f'<td class="flag">{"yes" if value else ""}</td>'
-    if isinstance(value, str) or value is None:
-        return f'<td class="flag">{escape(value or "")}</td>'
-    if pd.isna(value):
-        return "<td>–</td>"
-    if isinstance(value, (int, np.integer)):
-        return f"<td>{value:,}</td>"
-    return f"<td>{value:.3g}</td>"
+    Examples
+    --------
+    >>> from skenigma import L2MaxDeconvolver
+    >>> from skenigma.datasets import make_cohort
+    >>> from skenigma.report import show
+    >>> cohort = make_cohort(n_samples=40, n_genes=200, random_state=0, as_frame=True)
+    >>> model = L2MaxDeconvolver(cohort.reference, renorm_size="auto").fit(cohort.bulk)
+    >>> show(model, X=cohort.bulk, phenotype=cohort.phenotype).html[:15]
+    '<!DOCTYPE html>'
+    """
+    return Report(build_report(source, **options), height)

@@ -1,0 +1,94 @@
+"""Contents from a fitted model."""
+
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from .._parameters import fitted_values
+from .._transformers import aligned_bulk, proportions_std, reference_frame, shares_of
+from ..checks.validation import row_names
+from ..expression import output_expression
+from ..proportions import ProportionEstimator, fit_quality
+from ._common import own_versions, read_groups, texts
+from ._contents import Contents, flag_samples, history_frame
+from ._expression import summarise
+from ._sources import ModelSource
+
+
+def from_model(model, X, phenotype, test):
+    check_is_fitted(model)
+    names = [str(kind) for kind in model.cell_types_]
+    proportions = pd.DataFrame(model.proportions_, columns=names)
+    quality, samples = getattr(model, "quality_", None), _sample_names(model, X)
+    bulk = None
+    if X is not None:
+        quality = fit_quality(X, reference_frame(model), model.proportions_)
+        bulk = pd.DataFrame(aligned_bulk(model, X), columns=[str(gene) for gene in model.gene_names_])
+    if samples is None and quality is not None:
+        samples = quality.index
+    if samples is not None:
+        proportions.index = pd.Index(samples).map(str)
+    if quality is not None:
+        quality = flag_samples(quality.set_axis(proportions.index))
+    std = proportions_std(model)
+    converged = getattr(model, "converged_", None)
+    alone = isinstance(model, ProportionEstimator)
+    parameters = {
+        name: value
+        for name, value in model.get_params(deep=False).items()
+        if not hasattr(value, "shape") and name != "reference"
+    }
+    facts = {
+        "samples": f"{len(proportions):,}",
+        "genes in use": f"{len(model.gene_names_):,}",
+        "cell types": f"{len(names):,}",
+        "model": f"proportions by {model.method_}" if alone else type(model).__name__,
+    }
+    groups = read_groups(phenotype, proportions.index)
+    return Contents(
+        proportions=proportions,
+        proportions_std=None if std is None else pd.DataFrame(std, proportions.index, names),
+        shares_of=shares_of(model),
+        groups=groups,
+        expression=None if alone else _expression_of_model(model, proportions, bulk, test),
+        test=test,
+        history=history_frame(model) if fitted_values(model, "history") else None,
+        quality=quality,
+        facts=facts,
+        model=None if alone else type(model).__name__,
+        parameters=texts(parameters),
+        versions=own_versions(),
+        commands=[repr(model) if model.reference is None else _call(model)],
+        converged=None if converged is None else bool(converged),
+    )
+
+
+def _sample_names(model, X):
+    """Names of the samples of a fit, None where it does not know them."""
+    names = getattr(getattr(model, "expression_", None), "sample_names", None)
+    return row_names(X) if names is None and X is not None else names
+
+
+def _expression_of_model(model, proportions, bulk, test):
+    expression = output_expression(model)
+    source = ModelSource(expression)
+    reference = pd.DataFrame(model.reference_, proportions.columns, source.genes)
+    found = getattr(model, "reliability_", None)
+    return summarise(
+        source,
+        proportions,
+        bulk=bulk,
+        reference=reference,
+        reliability=None if found is None else pd.DataFrame(found, proportions.columns, source.genes),
+        differential=None if test is None else test.table,
+    )
+
+
+def _call(model):
+    """How the model was made, its reference by name alone."""
+    shown = {
+        name: value
+        for name, value in model.get_params(deep=False).items()
+        if name != "reference" and not hasattr(value, "shape")
+    }
+    given = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+    return f"{type(model).__name__}(reference, {given})"

@@ -1,0 +1,127 @@
+"""Contents from the folder of a run."""
+
+import shlex
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from ..io import read_bulk, read_reference
+from ..io._records import RECORD
+from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, PROPORTIONS_STD, QUALITY, RELIABILITY
+from ._common import POSTERIOR, matched, read_groups, read_if_there, read_test, recorded_phenotype, texts
+from ._contents import Contents
+from ._expression import summarise
+from ._sources import TableSource
+
+
+def from_run(run, X, phenotype, test):
+    record, missing = run.record, []
+    result, understood = record["result"], record["understood"]
+    proportions, quality = run.table(PROPORTIONS), run.table(QUALITY)
+    if proportions is None:
+        raise ValueError(f"{run.path} lists no {PROPORTIONS}: there is nothing to report on.")
+    stored = run.path / "differential"
+    if test is None and (stored / DIFFERENTIAL).is_file():
+        test = read_test(stored)
+    if phenotype is None and test is not None and (stored / RECORD).is_file():
+        phenotype = recorded_phenotype(stored, proportions.index, missing)
+    groups = read_groups(phenotype, proportions.index)
+    options = {name: value for name, value in record["options"].items() if name not in record["inputs"]}
+    own = options.pop("parameters", {})
+    facts = {
+        "samples": f"{understood['n_samples']:,}",
+        "genes in use": f"{understood['n_genes_shared']:,}",
+        "cell types": f"{len(understood['cell_types']):,}",
+        "model": result.get("model", f"proportions by {result.get('method')}"),
+        "date": record["date"][:10],
+    }
+    return Contents(
+        proportions=proportions,
+        proportions_std=run.table(PROPORTIONS_STD),
+        shares_of=result.get("shares_of"),
+        groups=groups,
+        expression=_expression_of_run(run, proportions, X, test, missing),
+        test=test,
+        history=run.table(HISTORY),
+        quality=quality,
+        facts=facts,
+        model=result.get("model"),
+        parameters=texts({**options, **own}) | texts(result.get("resolved", {})),
+        versions=texts(record["versions"]),
+        inputs={
+            name: f"{entry['path']} (SHA-256 {entry['sha256']})" for name, entry in record["inputs"].items()
+        },
+        commands=_commands(run, stored),
+        warnings=record["warnings"],
+        missing=missing,
+        converged=result.get("converged"),
+    )
+
+
+def _expression_of_run(run, proportions, X, test, missing):
+    """Summary of the expression that a run wrote, None where it wrote none."""
+    record = run.record
+    files = record["files"].get("expression")
+    if not files:
+        return None
+    tables = _RunTables(run)
+    types = list(files) if isinstance(files, dict) else list(tables.layers("expression"))
+    parameters = record["options"].get("parameters", {})
+    scale = "log" if record["result"].get("model") == POSTERIOR else parameters.get("preprocess")
+    source = TableSource(tables.read, types, scale)
+    bulk = _input_of(run, "bulk", missing) if X is None else X
+    reference = _input_of(run, "reference", missing)
+    reliability = run.table(RELIABILITY)
+    return summarise(
+        source,
+        proportions,
+        bulk=matched(bulk, proportions.index, source.genes, "bulk"),
+        reference=None if reference is None else reference[source.genes],
+        reliability=None if reliability is None else reliability.T.loc[types, source.genes],
+        differential=None if test is None else test.table,
+    )
+
+
+@dataclass(frozen=True)
+class _RunTables:
+    """Tables of expression in the folder of a run, read when they are asked for."""
+
+    run: object
+
+    def read(self, kind, cell_type):
+        """A table of samples × genes, None where the run wrote none."""
+        kind = {"values": "expression", "std": "expression_std"}[kind]
+        files = self.run.record["files"].get(kind)
+        if files is None:
+            return None
+        if isinstance(files, str):
+            return self.layers(kind)[cell_type]
+        return self.run.cell_type_table(cell_type, kind)
+
+    def layers(self, kind):
+        """All cell types of one file."""
+        return self._layers[kind]
+
+    @cached_property
+    def _layers(self):
+        kinds = [kind for kind in ("expression", "expression_std") if kind in self.run.record["files"]]
+        return {kind: self.run.expression(kind) for kind in kinds}
+
+
+def _input_of(run, name, missing):
+    """Bulk or reference of a run, None where the file is not there any more, or another."""
+    entry = run.record["inputs"][name]
+    read = {"bulk": read_bulk, "reference": read_reference}[name]
+    rows = run.record["options"][f"{name}_rows"].replace("-", " ")
+    refusal = f"{entry['path']} is not the {name} of the run any more: its SHA-256 differs."
+    return read_if_there(partial(read, rows=rows), entry, refusal, name, missing)
+
+
+def _commands(run, tested):
+    """Command lines that repeat a run, and the test on it."""
+    command = run.record["command"]
+    lines = [shlex.join(["skenigma", command, "--from", str(run.path / RECORD), "--out", "again"])]
+    if (tested / RECORD).is_file():
+        lines.append(
+            shlex.join(["skenigma", "differential", "--from", str(tested / RECORD), "--out", "again_tested"])
+        )
+    return lines
