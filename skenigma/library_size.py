@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 
 from .checks.names import listing
+from .checks.units import LARGEST_DEPTHS, look_at
 from .checks.warning import warn
-from .reference._cells import whole
 
 __all__ = ["Scaling", "choose_total", "divide_by_length", "scale_to_total"]
 
 # Counts are brought to this total: counts per million.
 PER_MILLION = 1e6
-# Totals that differ by more, between samples or between samples and profiles, are of counts, or of other units.
-LIBRARY_SPREAD = 3.0
 # Genes without a length are left out if no more than this share of them has none.
 MOST_WITHOUT_LENGTH = 0.1
 
@@ -65,26 +63,29 @@ def choose_total(bulk, reference, asked="auto", *, lengths=False):
         return Scaling(None, "as asked for")
     if not isinstance(asked, str):
         return Scaling(float(asked), "as asked for")
-    if bulk.to_numpy().min() < 0 or reference.to_numpy().min() < 0:
-        return Scaling(None, "values are negative, and totals mean nothing")
+    tables = {"bulk": bulk, "reference": reference}
+    found = {what: look_at(table.to_numpy(dtype=_floating(table))) for what, table in tables.items()}
+    if not all(values.is_linear for values in found.values()):
+        return Scaling(None, "values are centred or logarithms, and totals mean nothing")
     if lengths:
         return Scaling(PER_MILLION, "TPM, by the lengths of genes")
-    reason = _why(bulk, reference)
+    shared = bulk.columns.intersection(reference.columns, sort=False)
+    reason = _why(
+        found, [float(np.median(table[shared].to_numpy().sum(axis=1))) for table in (bulk, reference)]
+    )
     return Scaling(None, "both are on one scale") if reason is None else Scaling(PER_MILLION, reason)
 
 
-def _why(bulk, reference):
+def _why(found, totals):
     """What tells that totals differ for technical reasons, None if nothing does."""
-    for what, table in (("bulk", bulk), ("reference", reference)):
-        if whole(table.to_numpy()):
+    for what, values in found.items():
+        if values.kind == "counts":
             return f"the {what} holds whole numbers, counts"
-    sizes = bulk.to_numpy().sum(axis=1)
+    sizes = found["bulk"].totals
     sizes = sizes[sizes > 0]
-    if len(sizes) and sizes.max() > LIBRARY_SPREAD * sizes.min():
+    if len(sizes) and sizes.max() > LARGEST_DEPTHS * sizes.min():
         return f"library sizes of the bulk differ {sizes.max() / sizes.min():.3g}-fold, as those of counts"
-    shared = bulk.columns.intersection(reference.columns, sort=False)
-    totals = [float(np.median(table[shared].to_numpy().sum(axis=1))) for table in (bulk, reference)]
-    if min(totals) <= 0 or max(totals) > LIBRARY_SPREAD * min(totals):
+    if min(totals) <= 0 or max(totals) > LARGEST_DEPTHS * min(totals):
         return f"on the shared genes a sample has {totals[0]:.4g} in total and a profile {totals[1]:.4g} (medians)"
     return None
 

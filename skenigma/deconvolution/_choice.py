@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..checks.names import listing
-from ..checks.scales import looks_linear
+from ..checks.units import look_at
 from ._factor import FactorDeconvolver
 from ._l2max import L2MaxDeconvolver
 from ._posterior import EmpiricalBayesDeconvolver
@@ -52,12 +52,28 @@ def choose_model(bulk, reference):
     choice : Choice
         The posterior on the log scale for linear values of at least 0; the factor model for centred or standardised
         ones, and for logarithms.
+
+    Raises
+    ------
+    ValueError
+        If single values of otherwise linear data are negative: neither model is meant for them.
     """
-    if bulk.min() < 0 or reference.min() < 0:
+    matrices = {"bulk": bulk, "reference": reference}
+    found = {what: look_at(matrix) for what, matrix in matrices.items()}
+    kinds = {values.kind for values in found.values()}
+    if "signed" in kinds:
         return Choice("factor", "because values are negative: centred or standardised")
-    if looks_linear(bulk) and looks_linear(reference):
-        return Choice("bayes", "because values are linear and not negative")
-    return Choice("factor", "because values are not negative but small, as logarithms are")
+    if "log" in kinds:
+        return Choice("factor", "because values are not negative but small, as logarithms are")
+    for what, values in found.items():
+        if values.n_negative:
+            raise ValueError(
+                f"{values.n_negative} of {matrices[what].size:,} values of the {what} are negative, the smallest "
+                f"{values.minimum:.4g}, and the rest is linear: the model for linear values needs all of them to be at "
+                f"least 0, and the one for centred values needs centred ones. Set them to 0 or correct what made them, "
+                f"or name a model."
+            )
+    return Choice("bayes", "because values are linear and not negative")
 
 
 def named_model(name):

@@ -88,7 +88,7 @@ class TestTotal:
         assert total_of(counts, profiles, 5e4) == 5e4
 
     def test_centred_values_have_no_total(self, counts, profiles):
-        assert total_of(counts, profiles - 100) is None
+        assert total_of(counts, profiles - profiles.mean()) is None
 
     def test_sample_without_expression(self):
         frame = pd.DataFrame([[1.0, 2.0], [0.0, 0.0]], ["one", "two"], ["a", "b"])
@@ -178,6 +178,12 @@ class TestModel:
     def test_no_such_model(self, per_million, profiles):
         with pytest.raises(ValueError, match=r"no model 'l2'.*'auto' or one of 'l2max'"):
             deconvolve(per_million, profiles, model="l2")
+
+    def test_stray_negatives_switch_nothing(self, per_million, profiles):
+        values = per_million.X.copy()
+        values[0, 3], values[2, 5] = -1.0, -7.5
+        with pytest.raises(ValueError, match=r"2 of 720 values of the bulk are negative, the smallest -7\.5"):
+            choose_model(values, profiles.to_numpy())
 
     def test_logarithms_are_not_taken_twice(self, per_million, profiles):
         small = np.log2(per_million.X + 1), np.log2(profiles.to_numpy() + 1)

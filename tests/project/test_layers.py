@@ -25,7 +25,7 @@ RANKS = {
     "skenigma.batch": 4,
     "skenigma.deconvolution": 4,
     "skenigma.proportions": 3,
-    "skenigma.library_size": 2.75,
+    "skenigma.library_size": 1.5,
     "skenigma.reference": 2.5,
     "skenigma.datasets": 2,
     "skenigma.io": 2,
