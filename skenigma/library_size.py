@@ -58,13 +58,21 @@ def choose_total(bulk, reference, asked="auto", *, lengths=False):
     Returns
     -------
     scaling : Scaling
+
+    Raises
+    ------
+    ValueError
+        If a total is asked for, and values are centred.
     """
     if asked is None:
         return Scaling(None, "as asked for")
-    if not isinstance(asked, str):
-        return Scaling(float(asked), "as asked for")
     tables = {"bulk": bulk, "reference": reference}
     found = {what: look_at(table.to_numpy(dtype=_floating(table))) for what, table in tables.items()}
+    if not isinstance(asked, str):
+        for what, values in found.items():
+            if values.kind == "signed":
+                raise ValueError(f"The {what} has {values}: it has no total that could be {asked:g}.")
+        return Scaling(float(asked), "as asked for")
     if not all(values.is_linear for values in found.values()):
         return Scaling(None, "values are centred or logarithms, and totals mean nothing")
     if lengths:

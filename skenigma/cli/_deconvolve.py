@@ -1,26 +1,31 @@
 """``skenigma deconvolve``."""
 
 from functools import partial
+from pathlib import Path
 
 from .._parameters import fitted_values, numbers
-from ..io import read_proportions, write_anndata
+from ..deconvolution._choice import choose_model
+from ..io import file_checksum, read_proportions, read_run, write_anndata
 from ..io._runs import HISTORY, UNCERTAINTY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
 from ..report._contents import LOSSES, uncertainty_frame
+from . import _scale
 from ._foresee import foresee
 from ._job import file_names
 from ._options import add_data, add_output, add_repeat, add_threads
 from ._parameters import (
+    AUTO,
     HELP,
     MODELS,
     add_own_parameters,
     add_parameters,
     build_model,
+    check_any_choice,
     model_name,
     used_parameters,
 )
-from ._proportions import add_method, read_data, write_quality
+from ._proportions import add_method, read_data, read_markers, write_quality
 from ._tables import proportion_frame, std_frame, write_proportions
 from ._usage import UsageError
 
@@ -43,14 +48,16 @@ examples:
   skenigma deconvolve --bulk bulk.tsv --reference reference.tsv --out run --renorm-size auto
   skenigma deconvolve --bulk bulk.h5ad --reference reference.tsv --out run --format h5ad
   skenigma deconvolve --from run/run.json --out again"""
-INPUTS = ("bulk", "reference", "proportions")
+INPUTS = ("bulk", "reference", "proportions", "gene_lengths", "markers")
 REQUIRED = ("bulk", "reference")
 DEFAULTS: dict = {
     "bulk_rows": "genes",
     "reference_rows": "genes",
-    "model": "l2max",
+    **_scale.DEFAULTS,
+    "model": AUTO,
     "proportions": None,
     "proportion_method": None,
+    "markers": None,
     "threads": 1,
     "float32": False,
     "cell_types": None,
@@ -58,20 +65,24 @@ DEFAULTS: dict = {
     "gzip": False,
     "parameters": {},
 }
+BAYES = "bayes"
+BEFORE = {**_scale.BEFORE, "model": "l2max"}
 
 
 def add_options(parser):
     """Add the options of this command."""
     data = add_data(parser)
     data.add_argument("--proportions", metavar="FILE", help="known proportions, samples × cell types")
+    _scale.add_scale(parser)
     group = parser.add_argument_group("method")
     group.add_argument(
         "--model",
         type=model_name,
-        metavar="|".join([*MODELS, "MODULE:CLASS"]),
-        help="no sample stands out (l2max, default), samples differ along few directions (tracenorm), posterior with "
-        "standard deviations of CPM or TPM (bayes) or of signed values (factor), or a model of your own: "
-        "a class in a module that Python can import, and will run",
+        metavar="|".join([AUTO, *MODELS, "MODULE:CLASS"]),
+        help="posterior with standard deviations of linear values (bayes) or of centred or standardised ones "
+        "(factor); auto (default) takes the one that suits the data, and says and records it. The published models, "
+        "with their published parameters: no sample stands out (l2max), samples differ along few directions "
+        "(tracenorm). Or a model of your own: a class in a module that Python can import, and will run",
     )
     add_method(group, "--proportion-method")
     group.add_argument("--float32", action="store_true", help="compute in single precision: half the memory")
@@ -96,7 +107,14 @@ def check(options):
     """Options completed; a UsageError if they contradict each other."""
     given = {name: options.pop(name) for name in HELP if name in options}
     given.update(options.pop("set", ()))
-    options["parameters"] = used_parameters(build_model(options["model"], {**options["parameters"], **given}))
+    options["parameters"] = {**options["parameters"], **given}
+    if options["model"] == AUTO:
+        check_any_choice(options["parameters"])
+    else:
+        build_model(options["model"], options["parameters"])
+    _scale.check_scale(options)
+    if options["proportions"] and options["markers"]:
+        raise UsageError("--proportions are given: there is nothing to estimate from --markers")
     if options["proportions"] and options["proportion_method"]:
         raise UsageError("--proportions are given: there is nothing for --proportion-method to estimate")
     if not options["proportions"]:
@@ -114,26 +132,56 @@ def run(job):
     bulk, reference = read_data(job)
     kinds = _wanted(options["cell_types"], reference.index)
     proportions = None if options["proportions"] is None else read_proportions(options["proportions"])
+    reason = _choose(options, bulk, reference)
     model = build_model(
         options["model"],
         options["parameters"],
         reference=reference,
-        proportion_estimator=_estimator(options),
+        proportion_estimator=_estimator(job, reference),
         # the tensor is never built as a whole, unless it is to be normalised
         materialize=options["parameters"].get("normalize") is not None,
     )
     _foresee(job, kinds, list(reference.index))
-    job.console.facts([("model", _described(model))])
+    job.console.facts([("model", f"{type(model).__name__}, {reason}"), ("parameters", _described(model))])
     if hasattr(model, "max_iter"):
         job.console.progress(model)
     model.fit(bulk, proportions=proportions)
-    job.result = _result(model)
+    job.result = {**_result(model), "chosen": reason}
     if proportions is None:
         job.result["proportion_method"] = model.proportion_estimator_.method_
     if hasattr(model, "converged_"):
         ended = "converged" if model.converged_ else "stopped"
         job.console.facts([("fit", f"{ended} after {model.n_iter_} iterations")])
     _write(job, model, bulk, kinds)
+
+
+def _choose(options, bulk, reference):
+    """Complete model and parameters in the options, by the data where none is named; why it is this model."""
+    reason = "as named"
+    if options["model"] == AUTO:
+        genes = bulk.columns.intersection(reference.columns, sort=False)
+        choice = choose_model(bulk[genes].to_numpy(), reference[genes].to_numpy())
+        options["model"], reason = choice.name, choice.reason
+    given = options["parameters"]
+    if options["model"] == BAYES and "platform" not in given and _made_of_cells(options["reference"]):
+        given = {**given, "platform": "bulk"}
+        reason += "; on the platform of the bulk, since the reference was made of cells"
+    options["parameters"] = used_parameters(build_model(options["model"], given))
+    return reason
+
+
+def _made_of_cells(path):
+    """Whether a reference is what 'skenigma reference' left, which averages cells."""
+    try:
+        run = read_run(Path(path).parent)
+        written = run.record["outputs"].get(Path(path).name)
+        return (
+            run.record["command"] == "reference"
+            and written is not None
+            and written["sha256"] == file_checksum(path)
+        )
+    except (OSError, ValueError):  # no run, or none that can be read
+        return False
 
 
 def _wanted(names, cell_types):
@@ -159,14 +207,16 @@ def _foresee(job, kinds, cell_types):
         foresee(job, [file for files in found for file in files.values()], cell_types, count)
 
 
-def _estimator(options):
-    method = options["proportion_method"]
-    return None if method is None else ProportionEstimator(method=method, n_jobs=options["threads"])
+def _estimator(job, reference):
+    method = job.options["proportion_method"]
+    if method is None:
+        return None
+    known = None if job.options["markers"] is None else reference[read_markers(job, reference.columns)]
+    return ProportionEstimator(known, method=method, n_jobs=job.options["threads"])
 
 
 def _described(model):
-    values = ", ".join(f"{name}={value}" for name, value in used_parameters(model).items())
-    return f"{type(model).__name__}, {values}"
+    return ", ".join(f"{name}={value}" for name, value in used_parameters(model).items())
 
 
 def _result(model):

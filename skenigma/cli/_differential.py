@@ -1,7 +1,5 @@
 """``skenigma differential``."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 
@@ -16,10 +14,10 @@ from ..differential import (
     untested,
 )
 from ..differential._tensor import refuse_posterior_means
-from ..io import read_bulk, read_phenotype, read_reference, read_run
-from ..io._checksums import read_as_recorded
+from ..io import read_phenotype, read_run
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
+from ._fitted import read_fitted
 from ._options import add_output, add_repeat, add_threads
 from ._understood import counted, shortened
 from ._usage import UsageError
@@ -166,8 +164,8 @@ def _test(folder, options, proportions, phenotype, covariates):
         names, genes, cse = _expression(folder, proportions)
         how |= {"cell_types": names, "gene_names": genes, "fold_change": options["fold_change"]}
         return method, test(cse, phenotype.rename_axis(None).reset_index(drop=True), **how)
-    bulk = _input(folder, "bulk", options["bulk"])
-    reference = None if method == "interaction" else _input(folder, "reference", options["reference"])
+    bulk = read_fitted(folder, "bulk", options["bulk"])
+    reference = None if method == "interaction" else read_fitted(folder, "reference", options["reference"])
     if method == "auto":
         counts = bulk.to_numpy().min() >= 0 and reference.to_numpy().min() >= 0
         method = "log_fold_change" if counts and not options["fold_change"] else "interaction"
@@ -207,20 +205,6 @@ def _levels(phenotype, options):
         levels = sorted(value for name, value in there.items() if name not in options["exclude"])
     first = options["reference_level"]
     return {"levels": levels, "reference_level": None if first is None else known([first])[0]}
-
-
-def _input(folder, name, path):
-    """Bulk or reference of the run, on the genes and cell types of the run."""
-    record = folder.record
-    read = {"bulk": read_bulk, "reference": read_reference}[name]
-    rows = record["options"][f"{name}_rows"].replace("-", " ")
-    table = read_as_recorded(
-        partial(read, rows=rows),
-        path,
-        record["inputs"][name]["sha256"],
-        f"{path} is not the {name} of the run in {folder.path}: its SHA-256 differs.",
-    )
-    return table[folder.genes()]
 
 
 def _expression(folder, proportions):

@@ -114,7 +114,9 @@ def _resolve(command, given, repeated):
         options = {**command.DEFAULTS, **given}
     else:
         _check_repeat(command, given, repeated)
-        options = {**command.DEFAULTS, **recorded_options(command, repeated, given), **given}
+        # a record of an older version lacks options that came later, and their defaults are not what it did
+        before = getattr(command, "BEFORE", {})
+        options = {**command.DEFAULTS, **before, **recorded_options(command, repeated, given), **given}
     options = {"force": False, **options}
     _need(options, command.REQUIRED)
     if repeated:  # nobody but the user says where to write

@@ -6,21 +6,11 @@ from numbers import Integral
 
 from .._parameters import OWN_OPTIONS, PARAMETERS
 from ..checks.validation import Interval, StrOptions
-from ..deconvolution import (
-    BaseDeconvolver,
-    EmpiricalBayesDeconvolver,
-    FactorDeconvolver,
-    L2MaxDeconvolver,
-    TraceNormDeconvolver,
-)
+from ..deconvolution import BaseDeconvolver
+from ..deconvolution._choice import CHOSEN, MODELS
 from ._usage import UsageError
 
-MODELS = {
-    "l2max": L2MaxDeconvolver,
-    "tracenorm": TraceNormDeconvolver,
-    "bayes": EmpiricalBayesDeconvolver,
-    "factor": FactorDeconvolver,
-}
+AUTO = "auto"
 OPTIONS = (
     "alpha", "beta", "renorm_size", "solver", "epsilon", "max_iter", "tao_k", "gamma", "n_factors", "tol",
     "preprocess", "normalize", "positive",
@@ -44,9 +34,9 @@ def defaults(name):
 
 
 def model_name(text):
-    """What ``--model`` may be: a name, or "module:Class"."""
-    if text not in MODELS and ":" not in text:
-        names = ", ".join(MODELS)
+    """What ``--model`` may be: "auto", a name, or "module:Class"."""
+    if text not in (AUTO, *MODELS) and ":" not in text:
+        names = ", ".join((AUTO, *MODELS))
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither {names} nor a class as in package.module:Class"
         )
@@ -124,6 +114,18 @@ def build_model(kind, given, **more):
     except ValueError as error:
         raise UsageError(str(error)) from error
     return model
+
+
+def check_any_choice(given):
+    """A UsageError if parameters are given that not every model has which may be chosen by the data."""
+    for name in given:
+        for kind in CHOSEN:
+            if name not in used_parameters(MODELS[kind]()):
+                known = [other for other, model in MODELS.items() if name in used_parameters(model())]
+                if not known:
+                    raise UsageError(f"--set {name}: name the model that has this parameter with --model")
+                option = f"--{name.replace('_', '-')}" if name in HELP else f"--set {name}"
+                raise UsageError(f"{option} belongs to --model {', '.join(known)}: say which")
 
 
 def _foreign(name, kind):

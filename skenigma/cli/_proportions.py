@@ -1,8 +1,13 @@
 """``skenigma proportions``."""
 
+import pandas as pd
+
+from ..checks.names import listing
 from ..io import read_bulk, read_reference
+from ..io._reading import read_result
 from ..io._runs import QUALITY
 from ..proportions import ProportionEstimator
+from . import _scale
 from ._options import add_data, add_output, add_repeat, add_threads
 from ._tables import quality_frame, warn_flagged, write_proportions
 from ._understood import understand
@@ -18,15 +23,24 @@ EXAMPLES = """\
 examples:
   skenigma proportions --bulk bulk.tsv.gz --reference reference.tsv --out proportions
   skenigma proportions --bulk bulk.h5ad --reference reference.csv --method nnls --out proportions --json"""
-INPUTS = ("bulk", "reference")
-REQUIRED = INPUTS
+REQUIRED = ("bulk", "reference")
+INPUTS = (*REQUIRED, "gene_lengths", "markers")
 METHODS = ("auto", "log", "rlm", "nnls", "nusvr")
-DEFAULTS = {"bulk_rows": "genes", "reference_rows": "genes", "method": "auto", "threads": 1}
+DEFAULTS = {
+    "bulk_rows": "genes",
+    "reference_rows": "genes",
+    **_scale.DEFAULTS,
+    "method": "auto",
+    "markers": None,
+    "threads": 1,
+}
+BEFORE = _scale.BEFORE
 
 
 def add_options(parser):
     """Add the options of this command."""
     add_data(parser)
+    _scale.add_scale(parser)
     group = parser.add_argument_group("method")
     add_method(group, "--method")
     add_threads(group)
@@ -43,17 +57,25 @@ def add_method(group, option):
         "squares (nnls), or ν-support-vector regression (nusvr); auto (default) is log where bulk and reference are "
         "linear and not negative, else rlm",
     )
+    group.add_argument(
+        "--markers",
+        metavar="FILE",
+        help="estimate proportions from these genes only: markers.tsv of 'skenigma reference', or any table with a "
+        "column 'gene'",
+    )
 
 
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
+    _scale.check_scale(options)
     return options
 
 
 def run(job):
     """Estimate, and write ``proportions.tsv``."""
     bulk, reference = read_data(job)
-    estimator = ProportionEstimator(reference, method=job.options["method"], n_jobs=job.options["threads"])
+    known = reference if job.options["markers"] is None else reference[read_markers(job, reference.columns)]
+    estimator = ProportionEstimator(known, method=job.options["method"], n_jobs=job.options["threads"])
     estimator.fit(bulk)
     job.result = {"method": estimator.method_, "n_iter": estimator.n_iter_}
     write_proportions(job, estimator, bulk.index)
@@ -61,14 +83,30 @@ def run(job):
 
 
 def read_data(job):
-    """Bulk and reference of a job; says what they are."""
+    """Bulk and reference of a job, on the scale of the fit; says what they are."""
     options = job.options
     bulk = read_bulk(options["bulk"], rows=options["bulk_rows"])
     reference = read_reference(options["reference"], rows=options["reference_rows"].replace("-", " "))
     if options.get("float32"):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")
     job.understood = understand(bulk, reference, job.console)
-    return bulk, reference
+    genes = bulk.columns.intersection(reference.columns, sort=False)
+    _scale.refuse_scale(bulk, reference, genes, options["allow_scale"])
+    return _scale.bring_to_scale(job, bulk, reference)
+
+
+def read_markers(job, genes):
+    """Marker genes of the file that an option names, of those in use."""
+    path = job.options["markers"]
+    table = read_result(path, names=("gene",))
+    if "gene" not in table:
+        raise ValueError(f"{path} has no column 'gene'; it has {listing(list(table.columns))}.")
+    wanted = pd.Index(table["gene"]).unique()
+    found = genes.intersection(wanted, sort=False)
+    if not len(found):
+        raise ValueError(f"None of the markers in {path} is a gene in use: it has {listing(list(wanted))}.")
+    job.console.facts([("markers", f"{len(found):,} of {len(wanted):,} are genes in use")])
+    return found
 
 
 def write_quality(job, fitted, bulk, reference):

@@ -1,11 +1,14 @@
 """``skenigma reference``."""
 
-import argparse
 import inspect
 
 from ..io import read_cells
-from ..reference import make_reference
+from ..library_size import PER_MILLION
+from ..reference import make_reference, select_markers
+from ..reference._cells import choose_layer, whole
 from ._options import add_output, add_repeat, positive_integer
+from ._scale import AS_IS, AUTO, total_or_word
+from ._usage import UsageError
 
 NAME = "reference"
 USAGE = "--cells FILE --labels COLUMN --out FOLDER"
@@ -13,16 +16,25 @@ DESCRIPTION = """\
 Average the cells of each type to a profile, in the file that the other commands read: reference.tsv. Cells must be
 on the linear scale, counts or counts per 10,000 or per million, and not logarithms: mixtures add up before the
 logarithm. Also written are cell_types.tsv, how many cells of each type there are and what was left out, and with
---markers the genes that tell the types apart, markers.tsv."""
+--markers the genes that tell the types apart, markers.tsv, for 'deconvolve --markers' and 'proportions --markers';
+the profiles keep all genes."""
 EXAMPLES = """\
 examples:
   skenigma reference --cells pbmc.h5ad --labels cell_type --out reference
-  skenigma reference --cells pbmc.h5ad --labels cell_type --layer counts --total 1e6 --markers 100 --out reference
-  skenigma deconvolve --bulk bulk.tsv --reference reference/reference.tsv --out run"""
+  skenigma reference --cells pbmc.h5ad --labels cell_type --layer counts --markers 100 --out reference
+  skenigma deconvolve --bulk bulk.tsv --reference reference/reference.tsv --markers reference/markers.tsv --out run"""
 INPUTS = ("cells",)
 REQUIRED = ("cells", "labels")
 MIN_CELLS = inspect.signature(make_reference).parameters["min_cells"].default
-DEFAULTS = {"layer": None, "total": None, "min_cells": MIN_CELLS, "markers": None}
+MEDIAN = "median"
+DEFAULTS = {
+    "layer": None,
+    "total": AUTO,
+    "min_cells": MIN_CELLS,
+    "markers": None,
+    "markers_only": False,
+}
+BEFORE = {"total": AS_IS, "markers_only": True}
 FILE, CELL_TYPES, MARKERS = "reference.tsv", "cell_types.tsv", "markers.tsv"
 
 
@@ -45,33 +57,25 @@ def add_options(parser):
     group = parser.add_argument_group("profiles")
     group.add_argument(
         "--total",
-        type=_total,
-        metavar="NUMBER",
-        help="scale every cell to this total first, or to the median total: 1e6 for a bulk in counts per million "
-        "(default: cells as they are, whose larger types weigh more)",
+        type=total_or_word(MEDIAN, AS_IS),
+        metavar=f"{AUTO}|{MEDIAN}|{AS_IS}|NUMBER",
+        help="scale every cell to this total first, or to the median total (default: auto, a million for counts, "
+        "else as they are, where larger types weigh more)",
     )
     group.add_argument(
-        "--markers", type=positive_integer, metavar="N", help="keep up to N marker genes per cell type only"
+        "--markers", type=positive_integer, metavar="N", help="find up to N marker genes per cell type"
+    )
+    group.add_argument(
+        "--markers-only", action="store_true", help="leave out all other genes of the profiles"
     )
     add_output(parser)
     add_repeat(parser)
 
 
-def _total(text):
-    """A positive number, or "median"."""
-    if text == "median":
-        return text
-    try:
-        total = float(text)
-    except ValueError:
-        total = 0.0
-    if not 0 < total < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number nor median")
-    return total
-
-
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
+    if options["markers_only"] and not options["markers"] and "from_run" not in options:
+        raise UsageError("--markers-only needs --markers: how many")
     return options
 
 
@@ -79,24 +83,35 @@ def run(job):
     """Make the reference, and write it."""
     options = job.options
     cells = read_cells(options["cells"])
-    reference, report = make_reference(
-        cells,
-        options["labels"],
-        layer=options["layer"],
-        normalize=options["total"],
-        min_cells=options["min_cells"],
-        n_markers=options["markers"],
-        return_report=True,
-    )
+    total = _total(cells, options, job.console)
+    how = {"layer": options["layer"], "normalize": total, "min_cells": options["min_cells"]}
+    cut = options["markers"] if options["markers_only"] else None
+    reference, report = make_reference(cells, options["labels"], n_markers=cut, return_report=True, **how)
+    markers = report.markers
+    if options["markers"] and markers is None:
+        markers = select_markers(cells, options["labels"], options["markers"], **how)
     job.console.say(f"{cells.n_obs:,} cells; {'; '.join(str(report).splitlines())}")
     job.write(reference.T.rename_axis("gene"), FILE)
     job.write(report.cell_types.rename_axis("cell_type"), CELL_TYPES)
     job.files = {"reference": FILE, "cell_types": CELL_TYPES}
-    if report.markers is not None:
-        job.write(report.markers.set_index("cell_type"), MARKERS)
+    if markers is not None:
+        job.write(markers.set_index("cell_type"), MARKERS)
         job.files["markers"] = MARKERS
     job.understood = {
         "n_cells": cells.n_obs,
         "n_genes": reference.shape[1],
         "cell_types": [str(name) for name in reference.index],
     }
+
+
+def _total(cells, options, console):
+    """What every cell is scaled to, as the reference is made; said where the data decide."""
+    if options["total"] == AS_IS:
+        return None
+    if options["total"] != AUTO:
+        return options["total"]
+    counts = whole(choose_layer(cells, options["layer"])[0])
+    options["total"] = PER_MILLION if counts else AS_IS
+    text = f"every cell to a total of {PER_MILLION:,.0f}: counts" if counts else "as they are: no counts"
+    console.facts([("scale", text)])
+    return PER_MILLION if counts else None

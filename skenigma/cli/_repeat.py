@@ -56,6 +56,8 @@ def _actions(command):
 def _checked(command, actions, name, value):
     if value is None and command.DEFAULTS.get(name, 0) is None:
         return None
+    if value is None and name in getattr(command, "BEFORE", {}):
+        return command.BEFORE[name]
     if name == "parameters" and name in command.DEFAULTS:
         return _checked_parameters(value)
     if name not in actions or name not in {*command.DEFAULTS, *command.INPUTS, *command.REQUIRED}:

@@ -69,9 +69,9 @@ def choose_model(bulk, reference):
         if values.n_negative:
             raise ValueError(
                 f"{values.n_negative} of {matrices[what].size:,} values of the {what} are negative, the smallest "
-                f"{values.minimum:.4g}, and the rest is linear: the model for linear values needs all of them to be at "
-                f"least 0, and the one for centred values needs centred ones. Set them to 0 or correct what made them, "
-                f"or name a model."
+                f"{values.minimum:.4g}, and the rest is linear: the model for linear values needs all of them to be "
+                f"at least 0, and the one for centred values needs centred ones. Set them to 0 or correct what made "
+                f"them, or name a model."
             )
     return Choice("bayes", "because values are linear and not negative")
 

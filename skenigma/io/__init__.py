@@ -10,6 +10,7 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from ._checksums import file_checksum
+    from ._lengths import read_gene_lengths
     from ._reading import (
         check_orientation,
         read_bulk,
@@ -27,6 +28,7 @@ __all__ = [
     "file_checksum",
     "read_bulk",
     "read_cells",
+    "read_gene_lengths",
     "read_phenotype",
     "read_proportions",
     "read_reference",
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy_names(
         "file_checksum": "_checksums",
         "read_bulk": "_reading",
         "read_cells": "_reading",
+        "read_gene_lengths": "_lengths",
         "read_phenotype": "_reading",
         "read_proportions": "_reading",
         "read_reference": "_reading",

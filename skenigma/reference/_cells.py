@@ -42,7 +42,7 @@ class Cells:
 
     def mean_totals(self):
         """Mean total of the cells of each type, if they are counts, else NaN."""
-        if not _whole(self.values):
+        if not whole(self.values):
             return np.full(len(self.cell_types), np.nan)
         totals = np.asarray(self.values.sum(axis=1), dtype=np.float64).ravel()
         labelled = self.codes >= 0
@@ -257,7 +257,7 @@ def check_linear(source, values, layer, rows, genes, what):
     maximum = entries.max() if entries.size else 0
     if not maximum:
         raise ValueError(f"{what} are all zero: nothing is expressed.")
-    if maximum >= LOG_SCALE_MAXIMUM or _whole(values):
+    if maximum >= LOG_SCALE_MAXIMUM or whole(values):
         return
     if layer is None and "log1p" in getattr(source, "uns", ()):
         raise ValueError(f"uns['log1p'] says that X of {what} holds logarithms. {reason}")
@@ -266,7 +266,7 @@ def check_linear(source, values, layer, rows, genes, what):
     )
 
 
-def _whole(values):
+def whole(values):
     """Whether all values are whole numbers: counts, however small."""
     if values.dtype.kind in "biu":
         return True

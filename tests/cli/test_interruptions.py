@@ -328,7 +328,22 @@ class TestVisible:
             quoted = '"' + name.replace('"', '""') + '"'
             path.write_text(path.read_text().replace(f"{old}\t", f"{quoted}\t", 1), encoding="utf-8")
         data = ["--bulk", str(tmp_path / "c/bulk.tsv"), "--reference", str(tmp_path / "c/reference.tsv")]
-        assert main(["deconvolve", *data, "--max-iter", "2", "--out", str(tmp_path / "run"), "--json"]) == 0
+        assert (
+            main(
+                [
+                    "deconvolve",
+                    *data,
+                    "--model",
+                    "l2max",
+                    "--max-iter",
+                    "2",
+                    "--out",
+                    str(tmp_path / "run"),
+                    "--json",
+                ]
+            )
+            == 0
+        )
         assert main(["deconvolve", *data, "--cell-types", f"x{name}", "--out", str(tmp_path / "b")]) == 1
         assert main(["deconvolve", f"--{name}"]) == 2
         out, err = capsys.readouterr()

@@ -174,7 +174,7 @@ def test_command_line_runs_a_model_that_it_has_never_heard_of(files, data, tmp_p
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--model", "linear"], ["'linear' is neither l2max", "package.module:Class"]),
+        (["--model", "linear"], ["'linear' is neither auto, l2max", "package.module:Class"]),
         (["--model", "no_such_module:Model"], ["cannot import no_such_module", "PYTHONPATH"]),
         (["--model", "model_example:Missing"], ["no class Missing", "BaseDeconvolver"]),
         (["--model", "model_example:Posterior"], ["no class Posterior"]),

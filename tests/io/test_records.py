@@ -69,7 +69,22 @@ def made(tmp_path_factory):
     options = ["--samples", "12", "--genes", "60", "--cell-types", "2", "--quiet"]
     assert main(["simulate", *options, "--out", str(folder / "cohort")]) == 0
     data = ["--bulk", str(folder / "cohort/bulk.tsv"), "--reference", str(folder / "cohort/reference.tsv")]
-    assert main(["deconvolve", *data, "--max-iter", "2", "--out", str(folder / "run"), "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "deconvolve",
+                *data,
+                "--model",
+                "l2max",
+                "--max-iter",
+                "2",
+                "--out",
+                str(folder / "run"),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert main(["proportions", *data, "--out", str(folder / "proportions"), "--quiet"]) == 0
     phenotype = ["--phenotype", str(folder / "cohort/phenotype.tsv"), "--quiet"]
     assert main(["differential", str(folder / "run"), *phenotype]) == 0

@@ -54,7 +54,22 @@ def made(tmp_path_factory):
     options = ["--samples", "12", "--genes", "60", "--cell-types", "2", "--quiet"]
     assert main(["simulate", *options, "--out", str(folder / "cohort")]) == 0
     data = ["--bulk", str(folder / "cohort/bulk.tsv"), "--reference", str(folder / "cohort/reference.tsv")]
-    assert main(["deconvolve", *data, "--max-iter", "3", "--out", str(folder / "run"), "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "deconvolve",
+                *data,
+                "--model",
+                "l2max",
+                "--max-iter",
+                "3",
+                "--out",
+                str(folder / "run"),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     phenotype = ["--phenotype", str(folder / "cohort/phenotype.tsv"), "--quiet"]
     assert main(["differential", str(folder / "run"), *phenotype]) == 0
     assert main(["report", str(folder / "run"), "--quiet"]) == 0
@@ -419,7 +434,8 @@ class TestPlace:
         data = ["--bulk", str(made / "cohort/bulk.tsv"), "--reference", str(tmp_path / "r.tsv")]
         if form == "h5ad":
             forbid_fit(monkeypatch)
-        options = ["--format", form, "--max-iter", "2", "--out", str(tmp_path / "run"), "--quiet"]
+        options = ["--format", form, "--model", "l2max", "--max-iter", "2", "--quiet"]
+        options += ["--out", str(tmp_path / "run")]
         code = main(["deconvolve", *data, *options])
         if code:
             assert any(part in error_of(capsys) for part in [*parts, "without a name"])
@@ -430,7 +446,7 @@ class TestPlace:
     @pytest.mark.parametrize("limit", ["disk", "file"])
     def test_room(self, made, tmp_path, capsys, monkeypatch, limit):
         data = ["--bulk", str(made / "cohort/bulk.tsv"), "--reference", str(made / "cohort/reference.tsv")]
-        options = ["--max-iter", "2", "--out", str(tmp_path / "run"), "--quiet"]
+        options = ["--model", "l2max", "--max-iter", "2", "--out", str(tmp_path / "run"), "--quiet"]
         count = 12 * 60
 
         def leave(size):

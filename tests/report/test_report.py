@@ -135,7 +135,7 @@ def test_page_of_a_folder(tmp_path, capsys):
     folder, run = str(tmp_path / "cohort"), str(tmp_path / "run")
     files = [word for name in ("bulk", "reference") for word in (f"--{name}", f"{folder}/{name}.tsv")]
     main(["simulate", "--samples", "20", "--genes", "60", "--cell-types", "2", "--out", folder, "-q"])
-    main(["deconvolve", *files, "--out", run, "-q", "--max-iter", "3"])
+    main(["deconvolve", *files, "--out", run, "-q", "--model", "l2max", "--max-iter", "3"])
     main(["differential", run, "--phenotype", f"{folder}/phenotype.tsv", "-q"])
     assert main(["report", run, "--title", "Cohort A", "--json", "-q"]) == 0
     summary = json.loads(capsys.readouterr().out)

@@ -1,0 +1,60 @@
+"""What a run was fitted to, read again from its inputs, of which their checksums prove that they are the same."""
+
+from functools import partial
+
+from ..io import read_bulk, read_gene_lengths, read_proportions, read_reference
+from ..io._checksums import read_as_recorded
+from ..library_size import divide_by_length, scale_to_total
+
+
+def read_fitted(folder, name, path):
+    """Bulk or reference of a run of 'deconvolve', on its genes and on the scale of its fit.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    name : {"bulk", "reference"}
+    path : str
+        Where it lies now.
+
+    Returns
+    -------
+    table : DataFrame
+        Samples or cell types × genes.
+    """
+    read = {"bulk": read_bulk, "reference": read_reference}[name]
+    rows = folder.record["options"][f"{name}_rows"].replace("-", " ")
+    table = as_recorded(folder, name, path, partial(read, rows=rows))
+    return scale_like(folder, table[folder.genes()], name)
+
+
+def scale_like(folder, table, name):
+    """A table on the genes of a run, brought to what the run brought its own to."""
+    if name == "bulk" and folder.record["options"].get("gene_lengths"):
+        lengths = read_lengths(folder, folder.record["inputs"]["gene_lengths"]["path"])
+        table = divide_by_length(table, lengths)
+    total = folder.record["understood"].get("one_scale", {}).get("total")
+    if total is None:
+        return table
+    return scale_to_total(table, total, "Bulk samples" if name == "bulk" else "Cell types")
+
+
+def read_lengths(folder, path):
+    """Lengths of genes that a run was given."""
+    column = folder.record["options"].get("length_column")
+    return as_recorded(folder, "gene_lengths", path, partial(read_gene_lengths, column=column))
+
+
+def read_known(folder, path):
+    """Proportions that a run was given."""
+    return as_recorded(folder, "proportions", path, read_proportions)
+
+
+def as_recorded(folder, name, path, read):
+    """What a reader makes of an input of a run; a ValueError if it is not the recorded one."""
+    return read_as_recorded(
+        read,
+        path,
+        folder.record["inputs"][name]["sha256"],
+        f"{path} is not the {name} of the run in {folder.path}: its SHA-256 differs.",
+    )
