@@ -104,6 +104,16 @@ def test_every_public_estimator_has_a_row_with_its_defaults():
     assert public_estimators(skenigma) == with_defaults
 
 
+def quick(estimator):
+    """Whether the checks of a row are over soon: defaults, but for the factor model, whose fits are long."""
+    is_default = settings(estimator) == f"{type(estimator).__name__}()"
+    return is_default != isinstance(estimator, FactorDeconvolver)
+
+
+QUICK = [row for row in CONFIGURATIONS if quick(row)]
+OTHERS = [row for row in CONFIGURATIONS if not quick(row)]
+
+
 def refusals(estimator):
     """Checks whose data are refused for a good reason."""
     if getattr(estimator, "method", None) == "log":
@@ -111,12 +121,24 @@ def refusals(estimator):
     return {}
 
 
-@parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=refusals)
+@parametrize_with_checks(QUICK, expected_failed_checks=refusals)
 def test_official_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", CONFIGURATIONS, ids=settings)
+@pytest.mark.slow
+@parametrize_with_checks(OTHERS, expected_failed_checks=refusals)
+def test_official_checks_of_other_settings(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(row, id=settings(row), marks=[] if quick(row) else [pytest.mark.slow])
+        for row in CONFIGURATIONS
+    ],
+)
 @pytest.mark.parametrize("name", UNOFFICIAL_CHECKS)
 def test_unofficial_checks(estimator, name):
     check = getattr(estimator_checks, name, None)

@@ -787,12 +787,14 @@ class TestProcess:
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
         )
 
+    @pytest.mark.slow
     def test_pipe_gets_json_and_no_control_characters(self, arguments):
         out, err = self.start("deconvolve", *arguments, "--json").communicate()
         assert json.loads(out)["command"] == "deconvolve"
         assert "\r" not in err
         assert "\033" not in err
 
+    @pytest.mark.slow
     def test_terminal_of_few_letters(self, monkeypatch):
         monkeypatch.setenv("PYTHONIOENCODING", "ascii")
         out, err = self.start("proportions", "--help").communicate()

@@ -258,6 +258,7 @@ class TestComposition:
         search.fit(bulk.iloc[order], phenotype[order])
         assert search.best_score_ > 0.8  # chance is 0.5; the effect is plain in the bulk itself
 
+    @pytest.mark.slow
     def test_held_out_scores_of_a_random_phenotype_are_at_chance(self, bulk, reference):
         """Nothing of the held-out rows leaks into the features."""
         pipeline = make_pipeline(model(reference), StandardScaler(), LogisticRegression(max_iter=1000))

@@ -72,6 +72,7 @@ def test_rows_come_back_and_unseen_ones_stand_alone(cohort, init, model, solver)
     assert_allclose(restored.transform(new, proportions=cohort.proportions.iloc[:4]), together, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "solver"), MODELS)
 def test_where_it_starts_makes_no_difference_to_the_minimum(cohort, model, solver):
     options = {"reference": cohort.reference, "beta": 4.0, "max_iter": 40000, "tao_k": "auto"}

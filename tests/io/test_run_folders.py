@@ -639,6 +639,7 @@ class TestRead:
         with pytest.raises(ValueError, match="is a pipe"):
             io.read_bulk(tmp_path / name)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin here")
     def test_stdin_is_refused_by_its_name(self, made, tmp_path):
         code = "import sys; from skenigma.cli import main; sys.exit(main(sys.argv[1:]))"

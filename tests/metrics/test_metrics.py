@@ -194,6 +194,7 @@ def recorded_runs(vignette):
     return json.loads(vignette.path("manifest.json").read_text())["runs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pval", "qval"])
 def test_area_of_every_recorded_run(vignette, kind):
     truth = pd.read_csv(vignette.path("deg_truth.csv.gz"))

@@ -228,6 +228,7 @@ def test_without_names_none_are_drawn(volcano):
     assert DifferentialExpressionDisplay(**volcano).plot().labels_ == []
 
 
+@pytest.mark.slow
 @SIZES
 @pytest.mark.parametrize("n_labels", [10, 60])
 def test_names_cover_neither_each_other_nor_the_legend_nor_many_points(volcano, size, n_labels):

@@ -74,6 +74,7 @@ def test_bars_are_the_proportions_stacked_by_mean_and_sorted(count):
     assert display.ax_.get_xlabel() == f"{count} samples, sorted by {stack[0]}"
 
 
+@pytest.mark.slow
 def test_few_samples_are_named_and_many_are_not():
     few = ProportionDisplay.from_proportions(table(10))
     assert [label.get_text() for label in few.ax_.get_xticklabels()] == [f"S{j}" for j in few.order_]
@@ -85,6 +86,7 @@ def test_few_samples_are_named_and_many_are_not():
     assert few.bars_[0][0].get_width() < 1
 
 
+@pytest.mark.slow
 @COUNTS
 @pytest.mark.parametrize("size", [(6.4, 4.8), (3.6, 2.7)], ids=["640x480", "360x270"])
 def test_everything_is_inside_the_figure_and_names_do_not_overlap(count, size):

@@ -126,6 +126,7 @@ def test_frames_are_matched_by_name(cohort):
     assert_allclose(offsets[:, 0], offsets[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_types", [1, 3, 8])
 def test_panels_are_inside_the_figure_and_do_not_overlap(n_types):
     truth = np.random.default_rng(0).dirichlet(np.ones(n_types), 20)

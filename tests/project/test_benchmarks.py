@@ -320,6 +320,7 @@ def test_the_truth_scores_best_in_every_figure():
 class TestFindings:
     """The tables of the page on differential expression, at sizes that say nothing."""
 
+    @pytest.mark.slow
     def test_simulated_tables(self, capsys):
         cohort = findings.synthetic(20, 4.0, 600)
         assert cohort.changed.abs().sum(axis=1).tolist() == [100, 0, 100, 0, 0, 0]

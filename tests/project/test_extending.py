@@ -124,6 +124,7 @@ def test_relaxed_solver_reaches_the_same_minimum_in_fewer_iterations(example, co
     assert len(fits["admm_relaxed"].delta) < 0.8 * len(fits["admm"].delta)
 
 
+@pytest.mark.slow
 def test_registered_solvers_in_every_estimator(registered, cohort):
     known = {"proportions": cohort.proportions}
     for estimator in (TraceNormDeconvolver, L2MaxDeconvolver):

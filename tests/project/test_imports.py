@@ -36,6 +36,7 @@ def test_nothing_heavy_is_loaded_before_it_is_used(code):
     assert loaded_by(code) == []
 
 
+@pytest.mark.slow
 def test_what_is_used_is_loaded():
     assert "sklearn" in loaded_by("import skenigma\nskenigma.L2MaxDeconvolver")
 

@@ -91,6 +91,7 @@ def errors(recorded, optima):
     return np.array([((bulk - optima[nu] @ profiles) ** 2).sum(axis=1) for nu in NUS])
 
 
+@pytest.mark.slow
 class TestSupportVectorsAgainstTheOptimum:
     def shares(self, recorded, nus, tol):
         return ProportionEstimator(recorded.reference, method="nusvr", nu=nus, tol=tol).fit_transform(

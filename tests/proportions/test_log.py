@@ -273,6 +273,7 @@ class TestUnexplainedGenes:
             unexplained_genes(bulk - 100, reference, truth)
 
 
+@pytest.mark.slow
 def test_known_proportions(truth_folder):
     """The figures of the guide: error and correlation over the sets with known proportions, and "auto" on each."""
     errors, correlations, covered = [], [], []

@@ -149,6 +149,7 @@ def named_cohort(kind):
     return cohort.bulk, cohort.reference, cohort.proportions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "alpha", "beta"),
     # those with which the published iteration takes ten iterations and more: there is something to save
@@ -293,6 +294,7 @@ def test_compressed_equals_plain_on_awkward_cohorts(kind):
         assert_same(solution.fitted_map().replay(X, theta).expand(), P, 1e-10)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     n=st.integers(1, 25),

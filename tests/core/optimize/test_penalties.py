@@ -199,6 +199,7 @@ def run(name, problem, basis):
     return find_solver(name, problem.penalty)(problem, basis, settings, lambda delta: False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SOLVERS))
 def test_every_solver_reaches_the_same_minimum(cohort, penalty, name):
     problem, basis = pose(cohort, penalty)
