@@ -131,6 +131,19 @@ PARAMETERS["init"] = Parameter(
     [StrOptions({"zero", "reference"}), Real, "array-like", callable, None],
 )
 
+# of the editions of the R package
+PARAMETERS["edition"] = Parameter(
+    '{{"0.1.5", "0.1.6"}}, default={default}',
+    "Edition of the R package, see the notes of :class:`~skenigma.presets.PackageL2MaxDeconvolver`.",
+    [StrOptions({"0.1.5", "0.1.6"})],
+)
+PARAMETERS["do_cpm"] = Parameter(
+    "bool, default={default}",
+    """Whether edition 0.1.6 scales every sample and every profile, over the genes in use, to a total of 1e5 before
+    ``preprocess``. Without ``calibrate`` the expression is on that scale; what ``init`` holds always is.""",
+    ["boolean"],
+)
+
 # Options on the command line of parameters that mean something else in every model that has them.
 OWN_OPTIONS = {
     "beta": "weight of the penalty",

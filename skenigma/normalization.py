@@ -60,11 +60,14 @@ class ProportionComponent:
     offset : float
     loading : ndarray of shape (n_genes,)
         What a score of 1 adds to the expression.
+    agreement : float
+        Absolute rank correlation of the scores with the proportion; 0 where there is no component.
     """
 
     weights: np.ndarray
     offset: float
     loading: np.ndarray
+    agreement: float
 
     @classmethod
     def fit(cls, expression, proportion):
@@ -75,9 +78,10 @@ class ProportionComponent:
         varies = spread > _negligible(expression, VARIES).max()
         inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=varies)
         standard *= inverse
-        direction = _direction_of(standard, proportion)
+        direction, agreement = _direction_of(standard, proportion)
         weights = direction * inverse
-        return cls(weights, float(weights @ mean), direction * np.where(varies, spread, 0.0))
+        loading = direction * np.where(varies, spread, 0.0)
+        return cls(weights, float(weights @ mean), loading, agreement)
 
     def apply(self, expression, proportion):
         """Subtract the component, in place."""
@@ -185,7 +189,7 @@ def _negligible(expression, part):
 
 
 def _direction_of(standard, proportion):
-    """Right singular vector whose scores have the largest rank correlation with ``proportion``, or zeros."""
+    """Right singular vector whose scores agree best in rank with ``proportion``, or zeros, and how well."""
     # the smaller Gram matrix holds all components, and costs a fraction of a decomposition of ``standard``
     tall = len(standard) > standard.shape[1]
     squares, vectors = linalg.eigh(standard.T @ standard if tall else standard @ standard.T)
@@ -193,14 +197,14 @@ def _direction_of(standard, proportion):
     exist = squares > NOISE * len(squares) * np.finfo(np.float64).eps * squares[0]
     ranks = _centred_ranks(proportion[:, None])[:, 0]
     if not exist.any() or not ranks.any():
-        return np.zeros(standard.shape[1])
+        return np.zeros(standard.shape[1]), 0.0
     vectors = vectors[:, : _n_kept(np.sqrt(squares[exist]))]
     scores = _centred_ranks(standard @ vectors if tall else vectors)
-    agreement = np.abs(ranks @ scores) / np.linalg.norm(scores, axis=0)
+    agreement = np.abs(ranks @ scores) / np.linalg.norm(scores, axis=0) / np.linalg.norm(ranks)
     # of those that agree as well, the largest component
     chosen = vectors[:, np.argmax(agreement >= (1 - EQUAL) * agreement.max())]
     direction = chosen if tall else chosen @ standard
-    return direction / np.linalg.norm(direction)
+    return direction / np.linalg.norm(direction), float(agreement.max())
 
 
 def _n_kept(singular_values):

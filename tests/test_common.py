@@ -14,6 +14,7 @@ from skenigma import (
     ProportionEstimator,
     TraceNormDeconvolver,
 )
+from skenigma.presets import PackageL2MaxDeconvolver, PackageTraceNormDeconvolver
 from tests.models import MODELS
 
 # All but the defaults stop early: the checks ask for the contract, not for convergence.
@@ -45,6 +46,9 @@ CONFIGURATIONS = [
     EmpiricalBayesDeconvolver(normalize="frac", output_cell_types=["celltype0"]),
     FactorDeconvolver(),
     FactorDeconvolver(n_factors=1, materialize=False, max_iter=20),
+    # the checks' data have totals of 0 and below, which cannot be scaled
+    PackageL2MaxDeconvolver(do_cpm=False, renorm_size=None, max_iter=20),
+    PackageTraceNormDeconvolver(do_cpm=False, max_iter=20),
     L2MaxDeconvolverCV(),
     L2MaxDeconvolverCV(alphas=[0.1], betas=[50], cv=2, max_iter=20),
 ]

@@ -203,10 +203,9 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         absent = self._find_absent(proportions)
         self.positive_ = self._resolve_positive(bulk)
         conversion = Conversion(self.preprocess, self.positive_, absent, self.reference_)
-        scale = SCALES[self.preprocess]
         cohort = Cohort(
             self._to_model_scale(X, bulk),
-            scale.apply(self.reference_, "reference", self.cell_types_, self.gene_names_),
+            self._reference_on_model_scale(),
             proportions,
             self.cell_types_,
             self.gene_names_,
@@ -223,12 +222,16 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         self.__dict__.pop("expression_normalized_", None)
         normalization = None
         if self.normalize is not None:
-            normalization = fit_normalized(self.expression_, self.normalize)
+            normalization = self._fit_normalization()
             found = normalized(self.expression_, normalization)
             self.expression_normalized_ = materialized(found) if self.materialize else found
         output_types = self._type_positions(self.output_cell_types)
         self._outcome = Outcome(estimate.map, conversion, normalization, output_types, tuple(estimate.record))
         return self
+
+    def _fit_normalization(self):
+        """One normalisation per cell type."""
+        return fit_normalized(self.expression_, self.normalize)
 
     def _set_record(self, record):
         """Set the values of this fit, and let go those of one before that this one does not have."""
@@ -432,7 +435,15 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
 
     def _to_model_scale(self, X, bulk):
         """Bulk on the scale on which the model is fitted."""
-        return SCALES[self.preprocess].apply(bulk, "X", row_names(X), self.gene_names_)
+        return self._scaled(bulk, "X", row_names(X))
+
+    def _reference_on_model_scale(self):
+        """The profiles on the same scale."""
+        return self._scaled(self.reference_, "reference", self.cell_types_)
+
+    def _scaled(self, values, what, names):
+        """Rows on the scale of the model; ``what`` they are and their names, or None, for messages."""
+        return SCALES[self.preprocess].apply(values, what, names, self.gene_names_)
 
 
 def _replay(fitted_map, bulk, proportions, **given):

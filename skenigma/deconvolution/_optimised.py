@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._parameters import documented
-from ..checks.scales import SCALES
 from ..checks.warning import warn
 from ..core.optimize.registry import SOLVERS
 from ..core.optimize.states import objective
@@ -169,9 +168,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
             Minus F over the number of entries of X.
         """
         bulk = self._new_bulk(X)
-        reference = SCALES[self.preprocess].apply(
-            self.reference_, "reference", self.cell_types_, self.gene_names_
-        )
+        reference = self._reference_on_model_scale()
         with self._few_threads(bulk):
             state, _ = self._predict_state(X, bulk, proportions)
         return -self._outcome.map.objective(state, reference) / bulk.size

@@ -64,6 +64,7 @@ FOLDERS = {
     "skenigma.metrics",
     "skenigma.model_selection",
     "skenigma.plotting",
+    "skenigma.presets",
     "skenigma.proportions",
     "skenigma.reference",
     "skenigma.report",

@@ -1,21 +1,23 @@
-"""The functions of the R package ENIGMA, by their own names and arguments.
-
-The R package and the scripts of the publication are two editions of one method. The estimators follow the scripts;
-the functions here return them with the parameters that make them the package's.
-"""
+"""Functions with the names, arguments and defaults of the R package's."""
 
 import numpy as np
 
-from .deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
+from ._editions import PackageL2MaxDeconvolver, PackageTraceNormDeconvolver
 
 # Norm to which the package rescales both gradients, and factor of beta in its proximal step.
 PACKAGE_SIZE = 1e5
+# Arguments of the trace norm whose defaults differ between the editions.
+TRACE_DEFAULTS = {
+    "0.1.5": {"gamma": "auto", "epsilon": "auto", "solver": "admm"},
+    "0.1.6": {"gamma": 0.5, "epsilon": 1e-3, "solver": "proximalpoint"},
+}
 
 
 def enigma_l2_max_norm(
     reference=None,
     *,
     preprocess,
+    edition="0.1.5",
     alpha=0.5,
     tao_k=0.01,
     beta=0.1,
@@ -23,6 +25,8 @@ def enigma_l2_max_norm(
     max_iter=1000,
     norm_method="frac",
     pos=True,
+    X_int=None,
+    do_cpm=True,
 ):
     r"""Estimator that does what ``ENIGMA_L2_max_norm`` of the R package does.
 
@@ -33,6 +37,8 @@ def enigma_l2_max_norm(
     preprocess : {"sqrt", "log", None}
         Scale on which the model is fitted. Required, because results differ much and the parameters that suit one
         scale do not suit the other. None, R's ``"none"``, fails in the R package.
+    edition : {"0.1.5", "0.1.6"}, default="0.1.5"
+        Edition of the R package, see :class:`PackageL2MaxDeconvolver`.
     alpha : float in [0, 1], default=0.5
         Weight of reconstructing the bulk.
     tao_k : float, default=0.01
@@ -47,12 +53,16 @@ def enigma_l2_max_norm(
         R's ``Norm.method``.
     pos : bool, default=True
         Whether to clip negative expression to 0.
+    X_int : float, array-like or callable, default=None
+        Where the iteration starts, as ``init`` of :class:`~skenigma.L2MaxDeconvolver`; None is the bulk.
+    do_cpm : bool, default=True
+        Of edition 0.1.6: whether to scale samples and profiles to a total of 1e5.
 
     Returns
     -------
-    model : L2MaxDeconvolver
-        Not fitted. ``cse_`` is R's ``result_CSE`` and ``cse_normalized_`` its ``result_CSE_normalized``, both with
-        axes (samples, cell types, genes).
+    model : PackageL2MaxDeconvolver
+        An :class:`~skenigma.L2MaxDeconvolver`, not fitted. ``cse_`` is R's ``result_CSE`` and
+        ``cse_normalized_`` its ``result_CSE_normalized``, both with axes (samples, cell types, genes).
 
     See Also
     --------
@@ -68,8 +78,10 @@ def enigma_l2_max_norm(
 
         L2MaxDeconvolver(
             reference, alpha=alpha, beta=1e5 * beta, tao_k=tao_k, renorm_size=1e5, epsilon=epsilon,
-            max_iter=max_iter, preprocess=preprocess, positive=pos, normalize=norm_method.lower(),
+            max_iter=max_iter, preprocess=preprocess, positive=pos, normalize=norm_method.lower(), init=X_int,
         )
+
+    with what an edition adds to that, see :class:`PackageL2MaxDeconvolver`.
 
     Two things differ. A gradient that is zero but for rounding is not rescaled: the package's first step goes along
     rounding noise, so that its own result moves by 1e-5 to 1e-4 when the bulk changes in the last bit; results agree
@@ -89,8 +101,10 @@ def enigma_l2_max_norm(
     >>> model.renorm_size, model.beta
     (100000.0, 1000.0)
     """
-    return L2MaxDeconvolver(
+    return PackageL2MaxDeconvolver(
         reference,
+        edition=edition,
+        do_cpm=do_cpm,
         alpha=alpha,
         beta=PACKAGE_SIZE * beta,
         tao_k=tao_k,
@@ -100,6 +114,7 @@ def enigma_l2_max_norm(
         preprocess=preprocess,
         positive=pos,
         normalize=_normalization(norm_method),
+        init=X_int,
     )
 
 
@@ -107,17 +122,20 @@ def enigma_trace_norm(
     reference=None,
     *,
     preprocess,
+    edition="0.1.5",
     alpha=0.5,
     beta=1.0,
     tao_k=1.0,
-    gamma="auto",
-    epsilon="auto",
+    gamma=None,
+    epsilon=None,
     max_iter=1000,
-    solver="admm",
+    solver=None,
     norm_method="frac",
     pos=True,
+    X_int=None,
+    do_cpm=True,
 ):
-    """Estimator that does what ``ENIGMA_trace_norm(X_int = NULL)`` of the R package does.
+    """Estimator that does what ``ENIGMA_trace_norm`` of the R package does, by default with ``X_int = NULL``.
 
     Parameters
     ----------
@@ -125,30 +143,39 @@ def enigma_trace_norm(
         Expression profile of every cell type. Cell types are rows here, columns in R.
     preprocess : {"sqrt", "log", None}
         Scale on which the model is fitted, see :func:`enigma_l2_max_norm`.
+    edition : {"0.1.5", "0.1.6"}, default="0.1.5"
+        Edition of the R package, see :class:`PackageTraceNormDeconvolver`.
     alpha : float in [0, 1], default=0.5
         Weight of reconstructing the bulk.
     beta : float, default=1.0
         Weight of the penalty, as passed in R.
     tao_k : float, default=1.0
         Step length of ``solver="proximalpoint"``, as passed in R.
-    gamma : float or "auto", default="auto"
-        Penalty parameter of the ADMM solvers.
-    epsilon : float or "auto", default="auto"
-        The iteration ends when the mean squared change of every cell type is below this.
+    gamma : float or "auto", default=None
+        Penalty parameter of the ADMM solvers. None is the edition's default, "auto" or 0.5.
+    epsilon : float or "auto", default=None
+        The iteration ends when the mean squared change of every cell type is below this. None is the edition's
+        default, "auto" or 0.001.
     max_iter : int, default=1000
         Largest number of iterations, R's ``max.iter``.
-    solver : {"admm", "admm_fast", "proximalpoint"}, default="admm"
-        As in R, where "proximalpoint" fails because the package lacks a function of its scripts.
+    solver : {"admm", "admm_fast", "proximalpoint"}, default=None
+        As in R, where "proximalpoint" fails in edition 0.1.5, which lacks a function of the scripts. None is the
+        edition's default, "admm" or "proximalpoint".
     norm_method : {"frac", "PC", "quantile"}, default="frac"
         R's ``Norm.method``.
     pos : bool, default=True
         Whether to clip negative expression to 0.
+    X_int : False, float, array-like or callable, default=None
+        Where the iteration starts, as ``init`` of :class:`~skenigma.TraceNormDeconvolver`. None, in R ``NULL``, is
+        the bulk; False, the default of the R package's edition 0.1.5, is zero.
+    do_cpm : bool, default=True
+        Of edition 0.1.6: whether to scale samples and profiles to a total of 1e5.
 
     Returns
     -------
-    model : TraceNormDeconvolver
-        Not fitted. ``cse_`` is R's ``result_CSE`` and ``cse_normalized_`` its ``result_CSE_normalized``, both with
-        axes (samples, cell types, genes).
+    model : PackageTraceNormDeconvolver
+        A :class:`~skenigma.TraceNormDeconvolver`, not fitted. ``cse_`` is R's ``result_CSE`` and
+        ``cse_normalized_`` its ``result_CSE_normalized``, both with axes (samples, cell types, genes).
 
     See Also
     --------
@@ -159,7 +186,7 @@ def enigma_trace_norm(
     Every solver of :class:`~skenigma.TraceNormDeconvolver` minimises one objective. R's "proximalpoint" has data
     terms without the 1/2 of the others, so its β is twice, and its step length half, of those here.
 
-    The package starts at zero by default (``X_int = FALSE``), and at the bulk with ``X_int = NULL``, as its scripts
+    Edition 0.1.5 starts at zero by default (``X_int = FALSE``), and at the bulk with ``X_int = NULL``, as its scripts
     and all estimators here do. Its stopping rule ends the two far from each other.
 
     Examples
@@ -171,19 +198,25 @@ def enigma_trace_norm(
     >>> model.solver, model.beta, model.tao_k
     ('proximal', 0.5, 1.0)
     """
-    is_gradient = solver == "proximalpoint"
-    return TraceNormDeconvolver(
+    defaults = TRACE_DEFAULTS.get(edition, TRACE_DEFAULTS["0.1.5"])  # another edition is refused by fit
+    given = {"gamma": gamma, "epsilon": epsilon, "solver": solver}
+    chosen = {name: defaults[name] if value is None else value for name, value in given.items()}
+    is_gradient = chosen["solver"] == "proximalpoint"
+    return PackageTraceNormDeconvolver(
         reference,
+        edition=edition,
+        do_cpm=do_cpm,
         alpha=alpha,
         beta=beta / 2 if is_gradient else beta,
         tao_k=2 * tao_k if is_gradient else 1.0,
-        gamma=gamma,
-        epsilon=epsilon,
+        gamma=chosen["gamma"],
+        epsilon=chosen["epsilon"],
         max_iter=max_iter,
-        solver="proximal" if is_gradient else solver,
+        solver="proximal" if is_gradient else chosen["solver"],
         preprocess=preprocess,
         positive=pos,
         normalize=_normalization(norm_method),
+        init="zero" if X_int is False else X_int,
     )
 
 
@@ -235,10 +268,21 @@ def enigma_losses(model, X, *, proportions=None):
     residual, _, largest = model.loss_history_.T
     residual, penalty = model.alpha / 2 * residual, model.beta / 2 * largest
     n_samples = len(model.proportions_)
-    offset = (1 - model.alpha) / 2 * n_samples / 4 * model.gradient_norm_[:, 1] ** 2
+    offset = (1 - model.alpha) / 2 * _offsets(model)
     objective = -model.score(X, proportions=proportions) * n_samples * len(model.gene_names_)
     last = (objective - 2 * residual[-1] - penalty[-1]) / 2
     return np.column_stack([residual, np.append(offset, last), penalty / PACKAGE_SIZE])
+
+
+def _offsets(model):
+    """Squared distance of the mean to the reference, of the expression before each applied update."""
+    n_samples, norms = len(model.proportions_), model.gradient_norm_[:, 1]
+    if not model._masked:
+        return n_samples / 4 * norms**2
+    # a mask leaves a part of it out of the gradient, but not of the shift, which samples mask for themselves
+    reach = PACKAGE_SIZE / norms * model.tao_k_ * (1 - model.alpha) * 2 / n_samples
+    shifts = np.array([np.linalg.norm(shift) for shift in model._outcome.map.iteration.shifts])
+    return np.divide(shifts, reach, out=np.zeros_like(norms), where=reach > 0) ** 2
 
 
 def _normalization(norm_method):
