@@ -123,6 +123,9 @@ def deconvolve(
             Its standard deviation, if the model estimates one.
         ``layers["normalized"]``
             The bulk that was deconvolved, if it was scaled or divided by lengths.
+        ``varm["reliability"]``
+            DataFrame, genes × cell types: the correlation with the truth over samples that the model expects, if it
+            does.
         ``varm["reference"]``
             DataFrame, genes × cell types: the profiles, on the same scale.
         ``var["marker_of"]``
@@ -216,6 +219,9 @@ def deconvolve(
     if markers is not None:
         adata.var["marker_of"] = markers.set_index("gene").cell_type.reindex(shared).fillna("").to_numpy()
     adata.varm["reference"] = reference.T.set_axis(columns, axis=1)
+    adata.varm.pop("reliability", None)  # of an earlier fit
+    if getattr(fitted, "reliability_", None) is not None:
+        adata.varm["reliability"] = pd.DataFrame(fitted.reliability_.T, adata.var_names, columns)
     adata.obsm["proportions"] = pd.DataFrame(fitted.proportions_, adata.obs_names, columns)
     adata.obsm.pop("proportions_std", None)  # of an earlier fit
     std = proportions_std(fitted)

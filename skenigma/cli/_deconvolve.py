@@ -6,10 +6,10 @@ from pathlib import Path
 from .._parameters import fitted_values, numbers
 from ..deconvolution._choice import choose_model
 from ..io import file_checksum, read_proportions, read_run, write_anndata
-from ..io._runs import HISTORY, UNCERTAINTY
+from ..io._runs import HISTORY, RELIABILITY, UNCERTAINTY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
-from ..report._contents import LOSSES, uncertainty_frame
+from ..report._contents import LOSSES, reliability_frame, uncertainty_frame
 from . import _scale
 from ._foresee import foresee
 from ._job import file_names
@@ -41,6 +41,8 @@ estimated first, unless they are given. Writes a folder with
   proportions_std.tsv
                   their standard errors, a lower bound, if they are estimated by 'log'
   quality.tsv     how well the proportions explain each sample
+  reliability.tsv genes × cell types: the correlation with the truth over samples that the model expects, if it
+                  says so
   history.tsv     loss, change and gradient norms of every iteration, if there are any
   run.json        versions, parameters, checksums of inputs and outputs: what it takes to repeat the run"""
 EXAMPLES = """\
@@ -245,6 +247,9 @@ def _write(job, model, bulk, kinds):
     if fitted_values(model, "history"):
         job.write(history_frame(model), HISTORY)
     write_quality(job, model, bulk, model.reference)
+    reliability = reliability_frame(model)
+    if reliability is not None:
+        job.write(reliability.T, RELIABILITY)
     built = {"expression": expression.to_frame}
     if model.normalize is not None:
         built["expression_normalized"] = model.expression_normalized_.to_frame

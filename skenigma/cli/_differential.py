@@ -117,7 +117,7 @@ def run(job):
     if proportions is None:
         raise ValueError(f"{folder.path} lists no {PROPORTIONS}: it is no whole run.")
     table = _for_samples(_read_phenotype(options), proportions.index, options["phenotype"])
-    phenotype = table[_column(table, options)]
+    phenotype = table[choose_column(table, options)]
     covariates = table[_known(table, options["covariates"])] if options["covariates"] else None
     job.understood = _understand(phenotype, covariates, job.console)
     method, found = _test(folder, options, proportions, phenotype, covariates)
@@ -235,7 +235,8 @@ def _for_samples(table, samples, path):
     return table.loc[samples]
 
 
-def _column(table, options):
+def choose_column(table, options):
+    """The variable that is named, or the only one that there is."""
     if options["column"]:
         return _known(table, [options["column"]])[0]
     if table.shape[1] == 1:

@@ -16,7 +16,7 @@ from ..io._checksums import read_as_recorded
 from ..io._reading import read_result
 from ..io._records import RECORD
 from ..io._runs import DIFFERENTIAL, NAME_COLUMNS
-from ._contents import Groups, Test
+from ._contents import Findings, Groups
 
 POSTERIOR = "EmpiricalBayesDeconvolver"  # whose deviations are those of logarithms
 
@@ -54,7 +54,7 @@ def check_differential(table, name):
 def test_of(table):
     table = table.assign(**{name: table[name].astype(str) for name in ("cell_type", "gene")})
     contrast = str(table["contrast"].iloc[0]) if "contrast" in table and len(table) else ""
-    return Test(table, contrast=contrast)
+    return Findings(table, contrast=contrast)
 
 
 def recorded_phenotype(folder, samples, missing):

@@ -38,7 +38,7 @@ class Groups:
 
 
 @dataclass
-class Test:
+class Findings:
     """How findings were made.
 
     Attributes
@@ -71,7 +71,7 @@ class Contents:
         What the proportions are shares of. None where it is not known.
     groups : Groups or None
     expression : Expression or None
-    test : Test or None
+    test : Findings or None
     facts : dict of str to str
         The run in a few words.
     model : str or None
@@ -92,7 +92,7 @@ class Contents:
     shares_of: str | None = None
     groups: Groups | None = None
     expression: Expression | None = None
-    test: Test | None = None
+    test: Findings | None = None
     history: pd.DataFrame | None = None
     quality: pd.DataFrame | None = None
     facts: dict = field(default_factory=dict)
@@ -188,6 +188,18 @@ def uncertainty_frame(expression):
         values, std = (build(cell_types=[k])[:, 0] for build in (expression.values, expression.std))
         rows.append(doubts(values, std))
     return pd.DataFrame(rows, pd.Index(expression.cell_types, name="cell_type"))
+
+
+def reliability_frame(model):
+    """Reliability of the expression as a table, cell types × genes, None where a model does not know it.
+
+    It is the correlation of estimate and truth over samples that the model expects.
+    """
+    found = getattr(model, "reliability_", None)
+    if found is None:
+        return None
+    names = [[str(name) for name in axis] for axis in (model.cell_types_, model.gene_names_)]
+    return pd.DataFrame(found, pd.Index(names[0], name="cell_type"), pd.Index(names[1], name="gene"))
 
 
 def flag_samples(quality):

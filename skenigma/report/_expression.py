@@ -47,8 +47,9 @@ class Expression:
     level : Series or None
         Per sample, the share of the bulk that the mixture of the expression makes up.
     follows : DataFrame or None
-        Per cell type, medians over genes of the correlation over samples with ``bulk`` and ``scaled reference``, and
-        ``variation``, the coefficient of variation relative to that of the bulk.
+        Per cell type, medians over genes of the correlation over samples with ``bulk``, with the ``scaled reference``
+        and with the same gene in the ``other types``, and ``variation``, the coefficient of variation relative to
+        that of the bulk.
     uncertainty : DataFrame or None
     curves : Curves
     """
@@ -99,7 +100,7 @@ def summarise(
     walk = _Walk(samples, None if profiles is None else _mixture(proportions, reference), len(proportions))
     for name, theta in zip(types, shares.T, strict=True):
         walk.add(theta, *source.load(name, chosen), chosen)
-    curves = Curves(chosen, *walk.curves(), None if bulk is None else samples[:, chosen].T)
+    curves = Curves(chosen, *walk.curves(), bulk=None if bulk is None else samples[:, chosen].T)
     return Expression(
         types,
         genes,
@@ -186,7 +187,7 @@ class _Walk:
         self.bulk, self.n_samples = bulk, n_samples
         self.means, self.kept, self.rows, self.doubts = [], [], [], []
         self.total = None if bulk is None else np.zeros_like(bulk)
-        self.targets = {}
+        self.targets, self.first = {}, None
         if bulk is not None:
             self.targets["bulk"] = _standardized(bulk)
             if mixture is not None and mixture.min() >= 0 and bulk.min() >= 0:
@@ -204,6 +205,10 @@ class _Walk:
         self.total += theta[:, None] * values
         shape = _standardized(np.asarray(values, dtype=float))
         row = {name: _median_product(shape, target) for name, target in self.targets.items()}
+        if self.first is None:
+            self.first = shape
+        else:
+            row["other types"] = _median_product(shape, self.first)
         row["variation"] = _relative_variation(values, self.bulk)
         self.rows.append(row)
 
@@ -223,7 +228,13 @@ class _Walk:
         return pd.Series(share, proportions.index, name="level")
 
     def follows(self, types):
-        return pd.DataFrame(self.rows, pd.Index(types, name="cell_type")) if self.rows else None
+        if not self.rows:
+            return None
+        found = pd.DataFrame(self.rows, pd.Index(types, name="cell_type"))
+        if "other types" in found:  # the first was compared with by all others
+            others = found["other types"].dropna()
+            found.loc[types[0], "other types"] = others.median() if len(others) else np.nan
+        return found
 
     def uncertainty(self, types):
         return pd.DataFrame(self.doubts, pd.Index(types, name="cell_type")) if self.doubts else None

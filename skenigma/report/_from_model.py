@@ -9,7 +9,7 @@ from ..checks.validation import row_names
 from ..expression import output_expression
 from ..proportions import ProportionEstimator, fit_quality
 from ._common import own_versions, read_groups, texts
-from ._contents import Contents, flag_samples, history_frame
+from ._contents import Contents, flag_samples, history_frame, reliability_frame
 from ._expression import summarise
 from ._sources import ModelSource
 
@@ -72,13 +72,12 @@ def _expression_of_model(model, proportions, bulk, test):
     expression = output_expression(model)
     source = ModelSource(expression)
     reference = pd.DataFrame(model.reference_, proportions.columns, source.genes)
-    found = getattr(model, "reliability_", None)
     return summarise(
         source,
         proportions,
         bulk=bulk,
         reference=reference,
-        reliability=None if found is None else pd.DataFrame(found, proportions.columns, source.genes),
+        reliability=reliability_frame(model),
         differential=None if test is None else test.table,
     )
 

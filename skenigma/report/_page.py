@@ -15,8 +15,9 @@ from ._markup import Markup, breakable, joined, markup
 from ._proportions import proportions_section
 from ._reading import how_to_read
 from ._reliability import expression_section, reliability_section
+from ._rules import verdict
 from ._tables import table
-from ._verdict import verdict, verdict_section
+from ._verdict import verdict_section
 
 
 def build_report(source, *, X=None, phenotype=None, differential=None, title=None, top=10, key="skenigma"):

@@ -1,75 +1,26 @@
-"""The verdict: rules that turn figures of a run into sentences, each with what to do about it."""
+"""The verdict: a headline, and a line for every rule."""
 
-from dataclasses import dataclass
-
-import numpy as np
-
-from ._contents import FLAG
-from ._findings import counts_by_type
 from ._markup import Markup, joined, markup
 from ._reading import how_to_read
-from ._texts import counted, named, percent
+from ._rules import BAD, CARE, GOOD, OPEN
+from ._texts import named
 
-GOOD, CARE, BAD, OPEN = "good", "care", "bad", "open"
 WORDS = {GOOD: "Fine", CARE: "Take care", BAD: "Do not rely on it", OPEN: "Not known"}
-
-# Level of the expression, as a share of the bulk, that is taken for right, and beyond which it is of no use.
-RIGHT_LEVEL, USELESS_LEVEL = (0.8, 1.25), (0.5, 2.0)
-# Share of flagged samples above which the reference, and not the samples, is to be doubted.
-MANY_FLAGGED = 0.2
-# Correlation with a free baseline above which an estimate tells nothing else.
-SAME = 0.95
-# Variation relative to the bulk's below which an estimate is a profile, the same for all samples.
-FLAT = 0.1
-# Mean proportion below which a cell type is rare.
-RARE = 0.01
-RELIABLE = 0.5
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One line of the verdict.
-
-    Attributes
-    ----------
-    topic : str
-        What it is about.
-    state : {"good", "care", "bad", "open"}
-    text : str
-        What is the case.
-    advice : str
-        What to do about it; empty where there is nothing to do.
-    """
-
-    topic: str
-    state: str
-    text: str
-    advice: str = ""
-
-
-def verdict(contents):
-    """All statements on a run, in the order of the page.
-
-    Parameters
-    ----------
-    contents : Contents
-
-    Returns
-    -------
-    statements : list of Statement
-    """
-    rules = (_level, _convergence, _samples, _rare_types, _baselines, _reliability, _tests)
-    return [statement for rule in rules for statement in rule(contents)]
 
 
 def headline(contents, statements):
     """The verdict in a sentence."""
     bad = {statement.topic for statement in statements if statement.state == BAD}
-    care = [statement.topic for statement in statements if statement.state == CARE]
-    if contents.expression is not None and bad & {"Level of the expression", "Convergence"}:
+    care = list(dict.fromkeys(statement.topic for statement in statements if statement.state == CARE))
+    if contents.expression is not None and "Convergence" in bad:
         return (
             BAD,
-            "Do not use the expression of this run. What is wrong, and what to do about it, stands below.",
+            "Do not use the expression of this run: the fit did not come to an end. What to do stands below.",
+        )
+    if contents.expression is not None and "Level of the expression" in bad:
+        return (
+            BAD,
+            "Do not read the expression of this run as amounts: its level is wrong. What to do stands below.",
         )
     if "Samples" in bad:
         return (
@@ -82,7 +33,10 @@ def headline(contents, statements):
     what = "The estimates" if contents.expression is not None else "The proportions"
     if care:
         return CARE, f"{what} can be used with care: see {named(care).lower()} below."
-    return GOOD, f"{what} can be used. No rule below found anything against them."
+    return (
+        GOOD,
+        f"{what} can be used. No rule below speaks against them; that is no proof that they are right.",
+    )
 
 
 def verdict_section(contents, statements):
@@ -128,239 +82,3 @@ def _notes(contents):
                 )
             )
     return joined(parts) if parts else Markup("")
-
-
-def _level(contents):
-    topic, expression = "Level of the expression", contents.expression
-    if expression is None:
-        return
-    if expression.level is None or expression.level.isna().all():
-        yield Statement(
-            topic,
-            OPEN,
-            "Whether the expression adds up to the bulk is not known, because the bulk is not at hand.",
-            "Give the bulk (X) to the report, or put the file back where the run read it.",
-        )
-        return
-    level = float(expression.level.median())
-    adds = (
-        f"Mixed by the proportions, the expression makes up {percent(level)} of the bulk in the median sample"
-    )
-    if RIGHT_LEVEL[0] <= level <= RIGHT_LEVEL[1]:
-        outside = expression.level[
-            (expression.level < USELESS_LEVEL[0]) | (expression.level > USELESS_LEVEL[1])
-        ]
-        if not len(outside):
-            yield Statement(topic, GOOD, f"{adds}. It is on the scale of the bulk.")
-            return
-        yield Statement(
-            topic,
-            CARE,
-            f"{adds}, but in {named(outside.index)} it is {percent(outside.min())} to {percent(outside.max())}.",
-            "Look at these samples: another depth, or another tissue, shows in this way.",
-        )
-    elif USELESS_LEVEL[0] <= level <= USELESS_LEVEL[1]:
-        yield Statement(
-            topic,
-            CARE,
-            f"{adds}: its level is off.",
-            "Compare samples within a gene and a cell type. Do not compare amounts with the bulk, or between genes.",
-        )
-    else:
-        little = "next to nothing" if level < 0.1 else "far too little" if level < 1 else "far too much"
-        yield Statement(
-            topic,
-            BAD,
-            f"{adds}: {little}. As amounts the values mean nothing.",
-            "Fit EmpiricalBayesDeconvolver (--model bayes) to values like counts per million. Of signed or centred "
-            "values take FactorDeconvolver (--model factor).",
-        )
-
-
-def _convergence(contents):
-    topic = "Convergence"
-    if contents.converged is None:
-        if contents.model is not None:
-            yield Statement(
-                topic, GOOD, f"{contents.model} has no iteration that could have stopped too early."
-            )
-    elif contents.converged:
-        steps = "" if contents.history is None else f" after {counted(len(contents.history), 'iteration')}"
-        yield Statement(
-            topic,
-            GOOD,
-            f"The fit converged{steps}. That says that the computation ended, not that the result is right.",
-        )
-    else:
-        yield Statement(
-            topic,
-            BAD,
-            "The fit did not converge: its result may be far from where it would have ended.",
-            "Raise max_iter, or take tao_k='auto' without renormalisation; the plots at the end show whether the "
-            "changes still fell.",
-        )
-
-
-def _samples(contents):
-    topic, quality = "Samples", contents.quality
-    if quality is None:
-        yield Statement(
-            topic, OPEN, "How well the reference describes each sample is not known: the bulk is not at hand."
-        )
-        return
-    flagged = quality[quality[FLAG] != ""]
-    worse = quality.r2 <= 0
-    if worse.mean() > 0.5:
-        yield Statement(
-            topic,
-            BAD,
-            f"In {counted(int(worse.sum()), 'sample')} of {len(quality):,} the profiles, mixed, reproduce "
-            f"the bulk worse "
-            f"than a single number for all genes would.",
-            "Check that bulk and reference are on one scale (both counts per million, neither logarithms), and that "
-            "the reference has the cell types of this tissue.",
-        )
-    elif len(flagged) > MANY_FLAGGED * len(quality):
-        yield Statement(
-            topic,
-            CARE,
-            f"{len(flagged):,} of {len(quality):,} samples are no good mixtures of the profiles: "
-            f"{named(flagged.index)}.",
-            "With so many, doubt the reference first: a cell type may be missing, or the platform be another.",
-        )
-    elif len(flagged):
-        yield Statement(
-            topic,
-            CARE,
-            f"{len(flagged):,} of {len(quality):,} samples are no good mixtures of the profiles: "
-            f"{named(flagged.index)}.",
-            "Distrust their proportions and their expression, or leave them out and run again.",
-        )
-    else:
-        middle = quality.correlation.median()
-        yield Statement(
-            topic,
-            GOOD,
-            f"None of {counted(len(quality), 'sample')} falls behind the others: over genes, the mixed "
-            f"profiles correlate "
-            f"with the samples at {middle:.2f} (median).",
-        )
-
-
-def _rare_types(contents):
-    mean = contents.proportions.mean()
-    rare = [kind for kind in mean.index if mean[kind] < RARE]
-    if rare:
-        yield Statement(
-            "Rare cell types",
-            CARE,
-            f"{named(rare, 8)} make{'s' if len(rare) == 1 else ''} up less than {RARE:.0%} of the samples on "
-            f"average.",
-            "What is said of their expression rests on next to nothing in the bulk. If a cell type should not be in "
-            "this tissue, leave it out of the reference; if it is a subtype, merge it with its relatives.",
-        )
-
-
-def _baselines(contents):
-    topic, expression = "What the bulk alone would tell", contents.expression
-    if expression is None:
-        return
-    if expression.follows is None:
-        yield Statement(
-            topic,
-            OPEN,
-            "Whether the estimates differ from the bulk itself is not known: the bulk is not at hand.",
-        )
-        return
-    follows = expression.follows
-    flat = list(follows.index[follows.variation < FLAT])
-    same = [kind for kind in follows.index[follows["bulk"] > SAME] if kind not in flat]
-    if flat:
-        yield Statement(
-            topic,
-            CARE,
-            f"In {named(flat, 8)} the expression hardly differs between samples (relative to its mean, by less than "
-            f"{FLAT:.0%} of what the bulk does): it is the reference profile over again.",
-            "Read it as a profile. It cannot show differences between samples.",
-        )
-    if same:
-        yield Statement(
-            topic,
-            CARE,
-            f"In {named(same, 8)} the estimate of the median gene follows the bulk of that gene from sample "
-            f"to sample "
-            f"(correlation {follows['bulk'][same].min():.2f} or more).",
-            "What differs between samples there is what differs in the bulk. The estimate does not tell which cell "
-            "type it comes from, except where nearly all of the gene's bulk is from one (see Reliability).",
-        )
-    if not flat and not same:
-        low, high = follows["bulk"].min(), follows["bulk"].max()
-        yield Statement(
-            topic,
-            GOOD,
-            f"The estimates are more than the bulk over again: over samples, the estimate of the median gene "
-            f"correlates "
-            f"with the bulk at {low:.2f} to {high:.2f}, by cell type. That they differ does not prove them "
-            f"better: on real "
-            f"cohorts with known truth the gain over the bulk is small.",
-        )
-
-
-def _reliability(contents):
-    expression = contents.expression
-    if expression is None or expression.reliability is None:
-        return
-    share = (expression.reliability >= RELIABLE).mean(axis=1)
-    best, worst = int(np.argmax(share)), int(np.argmin(share))
-    state = GOOD if share[best] >= 0.1 else CARE
-    yield Statement(
-        "Differences between samples",
-        state,
-        f"The model expects a correlation with the truth of {RELIABLE} or more for {percent(share[best])} of "
-        f"the genes in "
-        f"{expression.cell_types[best]} and {percent(share[worst])} in {expression.cell_types[worst]}.",
-        "Look at the reliability of a gene in a cell type before you read its differences between samples.",
-    )
-
-
-def _tests(contents):
-    topic = "Genes that differ"
-    if contents.test is None:
-        if contents.model is not None:
-            yield Statement(
-                topic,
-                OPEN,
-                "No test was run: this page cannot say which genes differ between groups.",
-                "Run skenigma differential with a phenotype, and write the report again.",
-            )
-        return
-    counts = counts_by_type(contents.test, contents.proportions.columns)
-    none = list(counts.index[counts.tested == 0])
-    called = counts.up + counts.down
-    if len(none) == len(counts):
-        yield Statement(
-            topic,
-            BAD,
-            "Nothing could be tested, in no cell type. The empty lists are no answer.",
-            "See the reasons under Findings: more samples per group, or fewer groups, are the usual remedy.",
-        )
-        return
-    found = ", ".join(f"{kind} {number:,}" for kind, number in called.items() if counts.tested[kind])
-    text = f"Genes with q < 0.05: {found}."
-    if none:
-        yield Statement(
-            topic,
-            CARE,
-            f"{text} Nothing could be tested in {named(none, 8)}.",
-            "Do not read these cell types as unchanged: nothing is known of them.",
-        )
-    elif not called.any():
-        yield Statement(
-            topic,
-            GOOD,
-            "Every cell type was tested, and no gene has q < 0.05 in any. That does not show that nothing "
-            "differs: small "
-            "differences may be beyond these samples.",
-        )
-    else:
-        yield Statement(topic, GOOD, text)

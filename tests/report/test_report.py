@@ -1,6 +1,5 @@
 """The report: whole, offline, escaped, from a folder and from a model."""
 
-import html.parser
 import json
 import re
 
@@ -16,39 +15,7 @@ from skenigma.report import build_report, flag_samples, history_frame
 from skenigma.report._charts import _decades, _number, line_chart, stacked_bars
 from skenigma.report._texts import percent
 
-NASTY = 'T "<script>alert(1)</script>" & NK'
-EMPTY_TAGS = {"meta", "link", "line", "circle", "path", "br", "wbr", "col"}
-
-
-class Page(html.parser.HTMLParser):
-    """Text and tags of a page; fails where a tag is not closed in order."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.open, self.tags, self.links, self.texts = [], [], [], []
-        self.feed(source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
-        if tag not in EMPTY_TAGS:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(self.texts)
+from .support import NASTY, Page
 
 
 @pytest.fixture(scope="module")
