@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import venv
 from pathlib import Path
 
@@ -62,6 +63,21 @@ def scripts(folder):
     scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
     install(scripts / "python", "install", wheel, folder=folder)
     return scripts
+
+
+def test_what_is_released_passes_a_strict_check(folder):
+    """An sdist with the tests and the documentation, a wheel made from it, and metadata that the index takes."""
+    venv.create(folder / "release", with_pip=True)
+    python = folder / "release" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    install(python, "install", "build", "twine", folder=folder)
+    run(python, "-m", "build", "--outdir", folder / "dist", ROOT, folder=folder)
+    built = sorted((folder / "dist").iterdir())
+    assert [path.name.partition("-")[0] for path in built] == ["skenigma", "skenigma"]
+    run(python, "-m", "twine", "check", "--strict", *built, folder=folder)
+    with tarfile.open(next(path for path in built if path.suffix == ".gz")) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"CHANGELOG.md", "docs/index.md", "tests/conftest.py", "tests/data/README.md", "tox.ini"} <= names
+    assert not [name for name in names if name.endswith(".pyc") or "_build" in name]
 
 
 def test_it_is_the_wheel(scripts, folder):

@@ -29,3 +29,29 @@ def test_citation_names_the_version():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     (version,) = re.findall(r"^version: (.*)$", citation, flags=re.MULTILINE)
     assert version == skenigma.__version__
+
+
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_recipe_asks_for_what_the_package_needs():
+    recipe = (ROOT / ".ci/conda/meta.yaml").read_text(encoding="utf-8")
+    (version,) = re.findall(r'set version = "(.*)"', recipe)
+    assert version == skenigma.__version__.partition(".dev")[0]
+    run = recipe.partition("  run:\n")[2].partition("\ntest:")[0]
+    needed = [line.replace(">=", " >=") for line in setup()["options"]["install_requires"].split()]
+    assert re.findall(r"    - (.*)", run) == ["python >={{ python_min }}", *needed]
+
+
+def test_workflows_run_environments_and_supported_versions():
+    workflow = (ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8")
+    asked = set(re.findall(r"env: \[?(\w+)", workflow)) | set(re.findall(r"tox -e (\w+)", workflow))
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    assert asked
+    assert asked <= {name.strip() for name in tox["tox"]["env_list"].split(",")}
+    oldest = setup()["options"]["python_requires"].removeprefix(">=")
+    assert min(re.findall(r'"(3\.\d+)"', workflow), key=lambda text: int(text[2:])) == oldest
