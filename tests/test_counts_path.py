@@ -16,8 +16,8 @@ from tests.counts_world import make_world
 
 pytestmark = pytest.mark.slow
 # By how much the mean correlation may fall short of the better baseline's. Of 26 seeds the model was between 0.0015
-# below and 0.0003 above it, and once 0.0029 below (its leading direction had 9 % of the variance, which the model takes
-# for a batch): two worlds are judged by their mean.
+# below and 0.0003 above it, and once 0.0029 below (its leading direction had 9 % of the variance, and was taken for
+# a batch in part): two worlds are judged by their mean.
 CHANCE = 0.003
 N_WORLDS = 2
 

@@ -15,9 +15,9 @@ from ..differential import (
 )
 from ..differential._tensor import refuse_posterior_means
 from ..io import read_phenotype, read_run
+from ..io._fitted import read_fitted
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
-from ._fitted import read_fitted
 from ._options import add_output, add_repeat, add_threads
 from ._understood import counted, shortened
 from ._usage import UsageError

@@ -63,7 +63,10 @@ class RunFolder:
 
     def genes(self):
         """Names of the genes of the expression."""
-        return list(next(iter(self.expression().values())).columns)
+        files = self.record["files"]["expression"]
+        if isinstance(files, str):
+            return list(next(iter(self.expression().values())).columns)
+        return list(self.cell_type_table(next(iter(files))).columns)
 
     def _as_written(self, name, read):
         """What a reader makes of a file of the run; a ValueError if it is not what the run wrote."""

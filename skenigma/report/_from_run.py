@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from ..io import read_bulk, read_reference
+from ..io._fitted import scale_like
 from ..io._records import RECORD
 from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, PROPORTIONS_STD, QUALITY, RELIABILITY
 from ._common import POSTERIOR, matched, read_groups, read_if_there, read_test, recorded_phenotype, texts
@@ -68,14 +69,14 @@ def _expression_of_run(run, proportions, X, test, missing):
     parameters = record["options"].get("parameters", {})
     scale = "log" if record["result"].get("model") == POSTERIOR else parameters.get("preprocess")
     source = TableSource(tables.read, types, scale)
-    bulk = _input_of(run, "bulk", missing) if X is None else X
-    reference = _input_of(run, "reference", missing)
+    bulk = _input_of(run, "bulk", source.genes, missing) if X is None else X
+    reference = _input_of(run, "reference", source.genes, missing)
     reliability = run.table(RELIABILITY)
     return summarise(
         source,
         proportions,
         bulk=matched(bulk, proportions.index, source.genes, "bulk"),
-        reference=None if reference is None else reference[source.genes],
+        reference=reference,
         reliability=None if reliability is None else reliability.T.loc[types, source.genes],
         differential=None if test is None else test.table,
     )
@@ -107,13 +108,18 @@ class _RunTables:
         return {kind: self.run.expression(kind) for kind in kinds}
 
 
-def _input_of(run, name, missing):
-    """Bulk or reference of a run, None where the file is not there any more, or another."""
+def _input_of(run, name, genes, missing):
+    """Bulk or reference of a run as it entered the fit, None where a file is not there any more, or another."""
     entry = run.record["inputs"][name]
     read = {"bulk": read_bulk, "reference": read_reference}[name]
     rows = run.record["options"][f"{name}_rows"].replace("-", " ")
     refusal = f"{entry['path']} is not the {name} of the run any more: its SHA-256 differs."
-    return read_if_there(partial(read, rows=rows), entry, refusal, name, missing)
+    table = read_if_there(partial(read, rows=rows), entry, refusal, name, missing)
+    try:
+        return None if table is None else scale_like(run, table[genes], name)
+    except (OSError, ValueError) as error:  # of the lengths of genes
+        missing.append(f"What needs the {name} is left out of this page. {error}")
+        return None
 
 
 def _commands(run, tested):

@@ -2,9 +2,10 @@
 
 from functools import partial
 
-from ..io import read_bulk, read_gene_lengths, read_proportions, read_reference
-from ..io._checksums import read_as_recorded
 from ..library_size import divide_by_length, scale_to_total
+from ._checksums import read_as_recorded
+from ._lengths import read_gene_lengths
+from ._reading import read_bulk, read_proportions, read_reference
 
 
 def read_fitted(folder, name, path):
