@@ -172,6 +172,7 @@ COMMON = (
 # What every fit of such a model leaves.
 ALWAYS_FITTED = (
     "expression_",
+    "level_",
     "cse_",
     "expression_normalized_",
     "cse_normalized_",
@@ -208,6 +209,12 @@ FITTED = {
         """CellTypeExpression
         Cell-type-specific expression of the fitted cohort, whole or in part, by name.""",
         "object",
+    ),
+    "level_": Fitted(
+        """float or None
+        Median over samples of ``expression_.level``: 1 if the expression, mixed by the proportions, makes up the
+        bulk. Outside 0.5 to 2 the fit warns.""",
+        "outcome",
     ),
     "expression_normalized_": Fitted(
         """CellTypeExpression
@@ -324,6 +331,19 @@ ARGUMENTS = {
         What else is known of the samples: numbers, or categories. Rows of a named table are matched by name.""",
 }
 
+# What all of some estimators warn of.
+WARNINGS = {
+    "model_warnings": """
+    ReferenceWarning
+        If ``reference`` is None.
+    ScaleWarning
+        If bulk and reference seem to be in different units, or either to be logarithms, library sizes differ more
+        than threefold, or single values are negative. From 20 genes on.
+    LevelWarning
+        If ``level_`` is outside 0.5 to 2.
+    """,
+}
+
 
 def constraints(*names):
     """Constraints of shared parameters, for ``_parameter_constraints``."""
@@ -358,8 +378,9 @@ def documented(cls):
 
     A line of a docstring that holds nothing but "{name}" becomes the entry of that name: of a parameter in a class,
     of an argument in a method; a name with a trailing underscore is a fitted value. "{common}" stands for all common
-    parameters of the class, "{fitted}" for what every fit leaves; entries that the docstring has itself stay as they
-    are. Nothing happens where Python has dropped the docstrings (``-OO``).
+    parameters of the class, "{fitted}" for what every fit leaves, "{model_warnings}" for what all models warn of;
+    entries that the docstring has itself stay as they are. Nothing happens where Python has dropped the docstrings
+    (``-OO``).
     """
     defaults = inspect.signature(cls.__init__).parameters
     if cls.__doc__:
@@ -394,6 +415,8 @@ def _filled(text, entry):
 
 
 def _class_entry(name, defaults):
+    if name in WARNINGS:
+        return textwrap.dedent(WARNINGS[name]).strip()
     if name.endswith("_"):
         return _entry(name, FITTED[name].text)
     shared = PARAMETERS[name]

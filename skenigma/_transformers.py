@@ -1,5 +1,7 @@
 """Transformers that match genes to a reference and take or estimate proportions: what estimators have in common."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -9,8 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 from ._pickles import VersionedPickle
 from .checks.genes import match_genes
 from .checks.names import numbered, row_names
+from .checks.units import scale_findings
 from .checks.validation import check_bulk, check_profiles, check_proportions
+from .checks.warning import warn
 from .core.profiles import successive_projection
+from .exceptions import ReferenceWarning, ScaleWarning
 
 
 class GeneTransformer(VersionedPickle, TransformerMixin, BaseEstimator):
@@ -81,6 +86,11 @@ class ReferenceTransformer(GeneTransformer):
         self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
         return self._align(bulk)
 
+    def _warn_of_scale(self, X, bulk, **options):
+        """Say what speaks against the scales of bulk and reference."""
+        for finding in scale_findings(bulk, self.reference_, row_names(X), **options):
+            warn(finding.message, ScaleWarning)
+
     def _adopt(self, fitted):
         """Become fitted with the reference and genes of another estimator, as if to its aligned genes."""
         self.cell_types_, self.reference_ = fitted.cell_types_, fitted.reference_
@@ -97,6 +107,12 @@ class ReferenceTransformer(GeneTransformer):
                 f"n_components={self.n_components} profiles cannot be learned from n_samples = {len(bulk)}: "
                 f"give a reference, more samples, or fewer components."
             )
+        warn(
+            f"No reference was given: {self.n_components} profiles were learned from X, its purest samples, and "
+            f"called celltype0, celltype1 and so on. They are no cell types that anyone has identified: pass "
+            f"reference=, a profile per cell type.",
+            ReferenceWarning,
+        )
         return bulk[successive_projection(bulk, self.n_components)]
 
 
@@ -117,7 +133,10 @@ class ProportionsTransformer(ReferenceTransformer):
             self.proportion_estimator_ = clone(self.proportion_estimator)
             if getattr(self.proportion_estimator_, "reference", self) is None:
                 self.proportion_estimator_.set_params(reference=reference_frame(self))
-            self.proportion_estimator_.fit(X)
+            with warnings.catch_warnings():
+                # this estimator has looked at the same values
+                warnings.simplefilter("ignore", ScaleWarning)
+                self.proportion_estimator_.fit(X)
         return self._new_proportions(X, bulk, proportions)
 
     def _new_proportions(self, X, bulk, proportions):

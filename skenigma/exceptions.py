@@ -1,6 +1,6 @@
 """Warnings of the estimators, so that they can be expected, or filtered, by category."""
 
-__all__ = ["LevelWarning", "ScaleWarning"]
+__all__ = ["LevelWarning", "ReferenceWarning", "ScaleWarning"]
 
 
 class ScaleWarning(UserWarning):
@@ -12,6 +12,18 @@ class ScaleWarning(UserWarning):
     >>> from skenigma.exceptions import ScaleWarning
     >>> warnings.filterwarnings("error", category=ScaleWarning)  # refuse such data
     >>> warnings.filterwarnings("default", category=ScaleWarning)
+    """
+
+
+class ReferenceWarning(UserWarning):
+    """No reference was given: the profiles were learned from the bulk, and their names are invented.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skenigma.exceptions import ReferenceWarning
+    >>> warnings.filterwarnings("ignore", category=ReferenceWarning)  # where that is what is wanted
+    >>> warnings.filterwarnings("default", category=ReferenceWarning)
     """
 
 

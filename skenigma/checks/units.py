@@ -192,9 +192,9 @@ def _kinds(bulk, reference):
             return None
         return Finding(
             "logarithms",
-            f"{'X seems' if reference is None else 'Bulk and reference seem'} to be logarithms (X has {bulk}). A "
-            f"mixture of cells adds up before logarithms are taken, not after: pass the values as they were before. "
-            f"preprocess='log' takes logarithms inside the model.",
+            f"{'X seems' if reference is None else 'Bulk and reference seem'} to be logarithms (X goes from "
+            f"{bulk.minimum:.4g} to {bulk.maximum:.4g}). A mixture of cells adds up before logarithms are taken, not "
+            f"after: pass the values as they were before. preprocess='log' takes logarithms inside the model.",
             refuse=True,
         )
     return Finding(

@@ -87,6 +87,7 @@ class FactorDeconvolver(BaseDeconvolver):
     UserWarning
         If the values look like counts per million or TPM, the proportion of a cell type is 0 in every sample, or X
         and reference share few genes.
+    {model_warnings}
 
     See Also
     --------

@@ -27,6 +27,7 @@ from ..expression import (
 )
 from ..proportions import ProportionEstimator
 from ._callbacks import CallbackSupportMixin
+from ._level import measure_level, median_level, warn_of_level
 
 # Numbers of a result up to which threads of the BLAS cost more in a whole fit than they give: the threads of a
 # product spin for a while after it, and where two share a core they slow down what follows.
@@ -179,6 +180,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     def _fit(self, X, proportions, **given):
         """``fit``, by whatever only some models are told of the samples."""
         bulk = self._fit_genes(X, min_samples=2)
+        self._warn_of_scale(X, bulk)
         with self._few_threads(bulk):
             return self._fit_aligned(X, bulk, proportions, **given)
 
@@ -227,11 +229,17 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             self.expression_normalized_ = materialized(found) if self.materialize else found
         output_types = self._type_positions(self.output_cell_types)
         self._outcome = Outcome(estimate.map, conversion, normalization, output_types, tuple(estimate.record))
+        self.level_ = median_level(self.expression_.level)
+        warn_of_level(type(self).__name__, self.level_, self._level_remedy())
         return self
 
     def _fit_normalization(self):
         """One normalisation per cell type."""
         return fit_normalized(self.expression_, self.normalize)
+
+    def _level_remedy(self):
+        """What to do where the expression has not the level of the bulk."""
+        return "Are bulk and reference on one scale, and the proportions right?"
 
     def _set_record(self, record):
         """Set the values of this fit, and let go those of one before that this one does not have."""
@@ -251,7 +259,11 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         if bulk is cohort.bulk and hasattr(state, "deviations"):
             state = make(np.array(bulk))
         found = self._as_expression(state, conversion, self.proportions_, cohort.sample_names, bulk.dtype)
-        return materialized(found) if self.materialize else found
+        return self._with_level(materialized(found) if self.materialize else found, cohort.bulk)
+
+    def _with_level(self, expression, bulk):
+        """Expression that knows its level against the bulk, given on the scale of the model."""
+        return replace(expression, level=measure_level(expression, bulk, SCALES[self.preprocess].backward))
 
     def _as_expression(self, state, conversion, proportions, sample_names, dtype):
         source = Converted(state, conversion, dtype)
@@ -353,7 +365,8 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     def _predict_expression(self, X, proportions, **given):
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
-            return self._predict(X, np.array(bulk), proportions, **given)
+            found = self._predict(X, np.array(bulk), proportions, **given)
+            return self._with_level(found, self._to_model_scale(X, bulk))
 
     def _predict(self, X, bulk, proportions, **given):
         """Expression of new samples, from their bulk on the genes in use."""

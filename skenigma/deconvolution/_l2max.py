@@ -13,7 +13,6 @@ from .._parameters import (
     set_parameters,
 )
 from ..checks.validation import StrOptions
-from ..checks.warning import warn
 from ..core.optimize.penalties import MaxL2Norm
 from ..core.optimize.registry import SOLVERS
 from ._optimised import OptimisedDeconvolver
@@ -124,8 +123,8 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     ConvergenceWarning
         If ``max_iter`` ends the iteration.
     UserWarning
-        If ``renorm_size`` is far below the gradient norms of the data, the proportion of a cell type is 0 in every
-        sample, or X and reference share few genes.
+        If the proportion of a cell type is 0 in every sample, or X and reference share few genes.
+    {model_warnings}
 
     See Also
     --------
@@ -207,16 +206,15 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
             size = self.renorm_size
         return replace(setting, renorm_size=size), {"renorm_size_": size}
 
-    def _judge(self, setting, solution):
-        size = setting.renorm_size
-        if size is None or not solution.gradient_norm.size:
-            return
-        natural = solution.gradient_norm.mean()
-        if natural > SHRINKING * size:
-            warn(
-                f"renorm_size={size:g} is far below the gradient norms of these data (mean {natural:.3g}): the "
-                f"penalty outweighs the data, and the expression shrinks towards zero. Use renorm_size='auto'.",
-            )
+    def _level_remedy(self):
+        size, norms = getattr(self, "renorm_size_", None), getattr(self, "gradient_norm_", np.empty(0))
+        if size is None or not norms.size or norms.mean() <= SHRINKING * size:
+            return super()._level_remedy()
+        return (
+            f"renorm_size={size:g} is far below the gradient norms of these data (mean {norms.mean():.3g}): the "
+            f"penalty outweighs the data, and the expression shrinks towards zero. Use renorm_size='auto'. "
+            f"{super()._level_remedy()}"
+        )
 
     def _trace_weights(self):
         return np.array([1.0, self.alpha, self.beta])

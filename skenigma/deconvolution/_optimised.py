@@ -73,7 +73,6 @@ class OptimisedDeconvolver(BaseDeconvolver):
         finish()
         trace.end(solution, self._trace_weights())
         self._warn_unless_converged(solution)
-        self._judge(setting, solution)
         return Estimate(
             map=MinimisedMap(solution.fitted_map(), setting.alpha, setting.penalty, own_start),
             state=solution.state,
@@ -126,9 +125,6 @@ class OptimisedDeconvolver(BaseDeconvolver):
         """The setting of the run that counts, and what was found; ``run(setting)`` makes one before it."""
         return setting, {}
 
-    def _judge(self, setting, solution):
-        """Warn of a fit that went through but cannot be meant."""
-
     def _warn_unless_converged(self, solution):
         if not solution.converged:
             warn(
@@ -136,6 +132,9 @@ class OptimisedDeconvolver(BaseDeconvolver):
                 f"change of the last was {solution.delta[-1].max():.3g}. {self._remedy(self._solver.if_slow)}",
                 ConvergenceWarning,
             )
+
+    def _level_remedy(self):
+        return "A smaller beta shrinks less, and EmpiricalBayesDeconvolver keeps the level."
 
     def _remedy(self, text):
         return text.format(steps=self._steps, safe=self._safe_if)

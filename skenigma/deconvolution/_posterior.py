@@ -24,8 +24,6 @@ NEGATIVE = (
 )
 # Number of genes that are all zero from which on a sample is empty.
 EMPTY_IF_GENES = 20
-# Level of the bulk against the reference, in powers of two, beyond which their units cannot be the same.
-OTHER_UNITS = 3.0
 # Mismatch of bulk and reference at which next to nothing of what the reference says is believed.
 LARGE_MISMATCH = 2.0
 
@@ -121,6 +119,7 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
     Attributes
     ----------
     {expression_}
+    {level_}
     {cse_}
     {cse_std_}
     {cse_normalized_}
@@ -154,8 +153,9 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
     Warns
     -----
     UserWarning
-        If bulk and reference seem to be in different units or hardly match, the proportion of a cell type is 0 in
-        every sample, or new samples come without the covariates of the fit.
+        If bulk and reference hardly match, the proportion of a cell type is 0 in every sample, or new samples come
+        without the covariates of the fit.
+    {model_warnings}
 
     See Also
     --------
@@ -429,17 +429,14 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         """Warn of a bulk and a reference that do not go together."""
         expressed = posterior.expected_mean > 0
         delta = (posterior.bulk_mean - posterior.expected_mean)[expressed]
-        level = float(np.median(delta)) if len(delta) else 0.0
-        if abs(level) > OTHER_UNITS:
-            warn(
-                f"Bulk and reference seem to be in different units: half of the genes differ "
-                f"{2 ** abs(level):.3g}-fold or more. Scale both to one total, such as a million.",
-            )
-        elif posterior.delta2 > LARGE_MISMATCH:
+        if len(delta) and posterior.delta2 > LARGE_MISMATCH:
             warn(
                 f"Bulk and reference hardly match: their mean levels differ by {np.sqrt(posterior.delta2):.2g} "
                 f"powers of two (standard deviation over genes). Are they of one tissue and species?",
             )
+
+    def _level_remedy(self):
+        return "Bring bulk and reference to one scale, such as counts per million, or use platform='bulk'."
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -92,6 +92,7 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
         If ``max_iter`` ends the iteration.
     UserWarning
         If the proportion of a cell type is 0 in every sample, or X and reference share few genes.
+    {model_warnings}
 
     See Also
     --------

@@ -88,6 +88,10 @@ class ProportionEstimator(ReferenceTransformer):
         If ``max_iter`` ends the regression of a sample; the message names the first.
     UserWarning
         If a sample has no positive coefficient, or X and reference share few genes.
+    ReferenceWarning
+        If ``reference`` is None.
+    ScaleWarning
+        If bulk or reference seem to be logarithms, or single values are negative. From 20 genes on.
 
     Notes
     -----
@@ -173,6 +177,7 @@ class ProportionEstimator(ReferenceTransformer):
         if not len(self.nu) or not all(0 < nu <= 1 for nu in self.nu):
             raise ValueError(f"nu={self.nu!r} must hold one or more numbers above 0 and up to 1.")
         bulk = self._fit_genes(X)
+        self._warn_of_scale(X, bulk, proportions_only=True)
         self._prepare(bulk, row_names(X))
         rna = self._fit_cohort(bulk, row_names(X))
         self.quality_ = compare(X, bulk, self.reference_, rna)

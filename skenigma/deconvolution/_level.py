@@ -1,0 +1,86 @@
+"""The level of an expression: whether, mixed by the proportions, it makes up the bulk, and a warning where not."""
+
+import numpy as np
+
+from ..checks.warning import warn
+from ..exceptions import LevelWarning
+
+# Genes that the level is measured on, those with most of the bulk: of 20,000 they hold some 80 % of it.
+GENES = 2000
+# Samples, evenly spaced, by which these genes are found.
+LOOKED_AT = 100
+# Levels whose median over samples is not warned of.
+LOWEST, HIGHEST = 0.5, 2.0
+# A block of expression that is built at a time, in numbers.
+BLOCK = 2**22
+
+
+def measure_level(expression, bulk, restore):
+    """Size of the mixture against the bulk along it, per sample.
+
+    Parameters
+    ----------
+    expression : CellTypeExpression
+    bulk : ndarray of shape (n_samples, n_genes)
+        On the scale of the model.
+    restore : callable
+        Brings a matrix from there to the scale of the expression, in place.
+
+    Returns
+    -------
+    level : ndarray of shape (n_samples,)
+        Σ|m| / Σ s x over genes, m the mixture Σ_k θ_k p_k and s its sign, or that of x where it is 0. NaN for a
+        sample without expression.
+    """
+    genes, level = _largest(bulk), np.empty(len(bulk))
+    shares = expression.proportions.astype(np.float64, copy=False)
+    step = max(1, BLOCK // (shares.shape[1] * min(bulk.shape[1], GENES)))
+    for start in range(0, len(bulk), step):
+        rows = slice(start, start + step)
+        mixed = np.matmul(shares[rows, None], expression.values(rows, genes=genes))[:, 0]
+        x = np.array(bulk[rows, genes], dtype=np.float64)
+        restore(x)
+        signs = np.where(mixed == 0, np.sign(x), np.sign(mixed))
+        along, length = np.einsum("jg,jg->j", signs, x), np.abs(mixed).sum(axis=1)
+        # what points away from the bulk reconstructs nothing of it
+        found = np.divide(length, along, out=np.zeros(len(x)), where=along > 0)
+        level[rows] = np.where(x.any(axis=1), found, np.nan)
+    return level
+
+
+def _largest(bulk):
+    """The genes with most of the bulk, in order."""
+    n_samples, n_genes = bulk.shape
+    if n_genes <= GENES:
+        return slice(None)
+    spaced = np.unique(np.linspace(0, n_samples - 1, LOOKED_AT).astype(int))
+    sizes = np.abs(bulk[spaced]).sum(axis=0)
+    return np.sort(np.argpartition(-sizes, GENES)[:GENES])
+
+
+def median_level(level):
+    """Median over the samples that have a level; None if none has."""
+    known = level[~np.isnan(level)]
+    return float(np.median(known)) if len(known) else None
+
+
+def warn_of_level(name, level, remedy):
+    """Warn of a fit whose expression has not the level of the bulk.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    level : float or None
+        Median over samples.
+    remedy : str
+        What to do.
+    """
+    if level is None or LOWEST <= level <= HIGHEST:
+        return
+    warn(
+        f"The expression of this {name} has not the level of the bulk: mixed by the proportions it makes up "
+        f"{level:.2g} of it (median over samples). How it varies over samples and genes may be right, its size is "
+        f"not. {remedy}",
+        LevelWarning,
+    )

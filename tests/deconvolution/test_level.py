@@ -1,0 +1,171 @@
+"""The level of an expression against the bulk, and the warning of a fit that has lost it."""
+
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from skenigma import (
+    EmpiricalBayesDeconvolver,
+    FactorDeconvolver,
+    L2MaxDeconvolver,
+    L2MaxDeconvolverCV,
+    ProportionEstimator,
+    TraceNormDeconvolver,
+)
+from skenigma.datasets import make_cohort
+from skenigma.exceptions import LevelWarning, ReferenceWarning, ScaleWarning
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """Counts per million without noise: bulk, reference and proportions."""
+    rng = np.random.default_rng(0)
+    reference = np.exp(rng.normal(3, 2, 150) + rng.normal(0, 1, (3, 150)))
+    reference *= 1e6 / reference.sum(axis=1, keepdims=True)
+    theta = rng.dirichlet(np.full(3, 3.0), 16)
+    bulk = theta @ reference * np.exp(rng.normal(0, 0.2, (16, 150)))
+    return bulk, reference, theta
+
+
+@pytest.fixture(scope="module")
+def signed():
+    cohort = make_cohort(n_samples=30, n_genes=150, random_state=0)
+    return cohort.bulk, cohort.reference, cohort.proportions
+
+
+def level_by_definition(bulk, proportions, values):
+    """In loops, from the docstring of CellTypeExpression."""
+    levels = []
+    for x, theta, cse in zip(bulk, proportions, values, strict=True):
+        mixed = sum(share * profile for share, profile in zip(theta, cse, strict=True))
+        along = sum(np.sign(m if m else entry) * entry for m, entry in zip(mixed, x, strict=True))
+        levels.append(np.abs(mixed).sum() / along if along > 0 else 0.0)
+    return levels
+
+
+@pytest.mark.parametrize("data", ["linear", "signed"])
+@pytest.mark.parametrize(
+    "options", [{}, {"materialize": False}, {"preprocess": "sqrt"}, {"normalize": "frac"}]
+)
+def test_level_is_what_it_is_said_to_be(request, data, options):
+    bulk, reference, theta = request.getfixturevalue(data)
+    if data == "signed" and "preprocess" in options:
+        pytest.skip("negative values have no root")
+    model = L2MaxDeconvolver(reference, renorm_size="auto", **options).fit(bulk, proportions=theta)
+    expected = level_by_definition(bulk, theta, model.expression_.values())
+    # sums of 150 products in another order
+    assert_allclose(model.expression_.level, expected, rtol=1e-12)
+    assert_allclose(model.level_, np.median(expected), rtol=1e-12)
+    new = model.predict_expression(bulk[3:6], proportions=theta[3:6])
+    # a replay equals its fit to 1e-10
+    assert_allclose(new.level, expected[3:6], rtol=1e-9)
+    if model.normalize is not None:
+        assert model.expression_normalized_.level is None
+
+
+def test_of_values_of_at_least_0_it_is_the_ratio_of_totals(linear):
+    bulk, reference, theta = linear
+    model = EmpiricalBayesDeconvolver(reference).fit(bulk, proportions=theta)
+    mixed = np.einsum("jk,jkg->jg", theta, model.cse_)
+    assert_allclose(model.expression_.level, mixed.sum(axis=1) / bulk.sum(axis=1), rtol=1e-12)
+
+
+def test_noise_that_is_left_out_does_not_lower_it(signed):
+    """A posterior mean explains a part of the variance, and is right about that part."""
+    bulk, reference, theta = signed
+    model = FactorDeconvolver(reference).fit(bulk, proportions=theta)
+    mixed = np.einsum("jk,jkg->jg", theta, model.cse_)
+    assert np.median(np.sum(mixed * bulk, axis=1) / np.sum(bulk**2, axis=1)) < 0.6
+    assert 0.6 < model.level_ < 1.1
+
+
+def test_of_many_genes_those_with_most_of_the_bulk_are_measured():
+    rng = np.random.default_rng(0)
+    bulk = rng.gamma(1, 1, (4, 2100)) + 1
+    bulk[:, 50:2050] *= 1000
+    reference = bulk[:2].copy()
+    model = EmpiricalBayesDeconvolver(reference).fit(bulk, proportions=np.full((4, 2), 0.5))
+    mixed = np.einsum("jk,jkg->jg", model.proportions_, model.cse_)[:, 50:2050]
+    assert_allclose(model.expression_.level, mixed.sum(axis=1) / bulk[:, 50:2050].sum(axis=1), rtol=1e-12)
+
+
+def test_a_sample_without_expression_has_none(linear):
+    bulk, reference, theta = linear
+    bulk = bulk.copy()
+    bulk[2] = 0
+    model = TraceNormDeconvolver(reference, preprocess="sqrt").fit(bulk, proportions=theta)
+    assert list(np.flatnonzero(np.isnan(model.expression_.level))) == [2]
+    assert np.isfinite(model.level_)
+
+
+HEALTHY = {
+    "empirical bayes": (EmpiricalBayesDeconvolver(), "linear"),
+    "empirical bayes, on the platform of the bulk": (EmpiricalBayesDeconvolver(platform="bulk"), "linear"),
+    "trace norm": (TraceNormDeconvolver(preprocess="sqrt"), "linear"),
+    "trace norm, signed": (TraceNormDeconvolver(), "signed"),
+    "factor": (FactorDeconvolver(), "signed"),
+}
+
+
+@pytest.mark.parametrize(("model", "data"), HEALTHY.values(), ids=HEALTHY)
+def test_healthy_fits_are_silent(request, model, data):
+    bulk, reference, theta = request.getfixturevalue(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(reference=reference).fit(bulk, proportions=theta)
+    assert 0.5 < model.level_ < 2
+
+
+COLLAPSED = {
+    "l2max": (
+        L2MaxDeconvolver(),
+        r"makes up .* of it .* renorm_size=200 is far below .* Use renorm_size='auto'",
+    ),
+    "l2max, auto": (L2MaxDeconvolver(renorm_size="auto"), "smaller beta"),
+    "l2max, plain": (L2MaxDeconvolver(renorm_size=None), "smaller beta"),
+    "l2max, admm": (L2MaxDeconvolver(solver="admm"), "smaller beta"),
+    "l2max, accelerated": (L2MaxDeconvolver(solver="accelerated"), "smaller beta"),
+    "l2max, sqrt": (L2MaxDeconvolver(preprocess="sqrt"), "smaller beta"),
+    "l2max, compact": (L2MaxDeconvolver(materialize=False), "smaller beta"),
+    "l2max, cv": (
+        L2MaxDeconvolverCV(alphas=[0.1], betas=[50.0], renorm_sizes=[None], random_state=0),
+        "smaller beta",
+    ),
+    "trace norm": (TraceNormDeconvolver(beta=1e6), "smaller beta"),
+    "trace norm, proximal": (TraceNormDeconvolver(beta=1e6, solver="proximal", tao_k="auto"), "smaller beta"),
+}
+
+
+@pytest.mark.parametrize(("model", "remedy"), COLLAPSED.values(), ids=COLLAPSED)
+def test_a_collapsed_fit_says_so_and_what_to_do(linear, model, remedy):
+    bulk, reference, theta = linear
+    with pytest.warns(LevelWarning, match=f"{type(model).__name__} has not the level of the bulk.*{remedy}"):
+        model.set_params(reference=reference).fit(bulk, proportions=theta)
+    assert model.level_ < 0.5
+
+
+def test_the_level_of_a_posterior_can_be_wrong_too(linear):
+    bulk, reference, theta = linear
+    with pytest.warns(LevelWarning, match="makes up 4.* of it .*Bring bulk and reference to one scale"):
+        EmpiricalBayesDeconvolver(4 * reference).fit(bulk, proportions=theta)
+    noise = np.random.default_rng(0).normal(size=bulk.shape)
+    with pytest.warns(LevelWarning, match="on one scale"):
+        FactorDeconvolver(np.zeros_like(reference)).fit(noise, proportions=theta)
+
+
+def test_estimators_look_at_scale(linear):
+    bulk, reference, theta = linear
+    with pytest.warns(ScaleWarning, match="different units: X is 20 times the reference"):
+        EmpiricalBayesDeconvolver(bulk[:3] / 20, platform="bulk").fit(bulk[:3], proportions=np.eye(3))
+    deep = bulk * np.where(np.arange(16) == 3, 10, 1)[:, None]
+    with pytest.warns(ScaleWarning, match="Library sizes differ"):
+        EmpiricalBayesDeconvolver(reference).fit(deep, proportions=theta)
+
+
+def test_a_reference_that_is_invented_is_said_to_be(signed):
+    with pytest.warns(ReferenceWarning, match=r"2 profiles were learned from X.*celltype0.*pass reference="):
+        TraceNormDeconvolver().fit(signed[0])
+    with pytest.warns(ReferenceWarning):
+        ProportionEstimator(n_components=2).fit(signed[0])
