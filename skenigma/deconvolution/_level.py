@@ -12,7 +12,7 @@ LOOKED_AT = 100
 # Levels whose median over samples is not warned of.
 LOWEST, HIGHEST = 0.5, 2.0
 # A block of expression that is built at a time, in numbers.
-BLOCK = 2**19
+BLOCK = 2**16
 
 
 def measure_level(expression, bulk, restore):
