@@ -14,7 +14,7 @@ from .scales import LOG_SCALE_MAXIMUM
 # Fewer genes than this do not tell what values are.
 FEWEST_GENES = 20
 # Rows that are looked at, evenly spaced, to tell what values are.
-LOOKED_AT = 64
+LOOKED_AT = 32
 # The largest value over the mean of the positive ones: 2 to 8 for logarithms of 16 real bulks and their references,
 # 20 to 3,300 for the same on the linear scale, centred or not.
 LIGHT_TAIL = 10.0

@@ -8,7 +8,7 @@ from ..exceptions import LevelWarning
 # Genes that the level is measured on, those with most of the bulk: of 20,000 they hold some 80 % of it.
 GENES = 2000
 # Samples, evenly spaced, by which these genes are found.
-LOOKED_AT = 100
+LOOKED_AT = 16
 # Levels whose median over samples is not warned of.
 LOWEST, HIGHEST = 0.5, 2.0
 # A block of expression that is built at a time, in numbers.
