@@ -1,5 +1,6 @@
 """Configuration of the documentation; it is built, and can be read, without network access."""
 
+import os
 import pathlib
 import sys
 from importlib.metadata import files
@@ -13,9 +14,14 @@ import skenigma
 from skenigma.cli import help_texts
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.append(str(HERE))
+sys.path += [str(HERE), str(HERE.parent)]
 
 from inventories import ALIASES, write_inventories  # noqa: E402 - found beside this file
+
+from benchmarks.data import data_folder  # noqa: E402 - of the checkout
+
+# Pages on public cohorts read them from here where they are at hand, and use a stand-in where they are not.
+os.environ.setdefault("SKENIGMA_DATA_HOME", str(data_folder() / "truth"))
 
 project = "skenigma"
 author = copyright = "the skenigma developers"

@@ -1,5 +1,7 @@
-"""Simulated cohorts whose cell-type-specific expression is known."""
+"""Cohorts whose cell-type-specific expression is known: simulated ones, and public ones that are downloaded once."""
 
 from ._cohort import make_cohort
+from ._download import data_home
+from ._real import fetch_lupus_pbmc, fetch_whole_blood
 
-__all__ = ["make_cohort"]
+__all__ = ["data_home", "fetch_lupus_pbmc", "fetch_whole_blood", "make_cohort"]
