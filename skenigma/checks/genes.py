@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .identifiers import warn_of_dates, why_unlike
 from .names import listing
 from .warning import warn
 
@@ -13,21 +14,6 @@ LOW_SHARE = 0.25
 SAME_IDENTIFIERS = "Use the same kind of gene identifier in both, and genes as columns."
 TRANSPOSED_REFERENCE = " The reference looks transposed: it must be cell types × genes, so pass reference.T."
 TRANSPOSED_BULK = " X looks transposed: it must be samples × genes, so pass X.T."
-IDENTIFIERS = {
-    "Ensembl gene identifiers": r"(?i)ENS[A-Z]*G\d{6,}(\.\d+)?",
-    "Ensembl transcript identifiers": r"(?i)ENS[A-Z]*T\d{6,}(\.\d+)?",
-    "numbers as of Entrez": r"\d+",
-}
-# Ways in which identifiers of one kind differ, and how to even them out.
-SPELLINGS = {
-    "spaces around the names": lambda names: names.str.strip(),
-    "version suffixes such as '.12'": lambda names: names.str.replace(r"\.\d+$", "", regex=True),
-    "case": lambda names: names.str.upper(),
-    "genome prefixes such as 'GRCh38_'": lambda names: names.str.replace(
-        r"^(GRCh\d+|GRCm\d+|hg\d+|mm\d+)_+", "", regex=True
-    ),
-    "what follows '|'": lambda names: names.str.replace(r"\|.*$", "", regex=True),
-}
 
 
 @dataclass(frozen=True)
@@ -72,7 +58,7 @@ def match_genes(profiles, names, shape, samples=None):
     Warns
     -----
     UserWarning
-        If less than a quarter of the smaller side is shared.
+        If less than a quarter of the smaller side is shared, or if Excel has changed names to dates.
     """
     n_cell_types, width = profiles.values.shape
     n_features = shape[1]
@@ -88,6 +74,8 @@ def match_genes(profiles, names, shape, samples=None):
         raise ValueError(_too_few(profiles, names, len(in_bulk), samples))
     if names is not None and profiles.genes is not None:
         _warn_of_few_shared(names, profiles.genes, len(in_bulk))
+        warn_of_dates(names, "X")
+        warn_of_dates(profiles.genes, "The reference")
     return in_bulk, in_reference
 
 
@@ -126,7 +114,7 @@ def _too_few(profiles, names, n_shared, samples):
         return message + TRANSPOSED_BULK
     if samples is not None and np.isin(profiles.cell_types, samples).sum() > n_shared:
         return message + TRANSPOSED_BULK + TRANSPOSED_REFERENCE
-    return f"{message} {_cause(names, profiles.genes, n_shared)}{SAME_IDENTIFIERS}"
+    return f"{message} {why_unlike(names, profiles.genes, n_shared)}{SAME_IDENTIFIERS}"
 
 
 def _warn_of_few_shared(names, genes, n_shared):
@@ -135,27 +123,6 @@ def _warn_of_few_shared(names, genes, n_shared):
     if n_shared < LOW_SHARE * fewer:
         warn(
             f"X and reference share only {n_shared} genes, of {len(names)} in X and {len(genes)} in reference. X has "
-            f"{listing(names)}; reference has {listing(genes)}. {_cause(names, genes, n_shared)}{SAME_IDENTIFIERS}",
+            f"{listing(names)}; reference has {listing(genes)}. {why_unlike(names, genes, n_shared)}"
+            f"{SAME_IDENTIFIERS}",
         )
-
-
-def _cause(names, genes, n_shared):
-    """The likely reason why gene identifiers do not match, as a sentence, or nothing."""
-    names, genes = pd.Index(names), pd.Index(genes)
-    kinds = _identifier_kind(names), _identifier_kind(genes)
-    if kinds[0] != kinds[1]:
-        return f"X seems to have {kinds[0]}, but reference {kinds[1]}: translate one of them. "
-    found = {what: len(change(names).intersection(change(genes))) for what, change in SPELLINGS.items()}
-    what = max(found, key=found.get)
-    # twice as many is not chance
-    if found[what] <= 2 * n_shared:
-        return ""
-    return f"Without regard to {what} they share {found[what]}: spell them alike. "
-
-
-def _identifier_kind(names):
-    """What most of some gene identifiers are."""
-    for kind, pattern in IDENTIFIERS.items():
-        if np.mean(names.str.fullmatch(pattern)) > 0.5:
-            return kind
-    return "gene symbols"

@@ -1,16 +1,15 @@
-"""Which format a file has, by the end of its name."""
+"""Texts opened within bounds, and the formats that ends of names stand for where files are written."""
 
 import csv
-import gzip
 import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..checks.memory import available_memory, check_memory
 from ._checksums import open_input
+from ._kinds import OPENERS
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t", ".txt": "\t", ".csv": ","}
-NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces", "|": "bars"}
 # Characters up to which a line can be meant: a row of millions of numbers.
 LONGEST_LINE = 2**26
 # Bytes that a cell takes while a text is read: its number, its end, and its place in the text.
@@ -21,7 +20,7 @@ KNOWN = ".tsv, .txt, .tab or .csv (each also .gz), .h5ad or .parquet"
 
 @dataclass(frozen=True)
 class Format:
-    """What the end of a file's name says.
+    """What the end of a file's name says, where a file is written.
 
     Attributes
     ----------
@@ -38,7 +37,7 @@ class Format:
 
 
 def file_format(path):
-    """Format of a file; a ValueError if the end of its name tells none."""
+    """Format of a file to write; a ValueError if the end of its name tells none."""
     path = Path(path)
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compressed = suffixes[-1:] == [".gz"]
@@ -51,20 +50,42 @@ def file_format(path):
     raise ValueError(f"{path}: the end of the name does not tell the format. Let it be {KNOWN}.")
 
 
+@dataclass(frozen=True)
+class Text:
+    """A text to read, wherever it lies.
+
+    Attributes
+    ----------
+    path : Path
+    packing, encoding : as in :class:`~skenigma.io._kinds.Kind`
+    content : bytes or None
+        The text itself, where it does not lie in the file as such: the sheet of a workbook.
+    """
+
+    path: Path
+    packing: str | None = None
+    encoding: str = "utf-8-sig"
+    content: bytes | None = None
+
+    def open(self, delimiter="\t"):
+        """The text opened from its start, unpacked, within bounds."""
+        return BoundedText(self, delimiter)
+
+
 class BoundedText:
     """A text opened for reading that ends in one clear error where it is none, or does not fit into memory.
 
     Parameters
     ----------
-    path : Path
-    form : Format
+    text : Text
+    delimiter : str
     """
 
-    def __init__(self, path, form):
-        self._raw = open_input(path)
-        unpacked = gzip.GzipFile(fileobj=self._raw) if form.compressed else self._raw
-        self._file = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
-        self._path, self._delimiter = path, form.delimiter
+    def __init__(self, text, delimiter):
+        self._raw = open_input(text.path) if text.content is None else io.BytesIO(text.content)
+        unpacked = OPENERS[text.packing](self._raw) if text.packing else self._raw
+        self._file = io.TextIOWrapper(unpacked, encoding=text.encoding, newline="")
+        self._path, self._delimiter = text.path, delimiter
         self._free = available_memory()
         self._lines = self._line_length = self._needed = 0
 
@@ -114,16 +135,13 @@ class BoundedText:
         return text
 
 
-def open_text(path, form):
-    """A text file opened for reading, unpacked if it is compressed, within bounds."""
-    return BoundedText(path, form)
-
-
-def rows_of(file, form):
-    """Rows of an opened text, each a list of its fields."""
+def records_of(lines, delimiter):
+    """Records of a text, from its lines, each a list of its fields."""
     # a row of a large table can be longer than the csv module expects
     csv.field_size_limit(2 * LONGEST_LINE)
-    return csv.reader(file, delimiter=form.delimiter)
+    if delimiter == " ":
+        return csv.reader(lines, delimiter=" ", skipinitialspace=True)
+    return csv.reader(lines, delimiter=delimiter)
 
 
 def layer_name(cell_type):

@@ -1,56 +1,84 @@
 """Readers: a file → a DataFrame with samples (or cell types) as rows; what cannot be meant is refused by name."""
 
-import csv
-import gzip
-import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype
 
-from ..checks.names import SHOWN, listing
-from ..checks.numbers import Cell, is_written_number, written_numbers
-from ..checks.optional import import_optional
-from ._checksums import check_file, unchanged_input
-from ._formats import NAMES, file_format, layer_name, open_text, rows_of
-
-# the first column while a text is read: no column of a file has this name
-INDEX = "\0"
-# before version 3, pandas rounds the last digit of a number unless told otherwise; since then it never does
-# (nor ends the process at a number such as 3e8123456789012345)
-EXACT = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
-# how a run writes that there is no number
-NOT_A_NUMBER = ("", "nan")
-# what a table of the samples has where a value is missing
-MISSING = (
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "<NA>",
-    "#N/A",
-    "#NA",
-    "NaN",
-    "nan",
-    "-NaN",
-    "-nan",
-    "NULL",
-    "null",
-    "None",
+from ..checks.identifiers import why_unlike
+from ..checks.names import listing
+from ..checks.warning import warn
+from ._anndata import read_10x_folder, read_anndata, read_annotated
+from ._checksums import check_file
+from ._choices import Choices
+from ._excel import sheet_text
+from ._expression import (
+    MISSING,
+    named,
+    read_expression,
+    read_parquet,
+    refuse_repeats,
+    to_numbers,
+)
+from ._formats import Text, file_format, layer_name, records_of
+from ._kinds import find_kind
+from ._portals import fit_columns
+from ._tables import (
+    Layout,
+    clear_errors,
+    find_layout,
+    look_at,
+    parse,
+    parse_numbers,
+    refuse_repeated_columns,
 )
 
+# how a run writes that there is no number
+NOT_A_NUMBER = ("", "nan")
 
-def read_bulk(path, *, rows="genes"):
+
+def read_bulk(
+    path,
+    *,
+    rows="genes",
+    layer=None,
+    gene_column=None,
+    quantity=None,
+    strandedness="auto",
+    duplicates="refuse",
+    notes=None,
+):
     r"""Read bulk expression, as samples × genes.
+
+    What a file is, is told by what it holds, not by the end of its name. :doc:`/user_guide/files` lists what is read.
 
     Parameters
     ----------
-    path : str or path-like
-        Table with delimiters (``.tsv``, ``.txt``, ``.tab``, ``.csv``; also ``.gz``) or ``.parquet``, genes × samples
-        with the genes' names in the first column; or ``.h5ad``, samples × genes as AnnData has it.
+    path : str, path-like, or list of these
+        A table of genes × samples with the names of the genes in the first column: a text split at tabs, commas,
+        semicolons or spaces, possibly packed, Parquet, or the first sheet of an ``.xlsx`` workbook. GCT, a GEO series
+        matrix, cBioPortal's table. AnnData (``.h5ad``), samples × genes, loom or 10x. The output of a quantifier
+        (STAR, htseq-count, featureCounts, salmon, kallisto, RSEM, StringTie, tximport), of which several files, or a
+        folder that holds them, become one bulk.
     rows : {"genes", "samples"}, default="genes"
-        What the rows of a table are. Of no effect on ``.h5ad``.
+        What the rows of a table are. Of no effect on AnnData, loom, 10x and the output of quantifiers.
+    layer : str, default=None
+        Layer of an AnnData or loom file, or "raw" for its ``raw``. None is X, unless ``uns`` says that X holds
+        logarithms, which is refused; "X" takes it nevertheless.
+    gene_column : str, default=None
+        Column with the names of the genes: of ``var`` in an AnnData, else of the table. None takes the names of
+        ``var``, or the first column.
+    quantity : {"counts", "tpm"}, default=None
+        What to take of the output of a quantifier. None takes the (estimated) counts.
+    strandedness : {"auto", "unstranded", "forward", "reverse"}, default="auto"
+        Of the libraries, where STAR counted for each. "auto" tells it from the counts: forward if at least 80 % of
+        the stranded ones are forward, reverse if at most 20 % are, unstranded from 35 % to 65 %, else refused.
+    duplicates : {"refuse", "sum", "largest"}, default="refuse"
+        What to do with genes named more than once: refuse them by name, sum them, or keep the row with the largest
+        mean of each.
+    notes : list, default=None
+        Takes a line for everything that was done besides reading: rows and columns that were left out, what was taken
+        of several. None shows them in one warning.
 
     Returns
     -------
@@ -60,7 +88,8 @@ def read_bulk(path, *, rows="genes"):
     Raises
     ------
     ValueError
-        If the file is no such table, or names a sample or gene twice; the message names the first offenders.
+        If the file is no such table, or names a sample or gene twice; the message names the first offenders. If it is
+        of a known format that is not read, the message says what to do.
     OSError
         If the file cannot be read.
     ImportError
@@ -68,10 +97,16 @@ def read_bulk(path, *, rows="genes"):
     MemoryError
         If the table does not fit into the memory that is available.
 
+    Warns
+    -----
+    UserWarning
+        If there are ``notes``, and no list takes them.
+
     Notes
     -----
-    Names are read as they stand, whatever they could mean: a sample can be named NA. Spaces around them go. A text
-    with NUL characters is refused, and one with a line of more than 67 million characters.
+    Names are read as they stand, whatever they could mean: a sample can be named NA. Spaces around them go. Columns
+    that describe genes are left out, and named in ``notes``. A text with NUL characters is refused, and one with a
+    line of more than 67 million characters.
 
     Examples
     --------
@@ -84,20 +119,41 @@ def read_bulk(path, *, rows="genes"):
             CD19  CD4
     donor1   3.5  1.0
     donor2   0.0  2.0
+
+    A folder with the output of kallisto, where the folders of the files name the samples:
+
+    >>> notes = []
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for sample in ("donor1", "donor2"):
+    ...         path = pathlib.Path(folder, sample, "abundance.tsv")
+    ...         path.parent.mkdir()
+    ...         _ = path.write_text(
+    ...             "target_id\tlength\teff_length\test_counts\ttpm\nENST1\t900\t700\t12\t5.5\n"
+    ...         )
+    ...     read_bulk(folder, quantity="tpm", notes=notes)
+            ENST1
+    donor1    5.5
+    donor2    5.5
+    >>> print(notes[0][:75])
+    read the output of kallisto, transcript level, 2 files: tpm are column 'tpm
     """
-    return _expression(path, turned=rows == "genes", what="sample")
+    choices = Choices(rows, layer, gene_column, quantity, strandedness, duplicates)
+    with shown_notes(notes, path) as taken:
+        return read_expression(path, choices, "sample", taken)
 
 
-def read_reference(path, *, rows="genes"):
+def read_reference(path, *, rows="genes", layer=None, gene_column=None, duplicates="refuse", notes=None):
     r"""Read reference profiles, as cell types × genes.
 
     Parameters
     ----------
     path : str or path-like
-        Table with delimiters or ``.parquet``, genes × cell types with the genes' names in the first column; or
-        ``.h5ad`` with one row per cell type. Formats as for :func:`read_bulk`.
+        Table of genes × cell types with the names of the genes in the first column, such as CIBERSORT's LM22; or
+        AnnData with one row per cell type. Formats as for :func:`read_bulk`.
     rows : {"genes", "cell types"}, default="genes"
-        What the rows of a table are. Of no effect on ``.h5ad``.
+        What the rows of a table are. Of no effect on AnnData.
+    layer, gene_column, duplicates, notes
+        As for :func:`read_bulk`.
 
     Returns
     -------
@@ -113,6 +169,11 @@ def read_reference(path, *, rows="genes"):
     ImportError
         If its format needs a package that is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If there are ``notes``, and no list takes them.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -125,17 +186,21 @@ def read_reference(path, *, rows="genes"):
     B cell   9.0  0.0
     T cell   0.0  7.0
     """
-    return _expression(path, turned=rows == "genes", what="cell type")
+    choices = Choices(rows, layer, gene_column, duplicates=duplicates)
+    with shown_notes(notes, path) as taken:
+        return read_expression(path, choices, "cell type", taken)
 
 
-def read_proportions(path):
+def read_proportions(path, *, notes=None):
     r"""Read proportions, as samples × cell types.
 
     Parameters
     ----------
     path : str or path-like
         Table of samples × cell types with the samples' names in the first column; formats as for
-        :func:`read_bulk`.
+        :func:`read_bulk`. What CIBERSORT writes beside proportions (P-value, Correlation, RMSE) is left out.
+    notes : list, default=None
+        As for :func:`read_bulk`.
 
     Returns
     -------
@@ -151,6 +216,11 @@ def read_proportions(path):
     ImportError
         If its format needs a package that is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If there are ``notes``, and no list takes them.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -162,20 +232,27 @@ def read_proportions(path):
             B cell  T cell
     donor1    0.25    0.75
     """
-    frame = _numbers(_read_frame(path, columns="cell type"), path)
-    _refuse_repeats(frame.index, path, "sample")
+    with shown_notes(notes, path) as taken:
+        frame = _read_table(path, "cell type", taken)
+        measures = fit_columns(frame.columns)
+        if measures:
+            taken.append(f"left out columns that measure the fit: {listing(measures)}")
+        frame = to_numbers(frame.drop(columns=measures), path)
+        refuse_repeats(frame.index, path, "sample")
     return frame
 
 
-def read_phenotype(path, *, groups=()):
+def read_phenotype(path, *, groups=(), notes=None):
     r"""Read what is known of the samples: one row per sample, one column per variable.
 
     Parameters
     ----------
     path : str or path-like
-        Table with the samples' names in the first column (``.h5ad``: its ``obs``); formats as for :func:`read_bulk`.
+        Table with the samples' names in the first column (AnnData: its ``obs``); formats as for :func:`read_bulk`.
     groups : sequence of str, default=()
         Texts that are names of groups here, although elsewhere they mean a missing value: "NA" for North America.
+    notes : list, default=None
+        As for :func:`read_bulk`.
 
     Returns
     -------
@@ -192,6 +269,11 @@ def read_phenotype(path, *, groups=()):
     ImportError
         If its format needs a package that is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If there are ``notes``, and no list takes them.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -204,37 +286,45 @@ def read_phenotype(path, *, groups=()):
     donor1     case   61
     donor2  control   47
     """
-    if file_format(path).kind == "h5ad":
-        frame = _named(_read_anndata(path).obs, path)
-    else:
-        frame = _read_frame(
-            path, columns="variable", missing=tuple(word for word in MISSING if word not in groups)
-        )
-    _refuse_repeats(frame.index, path, "sample")
+    with shown_notes(notes, path) as taken:
+        missing = tuple(word for word in MISSING if word not in groups)
+        frame = _read_table(path, "variable", taken, missing=missing, of_samples=True)
+        refuse_repeats(frame.index, path, "sample")
     return frame
 
 
-def read_cells(path):
+def read_cells(path, *, gene_column=None, notes=None):
     """Read annotated single cells.
 
     Parameters
     ----------
     path : str or path-like
-        An AnnData file, ``.h5ad``, cells × genes.
+        Cells × genes: AnnData (``.h5ad``), loom, or the ``.h5`` file or the folder with ``matrix.mtx``,
+        ``barcodes.tsv`` and ``features.tsv`` that 10x' cellranger writes.
+    gene_column : str, default=None
+        Column of ``var`` with the names of the genes. None takes the names that ``var`` has.
+    notes : list, default=None
+        As for :func:`read_bulk`.
 
     Returns
     -------
     cells : AnnData
-        As it is in the file; for :func:`~skenigma.reference.make_reference`.
+        As it is in the file; for :func:`~skenigma.reference.make_reference`. The cells of 10x come without their
+        types, which go into ``obs``.
 
     Raises
     ------
     ValueError
-        If the file is no AnnData.
+        If the file is no AnnData, and none of the others.
     OSError
         If the file cannot be read.
     ImportError
         If anndata is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If there are ``notes``, and no list takes them.
 
     Examples
     --------
@@ -248,15 +338,79 @@ def read_cells(path):
     ...     read_cells(path).shape
     (3, 3)
     """
-    if file_format(path).kind != "h5ad":
-        raise ValueError(f"{path} is no AnnData: annotated cells are read from .h5ad.")
-    return _read_anndata(path)
+    with shown_notes(notes, path) as taken:
+        cells = _annotated(Path(path), taken)
+        if cells is None:
+            raise ValueError(
+                f"{path} is no AnnData: annotated cells are read from .h5ad, loom, and 10x' .h5 file or folder."
+            )
+        if gene_column is not None:
+            if gene_column not in cells.var:
+                raise ValueError(
+                    f"{path}: var has no column '{gene_column}'. It has {listing(list(cells.var))}."
+                )
+            cells.var_names = cells.var[gene_column].astype(str).to_numpy()
+            taken.append(f"took the names of genes from var column '{gene_column}'")
+    return cells
+
+
+def _annotated(path, notes):
+    """AnnData in a file or folder, None if it holds none."""
+    if path.is_dir():
+        return read_10x_folder(path, notes)
+    check_file(path)
+    kind = find_kind(path)
+    return read_annotated(path, kind, notes) if kind.name in ("h5ad", "10x", "loom") else None
+
+
+def _read_table(path, columns, notes, missing=(), of_samples=False):
+    """A table whose first column names the rows; ``columns`` says what the others are."""
+    path = Path(path)
+    check_file(path)
+    kind = find_kind(path)
+    if kind.name in ("h5ad", "10x", "loom"):
+        data = read_annotated(path, kind, notes)
+        return named(data.obs if of_samples else data.to_df(), path)
+    if kind.name == "parquet":
+        frame = read_parquet(path)
+        if isinstance(frame.index, pd.RangeIndex) and frame.shape[1]:
+            frame = frame.set_index(frame.columns[0])
+        return _filled(frame, path)
+    text = sheet_text(path, notes) if kind.name == "xlsx" else Text(path, kind.packing, kind.encoding)
+    look = look_at(text)
+    layout = find_layout(look, notes, values=False)
+    refuse_repeated_columns(look, layout, columns)
+    if missing:
+        return _filled(parse(text, layout, missing=missing), path)
+    return _filled(parse_numbers(text, layout, notes), path)
+
+
+def _filled(frame, path):
+    if not frame.size:
+        raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")
+    return named(frame, path)
+
+
+@contextmanager
+def shown_notes(notes, path):
+    """A list for the notes of one reading; where nobody gave one, they are shown in a warning."""
+    taken = [] if notes is None else notes
+    yield taken
+    if notes is None and taken:
+        warn(f"{path}: {'; '.join(taken)}.")
 
 
 def read_layers(path):
     """Expression by cell type from the layers of an AnnData file, as DataFrames samples × genes."""
-    adata = _read_anndata(path)
+    adata = read_anndata(path)
     return {kind: adata.to_df(layer=layer_name(kind)) for kind in adata.uns["cell_types"]}
+
+
+def read_written(path):
+    """Expression of a cell type in a table that a run wrote, as it was written: samples × genes."""
+    if file_format(path).kind == "parquet":
+        return to_numbers(named(read_parquet(path), path), path).T
+    return to_numbers(_read_plain(path), path).rename_axis(None).T
 
 
 def read_result(path, names=()):
@@ -273,9 +427,21 @@ def read_result(path, names=()):
     frame : DataFrame
         Empty cells of numbers are NaN, and empty texts empty.
     """
-    frame = _read_text(Path(path), file_format(path), "variable", NOT_A_NUMBER, names)
-    frame = _named(frame, path).rename_axis(frame.index.name)
+    frame = _read_plain(path, NOT_A_NUMBER, names)
     return frame.fillna({name: "" for name in frame.select_dtypes(exclude="number")})
+
+
+def _read_plain(path, missing=(), names=()):
+    """A table that this package wrote: nothing about it has to be found out."""
+    check_file(path)
+    form, packed = file_format(path), "gzip" if file_format(path).compressed else None
+    text = Text(Path(path), packed)
+    with clear_errors(text), text.open(form.delimiter) as file:
+        header = next(records_of(file, form.delimiter), [])
+    layout = Layout(form.delimiter, 0, True, header, 0, list(range(1, len(header))))
+    positions = [i for i in layout.columns if header[i] in names]
+    frame = parse(text, layout, missing=missing, names=positions)
+    return _filled(frame, path).rename_axis(frame.index.name)
 
 
 def check_orientation(bulk, reference):
@@ -323,7 +489,8 @@ def check_orientation(bulk, reference):
     if not len(shared):
         raise ValueError(
             f"Bulk and reference share no gene: the bulk has {listing(bulk.columns)}; the reference has "
-            f"{listing(reference.columns)}. Use the same kind of gene identifier in both."
+            f"{listing(reference.columns)}. {why_unlike(bulk.columns, reference.columns, 0)}Use the same kind of "
+            f"gene identifier in both."
         )
     return shared
 
@@ -344,173 +511,3 @@ def _turned_message(wrong, names):
         f"{found}. Tables are read as genes × samples and genes × cell types, AnnData the other way round. Turn it, "
         f"or say so: {' '.join(options[side] for side in wrong)}."
     )
-
-
-def _expression(path, turned, what):
-    """A table of expression with genes as columns."""
-    frame = _numbers(_read_frame(path, columns=what if turned else "gene"), path)
-    if turned and file_format(path).kind != "h5ad":
-        frame = frame.T
-    _refuse_repeats(frame.index, path, what)
-    _refuse_repeats(frame.columns, path, "gene")
-    return frame
-
-
-def _read_frame(path, columns, missing=()):
-    """The table in a file, with its first column as index; ``columns`` says what the others are."""
-    check_file(path)
-    path, form = Path(path), file_format(path)
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty.")
-    if form.kind == "h5ad":
-        frame = _read_anndata(path).to_df()
-    elif form.kind == "parquet":
-        frame = _read_parquet(path)
-    else:
-        frame = _read_text(path, form, columns, missing)
-    if not frame.size:
-        raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")
-    return _named(frame, path)
-
-
-def _named(frame, path):
-    """The frame with names that are strings, without the spaces around them that a table does not show."""
-    if frame.index.hasnans or frame.columns.hasnans:
-        raise ValueError(f"{path} has a row or column without a name: give each one.")
-    names = {axis: [str(name).strip() for name in frame.axes[axis]] for axis in (0, 1)}
-    ended = [name.replace("\0", "\\0") for axis in names.values() for name in axis if "\0" in name]
-    if ended:
-        raise ValueError(f"{path} has names with NUL characters: {listing(ended)}. Remove these characters.")
-    return frame.set_axis(pd.Index(names[0], dtype=object)).set_axis(pd.Index(names[1], dtype=object), axis=1)
-
-
-@unchanged_input
-def _read_anndata(path):
-    """The AnnData in a file."""
-    anndata = import_optional("anndata", "anndata", f"Reading {path}")
-    try:
-        return anndata.read_h5ad(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}.") from None
-    except Exception as error:  # h5py and anndata raise many kinds for a file that is not theirs
-        raise ValueError(f"{path} cannot be read as AnnData: {error}") from error
-
-
-@unchanged_input
-def _read_parquet(path):
-    """The table in a Parquet file; its index is the pandas index, else the first column."""
-    import_optional("pyarrow.parquet", "cli", f"Reading {path}")
-    try:
-        frame = pd.read_parquet(path, engine="pyarrow")
-    except (ValueError, OSError) as error:  # pyarrow's own errors are of these kinds
-        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
-    if isinstance(frame.index, pd.RangeIndex) and frame.shape[1]:
-        frame = frame.set_index(frame.columns[0])
-    return frame.rename_axis(None)
-
-
-def _read_text(path, form, columns, missing=(), text=()):
-    """The table in a text; ``missing`` are the cells that stand for no value, ``text`` the columns of names."""
-    try:
-        corner, header = _header(path, form, columns)
-        with open_text(path, form) as file:
-            frame = pd.read_csv(
-                file,
-                sep=form.delimiter,
-                header=None,
-                names=header,
-                skiprows=1,
-                dtype={INDEX: str} | {name: str for name in text if name in header},
-                # in a column of names every text is a name, and none is missing
-                na_values={name: missing for name in header[1:] if name not in text} if missing else None,
-                keep_default_na=False,
-                low_memory=False,
-                skip_blank_lines=True,
-                **EXACT,
-            )
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is no whole gzip file: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}") from error
-    except (pd.errors.ParserError, csv.Error) as error:
-        raise ValueError(f"{path} is no regular table: {str(error).strip()}") from error
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} holds a header and no rows.") from None
-    index = frame.pop(INDEX).fillna("").to_numpy(dtype=object)
-    return frame.set_axis(pd.Index(index, name=corner), axis=0)
-
-
-def _header(path, form, columns):
-    """What stands in the corner, and names for the columns, the first of which is the index.
-
-    A header that is one field shorter than the rows is R's way of writing: the names of the rows have none.
-    """
-    with open_text(path, form) as file:
-        lines = rows_of(file, form)
-        header, first = next(lines, []), next(lines, [])
-    if len(header) < 2 and len(first) < 2:
-        raise ValueError(_one_column(path, form.delimiter, "".join(header)))
-    if len(header) == len(first) - 1:
-        header = ["", *header]
-    if first and len(first) != len(header):
-        raise ValueError(
-            f"{path} is no regular table: its header has {len(header)} fields and its first row {len(first)}."
-        )
-    header = [name.strip() for name in header]
-    _refuse_repeats(pd.Index(header[1:]), path, columns)
-    return header[0], [INDEX, *header[1:]]
-
-
-def _one_column(path, delimiter, line):
-    message = f"{path} has one column only when split at {NAMES[delimiter]}"
-    others = [other for other in NAMES if other != delimiter and other in line]
-    if not others:
-        return f"{message}: a table needs names and values."
-    other = max(others, key=line.count)
-    remedy = {
-        ",": "let its name end in .csv",
-        "\t": "let its name end in .tsv",
-    }.get(other, "write it with tabs (.tsv) or commas (.csv)")
-    return f"{message}; its header seems to be split at {NAMES[other]}: {remedy}."
-
-
-def _numbers(frame, path):
-    """The frame as floats; a ValueError names the first cells that are none."""
-    for position in np.flatnonzero([not _is_number(dtype) for dtype in frame.dtypes]):
-        # pandas leaves integers beyond 64 bits as they are written
-        numbers = written_numbers(frame.iloc[:, position])
-        if numbers is None:
-            raise ValueError(_not_numbers(frame, path))
-        frame = frame.copy(deep=False)
-        frame.isetitem(position, numbers)
-    single = all(dtype == np.float32 for dtype in frame.dtypes)
-    return frame.astype(np.float32 if single else np.float64)
-
-
-def _is_number(dtype):
-    return isinstance(dtype, np.dtype) and dtype.kind in "fiu"
-
-
-def _not_numbers(frame, path):
-    """Message on columns that hold more than numbers."""
-    wrong = frame.loc[:, [not _is_number(dtype) for dtype in frame.dtypes]]
-    if all(map(is_bool_dtype, wrong.dtypes)):
-        return (
-            f"{path}: the values of column {listing(wrong.columns)} are {wrong.dtypes.iloc[0]}, not numbers."
-        )
-    written = np.column_stack([column.map(is_written_number) for _, column in wrong.items()]).astype(bool)
-    found = np.argwhere(~written)
-    shown = [Cell(wrong.iat[i, j], wrong.index[i], wrong.columns[j]) for i, j in found[:SHOWN]]
-    message = f"{path} holds {len(found)} cell(s) that are not numbers: {listing(shown, total=len(found))}."
-    if not written.any(axis=0).all():
-        return f"{message} Remove columns of annotation; only names (first column) and values belong here."
-    return f"{message} Impute or drop missing values first."
-
-
-def _refuse_repeats(names, path, what):
-    repeated = names[names.duplicated()].unique()
-    if len(repeated):
-        remedy = "Sum, average or drop" if what == "gene" else "Rename or drop"
-        raise ValueError(
-            f"{path} has {what}s named more than once: {listing(list(repeated))}. {remedy} the repeated ones."
-        )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..checks.names import listing
 from ._checksums import file_checksum, read_as_recorded
-from ._reading import read_bulk, read_layers, read_result
+from ._reading import read_layers, read_result, read_written
 from ._records import RECORD, load_record
 from ._seal import is_sealed
 
@@ -55,7 +55,7 @@ class RunFolder:
         files = self.record["files"].get(kind, {})
         if isinstance(files, str):
             return self._as_written(files, read_layers)
-        return {cell_type: self._as_written(file, read_bulk) for cell_type, file in files.items()}
+        return {cell_type: self._as_written(file, read_written) for cell_type, file in files.items()}
 
     def cell_type_table(self, cell_type, kind="expression"):
         """Expression of one cell type, as a DataFrame samples × genes, where the run wrote a file for each."""
