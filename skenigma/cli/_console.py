@@ -38,7 +38,7 @@ class Console:
 
     def facts(self, facts):
         """Show pairs of a name and a text in two columns."""
-        width = max(len(name) for name, _ in facts)
+        width = max((len(name) for name, _ in facts), default=0)
         for name, text in facts:
             self.say(f"  {name:<{width}}  {text}")
 

@@ -13,7 +13,7 @@ from ..report._contents import LOSSES, reliability_frame, uncertainty_frame
 from . import _scale
 from ._foresee import foresee
 from ._job import file_names
-from ._options import add_data, add_output, add_repeat, add_threads
+from ._options import READING, add_data, add_output, add_repeat, add_threads
 from ._parameters import (
     AUTO,
     HELP,
@@ -25,7 +25,7 @@ from ._parameters import (
     model_name,
     used_parameters,
 )
-from ._proportions import add_method, read_data, read_markers, write_quality
+from ._proportions import add_method, read_data, read_markers, say_notes, write_quality
 from ._tables import proportion_frame, std_frame, write_proportions
 from ._usage import UsageError
 
@@ -53,8 +53,7 @@ examples:
 INPUTS = ("bulk", "reference", "proportions", "gene_lengths", "markers")
 REQUIRED = ("bulk", "reference")
 DEFAULTS: dict = {
-    "bulk_rows": "genes",
-    "reference_rows": "genes",
+    **READING,
     **_scale.DEFAULTS,
     "model": AUTO,
     "proportions": None,
@@ -133,7 +132,7 @@ def run(job):
     options = job.options
     bulk, reference = read_data(job)
     kinds = _wanted(options["cell_types"], reference.index)
-    proportions = None if options["proportions"] is None else read_proportions(options["proportions"])
+    proportions = _known_proportions(job)
     reason = _choose(options, bulk, reference)
     model = build_model(
         options["model"],
@@ -155,6 +154,15 @@ def run(job):
         ended = "converged" if model.converged_ else "stopped"
         job.console.facts([("fit", f"{ended} after {model.n_iter_} iterations")])
     _write(job, model, bulk, kinds)
+
+
+def _known_proportions(job):
+    if job.options["proportions"] is None:
+        return None
+    notes = []
+    proportions = read_proportions(job.options["proportions"], notes=notes)
+    say_notes(job, {"proportions": notes})
+    return proportions
 
 
 def _choose(options, bulk, reference):

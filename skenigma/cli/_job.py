@@ -17,7 +17,8 @@ import sklearn
 from .._version import __version__
 from ..checks.validation import limit_blas_threads
 from ..io import file_checksum, read_run, staged_folder, write_table
-from ..io._checksums import check_file, watched_readings
+from ..io._checksums import watched_readings
+from ..io._inputs import check_input, input_entry
 from ..io._records import RECORD_VERSION
 from ..io._staging import hidden_complete
 from ._record import write_record
@@ -89,13 +90,13 @@ def execute(command, given, console):
         console.say(f"{left} holds the whole results of a run that was killed: rename it, or remove it")
     with staged_folder(out, force=options["force"], keep=keep, done=console.has_written) as folder:
         for path in inputs.values():
-            check_file(path)
+            check_input(path)
         if repeated:
             _refuse_changed(_checksums(inputs), repeated)
         job = Job(options, folder, console)
         with watched_readings() as readings:
             limit_blas_threads(limits=options.get("threads", 1), user_api="blas")(command.run)(job)
-        recorded_inputs = {name: _as_read(path, readings) for name, path in inputs.items()}
+        recorded_inputs = {name: input_entry(path, readings) for name, path in inputs.items()}
         if repeated:
             _refuse_changed(recorded_inputs, repeated)
         record = _record(command, job, recorded_inputs)
@@ -156,16 +157,7 @@ def _check_repeat(command, given, repeated):
 
 def _checksums(inputs):
     """Inputs for the record, as they lie there."""
-    return {
-        name: {"path": str(path), "size": path.stat().st_size, "sha256": file_checksum(path)}
-        for name, path in inputs.items()
-    }
-
-
-def _as_read(path, readings):
-    """An input for the record: what was read of it, or what lies there if the method has not needed it."""
-    found = readings.entry(path)
-    return _checksums({"": path})[""] if found is None else {**found, "path": str(path)}
+    return {name: input_entry(path) for name, path in inputs.items()}
 
 
 def _refuse_changed(inputs, repeated):

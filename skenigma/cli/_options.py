@@ -2,14 +2,31 @@
 
 import argparse
 
-FORMATS = "Tables: .tsv, .txt, .tab (tabs) or .csv (commas), each also .gz, or .parquet; AnnData: .h5ad."
+from ..io._choices import DUPLICATES, QUANTITIES, STRANDS
+
+FORMATS = """\
+What a file is, is told by what it holds. Tables: text split at tabs, commas or semicolons, also packed, .parquet or
+.xlsx; AnnData: .h5ad. What else is read is listed on the page on input files."""
+# How bulk and reference are read, where nothing is said.
+READING = {
+    "bulk_rows": "genes",
+    "reference_rows": "genes",
+    "layer": None,
+    "gene_column": None,
+    "quantity": None,
+    "strandedness": "auto",
+    "duplicates": "refuse",
+}
 
 
 def add_data(parser):
     """Bulk and reference."""
     group = parser.add_argument_group("data", FORMATS)
     group.add_argument(
-        "--bulk", metavar="FILE", help="bulk expression, genes × samples (.h5ad: samples × genes)"
+        "--bulk",
+        metavar="FILE",
+        help="bulk expression, genes × samples (.h5ad: samples × genes), or a folder with the output of a "
+        "quantifier: STAR, htseq-count, featureCounts, salmon, kallisto, RSEM or StringTie",
     )
     group.add_argument(
         "--reference",
@@ -25,6 +42,30 @@ def add_data(parser):
         "--reference-rows",
         choices=("genes", "cell-types"),
         help="what the rows of the reference table are (default: genes)",
+    )
+    group.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="layer of the bulk's AnnData, or raw, or X (default: X if it holds no logarithms)",
+    )
+    group.add_argument(
+        "--gene-column",
+        metavar="NAME",
+        help="column of the bulk with the names of the genes (default: the first; of .h5ad the names of var)",
+    )
+    group.add_argument(
+        "--quantity", choices=QUANTITIES, help="what to take of the output of a quantifier (default: counts)"
+    )
+    group.add_argument(
+        "--strandedness",
+        choices=STRANDS,
+        help="of the libraries, where STAR counted for each (default: auto, by the counts)",
+    )
+    group.add_argument(
+        "--duplicates",
+        choices=DUPLICATES,
+        help="what to do with genes named more than once: refuse (default), sum, or keep the row with the "
+        "largest mean",
     )
     return group
 

@@ -4,11 +4,12 @@ import pandas as pd
 
 from ..checks.names import listing
 from ..io import read_bulk, read_reference
+from ..io._choices import CHOICES
 from ..io._reading import read_result
 from ..io._runs import QUALITY
 from ..proportions import ProportionEstimator
 from . import _scale
-from ._options import add_data, add_output, add_repeat, add_threads
+from ._options import READING, add_data, add_output, add_repeat, add_threads
 from ._tables import quality_frame, warn_flagged, write_proportions
 from ._understood import understand
 
@@ -27,8 +28,7 @@ REQUIRED = ("bulk", "reference")
 INPUTS = (*REQUIRED, "gene_lengths", "markers")
 METHODS = ("auto", "log", "rlm", "nnls", "nusvr")
 DEFAULTS = {
-    "bulk_rows": "genes",
-    "reference_rows": "genes",
+    **READING,
     **_scale.DEFAULTS,
     "method": "auto",
     "markers": None,
@@ -85,14 +85,25 @@ def run(job):
 def read_data(job):
     """Bulk and reference of a job, on the scale of the fit; says what they are."""
     options = job.options
-    bulk = read_bulk(options["bulk"], rows=options["bulk_rows"])
-    reference = read_reference(options["reference"], rows=options["reference_rows"].replace("-", " "))
+    notes = {name: [] for name in CHOICES}
+    how = {name: {choice: options[choice] for choice in choices} for name, choices in CHOICES.items()}
+    bulk = read_bulk(options["bulk"], rows=options["bulk_rows"], **how["bulk"], notes=notes["bulk"])
+    rows = options["reference_rows"].replace("-", " ")
+    reference = read_reference(options["reference"], rows=rows, **how["reference"], notes=notes["reference"])
+    say_notes(job, notes)
     if options.get("float32"):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")
-    job.understood = understand(bulk, reference, job.console)
+    job.understood.update(understand(bulk, reference, job.console))
     genes = bulk.columns.intersection(reference.columns, sort=False)
     _scale.refuse_scale(bulk, reference, genes, options["allow_scale"])
     return _scale.bring_to_scale(job, bulk, reference)
+
+
+def say_notes(job, notes):
+    """Say and record what was done while inputs were read, by the name of the input."""
+    notes = {name: lines for name, lines in notes.items() if lines}
+    job.console.facts([(name, line) for name, lines in notes.items() for line in lines])
+    job.understood.setdefault("reading", {}).update(notes)
 
 
 def read_markers(job, genes):

@@ -29,6 +29,7 @@ MIN_CELLS = inspect.signature(make_reference).parameters["min_cells"].default
 MEDIAN = "median"
 DEFAULTS = {
     "layer": None,
+    "gene_column": None,
     "total": AUTO,
     "min_cells": MIN_CELLS,
     "markers": None,
@@ -41,12 +42,17 @@ FILE, CELL_TYPES, MARKERS = "reference.tsv", "cell_types.tsv", "markers.tsv"
 def add_options(parser):
     """Add the options of this command."""
     group = parser.add_argument_group("cells")
-    group.add_argument("--cells", metavar="FILE", help="annotated cells, cells × genes (.h5ad)")
+    group.add_argument("--cells", metavar="FILE", help="annotated cells, cells × genes (.h5ad, .loom)")
     group.add_argument(
         "--labels", metavar="COLUMN", help="column of obs that holds the cell type of each cell"
     )
     group.add_argument(
         "--layer", metavar="NAME", help="layer that holds the expression, or raw (default: X itself)"
+    )
+    group.add_argument(
+        "--gene-column",
+        metavar="NAME",
+        help="column of var with the names of the genes (default: its own names)",
     )
     group.add_argument(
         "--min-cells",
@@ -82,7 +88,9 @@ def check(options):
 def run(job):
     """Make the reference, and write it."""
     options = job.options
-    cells = read_cells(options["cells"])
+    notes = []
+    cells = read_cells(options["cells"], gene_column=options["gene_column"], notes=notes)
+    job.console.facts([("cells", note) for note in notes])
     total = _total(cells, options, job.console)
     how = {"layer": options["layer"], "normalize": total, "min_cells": options["min_cells"]}
     cut = options["markers"] if options["markers_only"] else None
@@ -98,6 +106,7 @@ def run(job):
         job.write(markers.set_index("cell_type"), MARKERS)
         job.files["markers"] = MARKERS
     job.understood = {
+        **({"reading": {"cells": notes}} if notes else {}),
         "n_cells": cells.n_obs,
         "n_genes": reference.shape[1],
         "cell_types": [str(name) for name in reference.index],

@@ -1,6 +1,7 @@
 """Matrices with annotation: AnnData, what 10x and loom write, each as AnnData; and expression in them as a frame."""
 
 import gzip
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,10 @@ def read_anndata(path):
     """The AnnData in an ``.h5ad`` file."""
     anndata = import_optional("anndata", "anndata", f"Reading {path}")
     try:
-        return anndata.read_h5ad(path)
+        with warnings.catch_warnings():
+            # names that repeat are refused by name where they matter
+            warnings.filterwarnings("ignore", message="(Observation|Variable) names are not unique")
+            return anndata.read_h5ad(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except Exception as error:  # h5py and anndata raise many kinds for a file that is not theirs

@@ -113,18 +113,6 @@ def watched_readings():
         _readings.reset(token)
 
 
-def read_as_recorded(read, path, checksum, refusal):
-    """What a reader makes of a file; a ValueError with the message ``refusal`` if its checksum is another."""
-    try:
-        with watched_readings() as readings:
-            found = read(path)
-    except ValueError as error:
-        raise (error if file_checksum(path) == checksum else ValueError(refusal)) from None
-    if readings.entry(path)["sha256"] != checksum:
-        raise ValueError(refusal)
-    return found
-
-
 def open_input(path):
     """A file opened for reading bytes; hashed as it is read where readings are watched."""
     readings = _readings.get()

@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 QUANTITIES = ("counts", "tpm")
 STRANDS = ("auto", "unstranded", "forward", "reverse")
+# Choices that readers take, by what they read, beside the rows.
+CHOICES = {
+    "bulk": ("layer", "gene_column", "quantity", "strandedness", "duplicates"),
+    "reference": ("duplicates",),
+}
 DUPLICATES = ("refuse", "sum", "largest")
 
 

@@ -3,7 +3,8 @@
 from functools import partial
 
 from ..library_size import divide_by_length, scale_to_total
-from ._checksums import read_as_recorded
+from ._choices import CHOICES
+from ._inputs import read_as_recorded
 from ._lengths import read_gene_lengths
 from ._reading import read_bulk, read_proportions, read_reference
 
@@ -24,8 +25,11 @@ def read_fitted(folder, name, path):
         Samples or cell types × genes.
     """
     read = {"bulk": read_bulk, "reference": read_reference}[name]
-    rows = folder.record["options"][f"{name}_rows"].replace("-", " ")
-    table = as_recorded(folder, name, path, partial(read, rows=rows))
+    options = folder.record["options"]
+    # what was said of the reading is in the record; older records have no choices
+    how = {choice: options[choice] for choice in CHOICES[name] if choice in options}
+    rows = options[f"{name}_rows"].replace("-", " ")
+    table = as_recorded(folder, name, path, partial(read, rows=rows, **how, notes=[]))
     return scale_like(folder, table[folder.genes()], name)
 
 

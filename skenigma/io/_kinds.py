@@ -161,6 +161,6 @@ def _hdf5_kind(path):
         if name in names:
             raise ValueError(f"{path} is {what}.")
     raise ValueError(
-        f"{path} cannot be read as AnnData, 10x or loom: it is an HDF5 file that holds {listing(sorted(names))}. Write "
+        f"{path} cannot be read as AnnData, 10x or loom: its HDF5 file holds {listing(sorted(names))}. Write "
         f"it as .h5ad, or as a table."
     )

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from ..checks.names import listing
-from ._formats import file_format
-from ._reading import _read_anndata, read_result
+from ._expression import MISSING
+from ._reading import read_table
 
 # A column of this name is taken where there are several.
 LENGTH = "length"
@@ -44,12 +44,7 @@ def read_gene_lengths(path, *, column=None):
     ...     read_gene_lengths(path).to_dict()
     {'CD19': 1964, 'CD4': 3060}
     """
-    form = file_format(path)
-    if form.kind == "h5ad":
-        table = _read_anndata(path).var
-        table.index = table.index.astype(str)
-    else:
-        table = read_result(path)
+    table = read_table(path, "column", [], missing=MISSING, part="var")
     names = [str(name) for name in table.columns]
     if column is None:
         called = [name for name in names if name.lower() == LENGTH]

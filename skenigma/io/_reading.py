@@ -233,7 +233,7 @@ def read_proportions(path, *, notes=None):
     donor1    0.25    0.75
     """
     with shown_notes(notes, path) as taken:
-        frame = _read_table(path, "cell type", taken)
+        frame = read_table(path, "cell type", taken)
         measures = fit_columns(frame.columns)
         if measures:
             taken.append(f"left out columns that measure the fit: {listing(measures)}")
@@ -288,7 +288,7 @@ def read_phenotype(path, *, groups=(), notes=None):
     """
     with shown_notes(notes, path) as taken:
         missing = tuple(word for word in MISSING if word not in groups)
-        frame = _read_table(path, "variable", taken, missing=missing, of_samples=True)
+        frame = read_table(path, "variable", taken, missing=missing, part="obs")
         refuse_repeats(frame.index, path, "sample")
     return frame
 
@@ -363,14 +363,27 @@ def _annotated(path, notes):
     return read_annotated(path, kind, notes) if kind.name in ("h5ad", "10x", "loom") else None
 
 
-def _read_table(path, columns, notes, missing=(), of_samples=False):
-    """A table whose first column names the rows; ``columns`` says what the others are."""
+def read_table(path, columns, notes, *, missing=(), part=None):
+    """A table whose first column names the rows.
+
+    Parameters
+    ----------
+    path : str or path-like
+    columns : str
+        What the columns are, for messages: "variable".
+    notes : list of str
+        Takes a line for everything that was done besides reading.
+    missing : sequence of str
+        Cells that stand for no value; with none, the table holds numbers throughout.
+    part : {None, "obs", "var"}
+        Of an AnnData. None is X.
+    """
     path = Path(path)
     check_file(path)
     kind = find_kind(path)
     if kind.name in ("h5ad", "10x", "loom"):
         data = read_annotated(path, kind, notes)
-        return named(data.obs if of_samples else data.to_df(), path)
+        return named(data.to_df() if part is None else getattr(data, part), path)
     if kind.name == "parquet":
         frame = read_parquet(path)
         if isinstance(frame.index, pd.RangeIndex) and frame.shape[1]:

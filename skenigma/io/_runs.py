@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from ..checks.names import listing
-from ._checksums import file_checksum, read_as_recorded
+from ._checksums import file_checksum
+from ._inputs import read_as_recorded
 from ._reading import read_layers, read_result, read_written
 from ._records import RECORD, load_record
 from ._seal import is_sealed
@@ -59,7 +60,7 @@ class RunFolder:
 
     def cell_type_table(self, cell_type, kind="expression"):
         """Expression of one cell type, as a DataFrame samples × genes, where the run wrote a file for each."""
-        return self._as_written(self.record["files"][kind][cell_type], read_bulk)
+        return self._as_written(self.record["files"][kind][cell_type], read_written)
 
     def genes(self):
         """Names of the genes of the expression."""

@@ -22,10 +22,11 @@ EXACT = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) <
 MOST_LINES, FEWEST_LINES, MOST_CHARACTERS = 60, 8, 2**20
 # What stands over a column of names, in lower case, without spaces, dots, dashes and underscores.
 _CORNERS = """
-gene genes geneid geneids genename genenames genesymbol genesymbols symbol symbols hugosymbol hgncsymbol ensembl
-ensemblid ensemblgeneid ensg entrez entrezid entrezgeneid feature featureid features featurename probe probeid
-probeset idref id ids name names rowname rownames target targetid transcript transcriptid tracking trackingid sample samples
-sampleid samplename celltype celltypes mixture inputsample hybridizationref description
+gene genes geneid geneids genename genenames genesymbol genesymbols symbol symbols hugosymbol
+hgncsymbol ensembl ensemblid ensemblgeneid ensg entrez entrezid entrezgeneid feature featureid
+features featurename probe probeid probeset idref id ids name names rowname rownames target targetid
+transcript transcriptid tracking trackingid sample samples sampleid samplename celltype celltypes
+mixture inputsample hybridizationref description
 """
 CORNERS = frozenset(_CORNERS.split())
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

@@ -12,7 +12,7 @@ from .._version import __version__
 from ..checks.validation import listing
 from ..differential._study import Options, Study
 from ..io import read_phenotype, read_run
-from ..io._checksums import read_as_recorded
+from ..io._inputs import read_as_recorded
 from ..io._reading import read_result
 from ..io._records import RECORD
 from ..io._runs import DIFFERENTIAL, NAME_COLUMNS

@@ -678,11 +678,6 @@ class TestRefused:
     def test_missing_file(self, fails, arguments):
         fails("deconvolve", "--bulk", "absent.tsv", *arguments[2:], parts=["There is no file", "absent.tsv"])
 
-    def test_wrong_delimiter(self, fails, arguments, data, tmp_path):
-        path = tmp_path / "bulk.csv"
-        path.write_bytes((data / "bulk.tsv").read_bytes())
-        fails("deconvolve", "--bulk", path, *arguments[2:], parts=["split at tabs", ".tsv"])
-
     def test_turned_bulk(self, fails, arguments, cohort, tmp_path):
         io.write_table(cohort.bulk, tmp_path / "bulk.tsv")
         turned = ["deconvolve", "--bulk", str(tmp_path / "bulk.tsv"), *arguments[2:]]
