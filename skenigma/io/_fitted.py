@@ -52,7 +52,7 @@ def read_lengths(folder, path):
 
 def read_known(folder, path):
     """Proportions that a run was given."""
-    return as_recorded(folder, "proportions", path, read_proportions)
+    return as_recorded(folder, "proportions", path, partial(read_proportions, notes=[]))
 
 
 def as_recorded(folder, name, path, read):
