@@ -84,7 +84,8 @@ PARAMETERS = {
     "materialize": Parameter(
         "bool, default={default}",
         """Whether ``fit`` builds ``cse_``. False keeps the expression in its compact form, from which
-        ``cell_type_expression`` builds what is asked for: about the size of X instead of X times cell types.""",
+        ``cell_type_expression`` builds what is asked for, together with X itself, which is not copied: expression of
+        an X that was changed after the fit is refused.""",
         ["boolean"],
     ),
     "output_cell_types": Parameter(

@@ -76,11 +76,14 @@ class Converted:
     conversion : Conversion
     dtype : dtype
         Of the bulk, and so of the expression.
+    unchanged : Unchanged or None, default=None
+        Refuses samples of a bulk that is not the model's own where it was written to.
     """
 
     state: object
     conversion: Conversion
     dtype: np.dtype
+    unchanged: object = None
 
     @property
     def has_std(self):
@@ -90,10 +93,16 @@ class Converted:
     def is_posterior_mean(self):
         return getattr(self.state, "is_posterior_mean", self.has_std)
 
+    def _check(self, samples=ALL, *others):
+        if self.unchanged is not None:
+            self.unchanged.check(samples)
+
     def values(self, *part):
+        self._check(*part)
         return self.conversion.values(self.state, *part).astype(self.dtype, copy=False)
 
     def std(self, *part):
+        self._check(*part)
         deviations = self.state.deviations(*part)
         if self.conversion.preprocess is None:
             return deviations.astype(self.dtype, copy=False)
@@ -106,6 +115,7 @@ class Converted:
         return ((high - low) / 2).astype(self.dtype, copy=False)
 
     def interval(self, level, *part):
+        self._check(*part)
         # quantiles keep their meaning when they are transformed back, means and deviations do not
         bounds = self._interval(level, *part)
         return tuple(self.conversion.to_bulk_scale(bound).astype(self.dtype, copy=False) for bound in bounds)

@@ -131,18 +131,29 @@ def test_new_samples_have_the_same_as_those_of_the_cohort(fitted, data):
         assert_allclose(found.std(), fitted.cse_std_[4:7], **SAME)
 
 
-@pytest.mark.parametrize("materialize", [True, False])
-def test_nothing_hangs_on_the_callers_array(fitted, data, materialize):
+def test_a_tensor_does_not_hang_on_the_callers_array(fitted, data):
     X = data[0].to_numpy(copy=True)
     # by position: names of genes cannot be matched to an array
-    model = clone(fitted).set_params(materialize=materialize, reference=data[1].to_numpy()).fit(X)
-    new = model.predict_expression(X[:3])
-    read = [model.expression_.values, new.values]
-    read += [model.expression_.std, new.std] if new.has_std else []
+    model = clone(fitted).set_params(reference=data[1].to_numpy()).fit(X)
+    read = [model.expression_.values] + ([model.expression_.std] if model.expression_.has_std else [])
     before = [np.array(build()) for build in read]
     X[:] = 1.0
     for build, expected in zip(read, before, strict=True):
         assert_array_equal(build(), expected)
+
+
+def test_what_is_built_from_the_callers_array_tells_that_it_changed(fitted, data):
+    """A compact fit keeps X without a copy: other numbers than before would be worse than none."""
+    X = data[0].to_numpy(copy=True)
+    model = clone(fitted).set_params(materialize=False, reference=data[1].to_numpy()).fit(X)
+    new = model.predict_expression(X[4:7])
+    X[5] *= 2.0
+    for found, kept, lost in ((model.expression_, slice(0, 5), 5), (new, [0, 2], 1)):
+        assert np.isfinite(found.values(samples=kept)).all()
+        builders = [found.values, found.std, lambda found=found, **part: found.interval(0.9, **part)]
+        for build in builders if found.has_std else builders[:1]:
+            with pytest.raises(ValueError, match=rf"X was changed after the fit, at least in sample {lost}"):
+                build(samples=[0, lost])
 
 
 def test_pickled_expression_is_the_same(compact):

@@ -1,9 +1,13 @@
-"""Rows by the block, so that several passes over them stay in the cache."""
+"""Rows by the block, so that several passes over them stay in the cache, or in memory."""
+
+from functools import cached_property
 
 import numpy as np
 
 # Numbers that a block of rows may hold.
 BLOCK_SIZE = 2**15
+# Numbers of a block that is multiplied with few vectors, for which a BLAS has kernels without copies, or with many.
+FEW, FEW_BLOCK, MANY_BLOCK = 8, 2**17, 2**19
 
 
 def row_blocks(rows, size=BLOCK_SIZE):
@@ -14,41 +18,91 @@ def row_blocks(rows, size=BLOCK_SIZE):
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
-class ManyRows:
-    """A large matrix to be multiplied with few vectors at a time.
-
-    By the block that takes half the time: a BLAS copies the whole of a large factor otherwise. Where all rows of a
-    block end in zeros, as in a triangular matrix, these are not read.
+class RowSource:
+    """A large matrix that is read by blocks of its rows, never changed, and never copied as a whole.
 
     Parameters
     ----------
-    rows : ndarray of shape (n_rows, n_columns)
+    values : ndarray of shape (n_rows, n_columns)
+        Of any type; a block is float64 while it is in use.
+    triangular : bool, default=False
+        Whether row j holds zeros after column j, which are then not read.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    size : int
+        Number of entries.
     """
 
-    def __init__(self, rows):
-        self.rows = rows
-        self._blocks = [(some, slice(0, _width(rows[some]))) for some in row_blocks(rows)]
+    def __init__(self, values, *, triangular=False):
+        self.values, self._triangular = values, triangular
+        self.shape, self.size = values.shape, values.size
+
+    def __len__(self):
+        return self.shape[0]
+
+    @cached_property
+    def squares(self):
+        """Squared norms of the rows, shape (n_rows,)."""
+        squares = np.empty(len(self))
+        for some, _, block in self._blocks(FEW_BLOCK):
+            squares[some] = row_products(block, block)
+        return squares
+
+    @property
+    def total(self):
+        """Sum of the squares of all entries."""
+        return self.squares.sum()
+
+    def whole(self):
+        """All of it as a float64 array, for few columns."""
+        return self.values.astype(np.float64, copy=False)
+
+    def take(self, mask):
+        """The rows of a mask, in float64."""
+        return self.values[mask].astype(np.float64, copy=False)
 
     def along(self, few):
         """``rows @ few.T``: coordinates along few vectors."""
-        found = np.empty((len(self.rows), len(few)))
-        for some, columns in self._blocks:
-            np.matmul(self.rows[some, columns], few[:, columns].T, out=found[some])
+        found = np.empty((len(self), len(few)))
+        for some, columns, block in self._blocks(_block_size(few)):
+            np.matmul(block, few[:, columns].T, out=found[some])
         return found
 
     def combine(self, weights):
         """``weights @ rows``: few combinations."""
-        found = np.zeros((len(weights), self.rows.shape[1]))
-        for some, columns in self._blocks:
-            found[:, columns] += weights[:, some] @ self.rows[some, columns]
+        found = np.zeros((len(weights), self.shape[1]))
+        for some, columns, block in self._blocks(_block_size(weights)):
+            found[:, columns] += weights[:, some] @ block
         return found
 
+    def _blocks(self, size):
+        """Which rows, which of their columns hold anything, and these entries."""
+        room = None  # one for all blocks of another type
+        for some in row_blocks(self.values, size):
+            columns = slice(0, min(some.stop, self.shape[1]) if self._triangular else self.shape[1])
+            block = self.values[some, columns]
+            if block.dtype != np.float64:
+                room = np.empty((block.shape[0], self.shape[1])) if room is None else room
+                target = room[: block.shape[0], : block.shape[1]]
+                np.copyto(target, block)
+                block = target
+            yield some, columns, block
 
-def _width(rows):
-    """Number of leading columns beyond which there are only zeros."""
-    # scipy.linalg.bandwidth would tell, but overlooks entries of matrices with more columns than rows (SciPy 1.17)
-    holding = np.flatnonzero(rows.any(axis=0))
-    return holding[-1] + 1 if len(holding) else 0
+
+def _block_size(few):
+    return FEW_BLOCK if len(few) <= FEW else MANY_BLOCK
+
+
+def as_source(rows):
+    """A matrix, or what is one by blocks already, as a :class:`RowSource`."""
+    return rows if isinstance(rows, RowSource) else RowSource(rows)
+
+
+def squared_norm(rows):
+    """Sum of the squares of a matrix, or of a :class:`RowSource`."""
+    return rows.total if isinstance(rows, RowSource) else np.vdot(rows, rows)
 
 
 def row_products(left, right):

@@ -15,6 +15,7 @@ from .._transformers import ProportionsTransformer
 from ..checks.memory import check_result
 from ..checks.names import check_selection, listing, row_names
 from ..checks.scales import SCALES
+from ..checks.unchanged import Unchanged
 from ..checks.validation import few_blas_threads, fit_context
 from ..checks.warning import warn
 from ..expression import (
@@ -253,20 +254,23 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         make = estimate.state or (
             lambda bulk: _replay(estimate.map, bulk, cohort.proportions, **cohort.given)
         )
-        # what is kept must not refer to the caller's X; where the tensor is built nothing else is kept
-        bulk = cohort.bulk if self.materialize and estimate.state else np.array(cohort.bulk)
+        bulk = cohort.bulk
         state = make(bulk)
-        if bulk is cohort.bulk and hasattr(state, "deviations"):
-            state = make(np.array(bulk))
-        found = self._as_expression(state, conversion, self.proportions_, cohort.sample_names, bulk.dtype)
-        return self._with_level(materialized(found) if self.materialize else found, cohort.bulk)
+        if self.materialize and hasattr(state, "deviations"):
+            # beside the tensor a copy is little, and deviations do not depend on what becomes of X
+            bulk = np.array(bulk)
+            state = make(bulk)
+        found = self._as_expression(state, conversion, self.proportions_, cohort.sample_names, bulk)
+        return self._with_level(materialized(found) if self.materialize else found, bulk)
 
     def _with_level(self, expression, bulk):
         """Expression that knows its level against the bulk, given on the scale of the model."""
         return replace(expression, level=measure_level(expression, bulk, SCALES[self.preprocess].backward))
 
-    def _as_expression(self, state, conversion, proportions, sample_names, dtype):
-        source = Converted(state, conversion, dtype)
+    def _as_expression(self, state, conversion, proportions, sample_names, bulk):
+        # no copy of the bulk, which may be all that memory holds: what is built later tells whether X was changed
+        unchanged = Unchanged(bulk, sample_names) if conversion.preprocess is None else None
+        source = Converted(state, conversion, bulk.dtype, unchanged)
         names = self.cell_types_, self.gene_names_, sample_names
         return CellTypeExpression(source, proportions, *names, conversion.preprocess)
 
@@ -365,14 +369,14 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     def _predict_expression(self, X, proportions, **given):
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
-            found = self._predict(X, np.array(bulk), proportions, **given)
+            found = self._predict(X, bulk, proportions, **given)
             return self._with_level(found, self._to_model_scale(X, bulk))
 
     def _predict(self, X, bulk, proportions, **given):
         """Expression of new samples, from their bulk on the genes in use."""
         state, proportions = self._predict_state(X, bulk, proportions, **given)
         shares = proportions.astype(bulk.dtype, copy=False)
-        return self._as_expression(state, self._outcome.conversion, shares, row_names(X), bulk.dtype)
+        return self._as_expression(state, self._outcome.conversion, shares, row_names(X), bulk)
 
     def _predict_state(self, X, bulk, proportions, **given):
         """State of new samples on the scale of the model, and their proportions."""

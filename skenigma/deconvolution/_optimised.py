@@ -11,7 +11,7 @@ from ..core.optimize.registry import SOLVERS
 from ..core.optimize.states import objective
 from ._callbacks import iteration_monitor
 from ._flow import BaseDeconvolver, Estimate
-from ._solving import Setting, Trace, basis_of, pose, solve, solver_parameter
+from ._solving import Setting, Trace, basis_of, pose, solve, solver_parameter, suited
 from ._start import starting_point
 
 
@@ -65,7 +65,9 @@ class OptimisedDeconvolver(BaseDeconvolver):
     def _estimate(self, cohort):
         start, own_start = starting_point(self, cohort)
         basis = basis_of(cohort.bulk, cohort.reference, start, self._masked)
-        setting, found = self._setting(cohort, basis, start)
+        penalty, found = self._posed_penalty(cohort, basis)
+        basis = suited(basis, self.solver, penalty, start, self._masked, self._n_runs())
+        setting, of_solver = self._setting(cohort, basis, penalty, start)
         report, finish = iteration_monitor(self, cohort.X, self.max_iter * self._n_runs())
         trace = Trace(self.verbose)
         setting, more = self._preliminary(setting, lambda first: self._run(first, basis, cohort, report))
@@ -76,7 +78,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
         return Estimate(
             map=MinimisedMap(solution.fitted_map(), setting.alpha, setting.penalty, own_start),
             state=solution.state,
-            record={**_histories(solution), **found, **more},
+            record={**_histories(solution), **found, **of_solver, **more},
         )
 
     @property
@@ -91,16 +93,15 @@ class OptimisedDeconvolver(BaseDeconvolver):
         """What there is to know of the solver."""
         return SOLVERS[self.solver]
 
-    def _setting(self, cohort, basis, start):
+    def _setting(self, cohort, basis, penalty, start):
         """What is minimised and how, and the fitted values that were found for it."""
-        penalty, found = self._posed_penalty(cohort, basis)
         problem = pose(basis, cohort.proportions, self.alpha, penalty, start, self._masked)
         parameter, of_solver = solver_parameter(self._solver, vars(self), problem, cohort.bulk.shape)
         tolerance, of_stopping = self._tolerance(cohort, self._solver)
         setting = Setting(
             self.alpha, penalty, self.solver, parameter, tolerance, self.max_iter, None, start, self._masked
         )
-        return setting, {**found, **of_solver, **of_stopping}
+        return setting, {**of_solver, **of_stopping}
 
     def _run(self, setting, basis, cohort, report, trace=None):
         """Run the solver once, each iteration reported, and shown by ``trace``."""

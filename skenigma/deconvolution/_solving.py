@@ -100,6 +100,22 @@ def basis_of(bulk, reference, start=None, masked=False):
     return SpanBasis(bulk, np.vstack([reference, start.profiles]))
 
 
+def suited(basis, solver, penalty, start=None, masked=False, n_runs=1):
+    """The basis in which a solver, to run ``n_runs`` times, is done first.
+
+    Parameters
+    ----------
+    basis : SpanBasis
+        From :func:`basis_of`.
+    solver : str
+    penalty, start, masked
+        As of :class:`Setting`.
+    n_runs : int, default=1
+    """
+    engine = SOLVERS[solver].engine(penalty, start, masked)
+    return basis.for_rows(n_runs) if engine is not None and engine.by_rows else basis
+
+
 def pose(basis, proportions, alpha, penalty, start=None, masked=False):
     """The problem of a cohort on the coordinates of its basis."""
     theta = proportions.astype(np.float64, copy=False)
@@ -107,7 +123,7 @@ def pose(basis, proportions, alpha, penalty, start=None, masked=False):
     if start is not None and start.profiles is not None:
         profiles = start.profiles if masked else basis.reference[n_cell_types:]
         start = replace(start, profiles=profiles)
-    return Problem(basis.bulk, basis.reference[:n_cell_types], theta, alpha, penalty, start, masked)
+    return Problem(basis.samples, basis.reference[:n_cell_types], theta, alpha, penalty, start, masked)
 
 
 def solve(setting, basis, proportions, monitor):

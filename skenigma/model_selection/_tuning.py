@@ -11,9 +11,10 @@ from sklearn.model_selection import check_cv
 
 from ..baselines import of_arrays
 from ..core.optimize.basis import SpanBasis
+from ..core.optimize.penalties import MaxL2Norm
 from ..core.optimize.registry import SOLVERS
 from ..deconvolution._l2max import l2max_setting
-from ..deconvolution._solving import solve
+from ..deconvolution._solving import solve, suited
 
 SEARCHED = ("alpha", "beta", "renorm_size")
 # A setting that does not converge is chosen only if it scores better by more than this share.
@@ -95,11 +96,12 @@ class Tuning:
     genes: np.ndarray
     n_samples: int
 
-    def splits(self, cv):
+    def splits(self, cv, n_settings):
         """Cohorts to fit, each a :class:`Split`: this one, or the training samples of each fold."""
         if cv is None:
-            return [Split(self, self.cohort, None)]
-        return [Split(self, self.cohort.select(train), test) for train, test in check_cv(cv).split(self.bulk)]
+            return [Split(self, self.cohort, None, n_settings)]
+        folds = check_cv(cv).split(self.bulk)
+        return [Split(self, self.cohort.select(train), test, n_settings) for train, test in folds]
 
     def baselines(self, score):
         """Scores of the answers that need no model; NaN where the data have no such answer."""
@@ -120,11 +122,14 @@ class Split:
         What is fitted.
     test : ndarray of int, or None
         Samples that are scored; None: those that were fitted.
+    n_settings : int, default=1
+        Number of settings to be solved.
     """
 
-    def __init__(self, tuning, cohort, test):
+    def __init__(self, tuning, cohort, test, n_settings=1):
         self.tuning, self.cohort, self.test = tuning, cohort, test
-        self.basis = SpanBasis(cohort.bulk, cohort.reference)
+        basis, penalty = SpanBasis(cohort.bulk, cohort.reference), MaxL2Norm(1.0)
+        self.basis = suited(basis, tuning.params["solver"], penalty, n_runs=n_settings)
         self.factor = tuning.n_samples / len(cohort.bulk)
 
     def solve(self, alpha, beta, renorm_size):
@@ -170,7 +175,8 @@ def search(tuning, alphas, betas, sizes, score, cv, n_jobs):
         Table of all, as scikit-learn's.
     n_splits : int
     """
-    splits, pairs = tuning.splits(cv), list(product(alphas, betas))
+    pairs = list(product(alphas, betas))
+    splits = tuning.splits(cv, len(pairs) * len(sizes))
     found = Parallel(n_jobs=n_jobs, prefer="threads")(
         delayed(_solve_pair)(split, pair, sizes, score) for pair in pairs for split in splits
     )

@@ -250,10 +250,9 @@ class EchoDeconvolver(BaseDeconvolver):
 
 
 @pytest.mark.parametrize("own_state", [False, True])
-@pytest.mark.parametrize("materialize", [False, True])
-def test_a_state_may_keep_the_bulk_it_is_given(data, own_state, materialize):
+def test_a_state_may_keep_the_bulk_it_is_given(data, own_state):
     bulk, reference = data[0].to_numpy(copy=True), data[1].to_numpy()
-    model = EchoDeconvolver(reference, own_state=own_state, materialize=materialize).fit(bulk)
+    model = EchoDeconvolver(reference, own_state=own_state).fit(bulk)
     expected = bulk.copy()
     bulk[:] = 1.0
     assert_array_equal(model.expression_.values(cell_types=[0])[:, 0], expected)

@@ -5,15 +5,23 @@ coordinates of bulk and reference in a basis of their span, of dimension at most
 however many genes there are.
 """
 
+from copy import copy
+from functools import cached_property
+
 import numpy as np
 from scipy import linalg
 
+from ..blocks import RowSource
 from .states import Span
 
 # Smallest reciprocal condition number of the Gram matrix with which its Cholesky factor serves as coordinates.
 GRAM_CONDITION = 1e-6
 # Genes per block of the products over genes: a block of a few hundred rows stays in the cache.
 BLOCK_GENES = 1024
+# Samples per profile up to which compression pays for a solver that reads the rows, and how many times longer an
+# orthogonal factorisation takes than a Gram matrix. Measured with 5 and 20 cell types, 2,000 and 20,000 genes.
+WORTH_SAMPLES = 60
+QR_COST = 6
 
 
 class SpanBasis:
@@ -28,33 +36,90 @@ class SpanBasis:
 
     Attributes
     ----------
-    bulk : ndarray of shape (n_samples, n_dimensions)
-        Coordinates of the samples, float64.
-    reference : ndarray of shape (n_cell_types, n_dimensions)
-        Coordinates of the reference profiles, float64.
+    by_rows : bool
+        Whether it was made for a solver that reads rows.
 
     Notes
     -----
     With L the Cholesky factor of the Gram matrix S Sᵀ of all rows S, the rows of L are coordinates in the
     orthonormal basis L⁻¹ S. This costs a fraction of an orthogonal factorisation. Where the Gram matrix is too
-    ill conditioned for it (repeated samples, say), QR takes its place.
+    ill conditioned for it (repeated samples, say), QR takes its place. Nothing is computed before it is asked for.
     """
 
     def __init__(self, bulk, reference, *, compress=True):
-        rows = _Rows(bulk, reference)
-        self._n_genes = rows.n_genes
-        self._compressed = compress and rows.n_genes > rows.n_rows
-        if self._compressed:
-            coordinates, self.to_genes = _from_gram(rows) or _from_qr(rows)
-        else:
-            coordinates, self.to_genes = rows.columns(slice(None)), np.asarray
-        self.bulk, self.reference = coordinates[: len(bulk)], coordinates[len(bulk) :]
+        self._given, self.by_rows = _Rows(bulk, reference), False
+        self._compressed = compress and self._given.n_genes > self._given.n_rows
+
+    @cached_property
+    def _found(self):
+        """Coordinates of all rows, and the way back to genes."""
+        return self._by_gram or _from_qr(self._given)
+
+    @cached_property
+    def _by_gram(self):
+        return _from_gram(self._given)
+
+    @cached_property
+    def bulk(self):
+        """Coordinates of the samples, float64, shape (n_samples, n_dimensions)."""
+        if not self._compressed:
+            return self._given.parts[0].astype(np.float64)  # what keeps it must not refer to the caller's
+        return self._found[0][: self._given.n_samples]
+
+    @cached_property
+    def rows(self):
+        """The same by blocks, as a :class:`RowSource`: of a basis that does not compress, the bulk itself."""
+        if not self._compressed:
+            return RowSource(self._given.parts[0])
+        return RowSource(self.bulk, triangular=True)
+
+    @property
+    def reference(self):
+        """Coordinates of the reference profiles, float64, shape (n_profiles, n_dimensions)."""
+        if not self._compressed:
+            return self._given.parts[1].astype(np.float64, copy=False)
+        return self._found[0][self._given.n_samples :]
+
+    def to_genes(self, coordinates):
+        """Expand coordinates (n_rows, n_dimensions) to genes."""
+        return self._found[1](coordinates) if self._compressed else np.asarray(coordinates)
+
+    @property
+    def shape(self):
+        """Numbers of samples, profiles and genes."""
+        return self._given.n_samples, self._given.n_rows - self._given.n_samples, self._given.n_genes
+
+    def pays(self, n_runs=1):
+        """Whether compression takes less time than it saves a solver that reads the rows a few times.
+
+        Its cost grows with the square of the number of samples, that of reading with samples times profiles.
+
+        Parameters
+        ----------
+        n_runs : int, default=1
+            Number of times that the solver will run.
+        """
+        n_samples, n_profiles, _ = self.shape
+        worth = WORTH_SAMPLES * n_profiles * n_runs
+        if n_samples * QR_COST <= worth:
+            return True
+        return n_samples <= worth and self._compressed and self._by_gram is not None
+
+    def for_rows(self, n_runs=1):
+        """The basis for a solver that reads rows: that of the genes, unless compression pays, see :meth:`pays`."""
+        chosen = copy(self) if self.pays(n_runs) else SpanBasis(*self._given.parts, compress=False)
+        chosen.by_rows = True
+        return chosen
+
+    @property
+    def samples(self):
+        """The samples as a solver takes them: ``rows`` where it reads them by blocks, else ``bulk``."""
+        return self.rows if self.by_rows else self.bulk
 
     def span(self):
         """The basis as vectors over genes, without the cohort."""
-        n_dimensions = self.bulk.shape[1]
-        vectors = self.to_genes(np.eye(n_dimensions)) if self._compressed else None
-        return Span(vectors, self._n_genes)
+        vectors = self.to_genes(np.eye(self._given.n_rows)) if self._compressed else None
+        return Span(vectors, self._given.n_genes)
 
 
 class _Rows:
@@ -62,7 +127,8 @@ class _Rows:
 
     def __init__(self, bulk, reference):
         self.parts = bulk, reference
-        self.n_rows, self.n_genes = len(bulk) + len(reference), bulk.shape[1]
+        self.n_samples, self.n_rows = len(bulk), len(bulk) + len(reference)
+        self.n_genes = bulk.shape[1]
 
     def columns(self, genes):
         return np.vstack([part[:, genes] for part in self.parts], dtype=np.float64)

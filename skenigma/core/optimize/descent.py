@@ -91,7 +91,7 @@ class Descent:
 
     def _typical_norm(self):
         squares = np.mean(self.norms**2)  # at zero, the samples give the scale to which rounding is compared
-        return np.sqrt(squares or np.vdot(self.problem.bulk, self.problem.bulk) / len(self.norms))
+        return np.sqrt(squares or self.frame.bulk.total / len(self.norms))
 
     def _step(self, momentum, shift):
         """Propose, as the other expression of the pair, a gradient step.

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from ..blocks import BLOCK_SIZE, ManyRows, row_products
+from ..blocks import BLOCK_SIZE, as_source, row_products
 from .mixture import Expression, Samples, survey
 
 # A direction joins if a step along it would move samples by this share of their norm; it is dropped
@@ -36,7 +36,7 @@ class Frame:
 
     Parameters
     ----------
-    bulk : ndarray of shape (n_samples, n_dimensions)
+    bulk : RowSource or ndarray of shape (n_samples, n_dimensions)
     reference : ndarray of shape (n_cell_types, n_dimensions)
     proportions : ndarray of shape (n_samples, n_cell_types)
     start : Start
@@ -55,24 +55,23 @@ class Frame:
         Factors of the expression that are still to be applied.
     reference : ndarray of shape (n_cell_types, n_directions)
         Coordinates of the reference.
-    bulk : ManyRows
-        The samples, of shape (n_samples, n_dimensions); only where the frame does not have all dimensions.
+    bulk : RowSource
+        The samples, of shape (n_samples, n_dimensions).
     """
 
     def __init__(self, bulk, reference, proportions, start):
         self.n_samples = len(bulk)
-        bulk = np.ascontiguousarray(bulk)
-        self._squares = row_products(bulk, bulk)
+        self.bulk = bulk = as_source(bulk)
+        self._squares = bulk.squares
         self._is_whole = bulk.shape[1] <= WHOLE
         if self._is_whole:
             self.vectors = np.eye(bulk.shape[1])
-            rows = np.hstack([np.zeros((len(bulk), 1)), bulk])
+            rows = np.hstack([np.zeros((len(bulk), 1)), bulk.whole()])
         else:
             # a generator of its own: the same cohort has the same fit
             probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES))
             self._probes = probes / np.sqrt(N_PROBES)
-            self._probed = bulk @ self._probes
-            self.bulk = ManyRows(bulk)
+            self._probed = bulk.along(self._probes.T)
             self.vectors = np.empty((0, bulk.shape[1]))
             known = reference if start.profiles is None else np.vstack([reference, start.profiles])
             noise = np.finfo(np.float64).eps * np.sqrt(known.size) * np.linalg.norm(known)
@@ -218,7 +217,7 @@ class Frame:
         squares = rows[:, 0] ** 2 - row_products(inside, inside)
         few = squares <= CANCELLED * self._squares
         if few.any():
-            rest = self.bulk.rows[few] - rows[few, 1:] @ self.vectors
+            rest = self.bulk.take(few) - rows[few, 1:] @ self.vectors
             squares[few] = row_products(rest, rest)
         rows[:, 0] = np.sqrt(squares)
         return rows

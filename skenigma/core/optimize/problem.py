@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..blocks import squared_norm
 from .mixture import lipschitz_constant
 from .penalties import Terms
 from .rows import ROWS, Method, mixture
@@ -18,7 +19,8 @@ class Problem:
     Attributes
     ----------
     bulk : ndarray of shape (n_samples, n_dimensions)
-        Samples, in any orthonormal basis of a space that holds samples and profiles.
+        Samples, in any orthonormal basis of a space that holds samples and profiles; a RowSource for solvers
+        that read rows.
     reference : ndarray of shape (n_cell_types, n_dimensions)
     proportions : ndarray of shape (n_samples, n_cell_types)
     alpha : float
@@ -95,5 +97,5 @@ class Problem:
 
     def value_of_nothing(self):
         """F at P = 0."""
-        bulk, reference = np.vdot(self.bulk, self.bulk), np.vdot(self.reference, self.reference)
+        bulk, reference = squared_norm(self.bulk), squared_norm(self.reference)
         return 0.5 * self.penalty.curvature * (self.alpha * bulk + (1.0 - self.alpha) * reference)

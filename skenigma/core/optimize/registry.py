@@ -32,12 +32,15 @@ class Engine:
         Whether every sample may have a start of its own.
     masks : bool
         Whether the expression may be held at 0 where the bulk is 0.
+    by_rows : bool
+        Whether it reads the bulk by blocks of rows, a few times, and keeps nothing of its size.
     """
 
     run: object
     needs: tuple = PLAIN
     own_starts: bool = True
     masks: bool = True
+    by_rows: bool = False
 
     def missing(self, penalty):
         """Which of its needs a penalty does not meet."""
@@ -102,7 +105,7 @@ _ADMM: dict = {
 SOLVERS = {
     "proximal": Solver(
         engines=(
-            Engine(solve_framed, CAPPED, own_starts=False, masks=False),
+            Engine(solve_framed, CAPPED, own_starts=False, masks=False, by_rows=True),
             Engine(solve_plain, CAPPED),
             Engine(partial(solve_split, rows=GradientRows)),
         ),
@@ -121,6 +124,7 @@ SOLVERS = {
                 ("curvature", "value", "weighted_caps", "conjugate"),
                 own_starts=False,
                 masks=False,
+                by_rows=True,
             ),
             # what bounds the objective from below knows nothing of a mask
             Engine(partial(solve_split, rows=AcceleratedRows), (*PLAIN, "conjugate"), masks=False),

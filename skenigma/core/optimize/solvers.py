@@ -180,9 +180,9 @@ def proximal_gradient(problem, settings, monitor):
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
     frame = Frame(problem.bulk, problem.reference, problem.proportions, problem.start or Start())
-    scales = _gradient_scales(problem, frame.samples)
+    scales = _gradient_scales(problem, frame)
     point = Point.of(frame.expression)
-    size = len(problem.reference) * np.vdot(problem.bulk, problem.bulk)
+    size = len(problem.reference) * frame.bulk.total
     progress = Progress(settings.epsilon, settings.max_iter, size, monitor)
     factors, caps, gradients, losses = [], [], [], []
     while True:
@@ -211,15 +211,14 @@ def proximal_gradient(problem, settings, monitor):
     return frame, found, progress, losses, np.reshape(gradients, (-1, 2))
 
 
-def _gradient_scales(problem, samples):
+def _gradient_scales(problem, frame):
     """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
-    bulk, reference = problem.bulk, problem.reference
-    squares = np.einsum("jd,jd->j", bulk, bulk)
+    reference, squares = problem.reference, frame.bulk.squares
     means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
     half = 0.5 * problem.penalty.curvature
     return (
-        half * reconstruction_gradient_norm(samples, squares),
-        half * reference_gradient_norm(means, len(bulk)),
+        half * reconstruction_gradient_norm(frame.samples, squares),
+        half * reference_gradient_norm(means, frame.n_samples),
     )
 
 

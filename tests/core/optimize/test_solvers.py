@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.plain import l2max_proximal
-from skenigma.core.blocks import ManyRows, row_blocks
+from skenigma.core import blocks
+from skenigma.core.blocks import row_blocks
 from skenigma.core.optimize import frame, solvers
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.mixture import lipschitz_constant, observe, survey
@@ -145,29 +146,32 @@ def test_probes_follow_what_lies_outside_the_frame():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (200, 3), (500, 505)])
-@pytest.mark.parametrize("kind", ["full", "triangular", "a band", "zeros", "a late entry"])
-def test_many_rows(shape, kind):
-    """What holds nothing is passed over, and nothing else."""
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("triangular", [False, True])
+def test_row_source(shape, dtype, triangular, monkeypatch):
+    """Products, norms and rows are the matrix's, whatever its type, the blocks, and which zeros are not read."""
+    monkeypatch.setattr(blocks, "FEW_BLOCK", 4 * shape[1])
+    monkeypatch.setattr(blocks, "MANY_BLOCK", 7 * shape[1])
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal(shape)
-    if kind == "triangular":
-        rows = np.tril(rows)
-    if kind == "a band":
-        rows = np.tril(rows, 2)
-    if kind in ("zeros", "a late entry"):
-        rows[:] = 0.0
-    if kind == "a late entry":
-        rows[-1, -1] = 1.0
-    few, weights = rng.standard_normal((2, shape[1])), rng.standard_normal((2, shape[0]))
-    many = ManyRows(rows)
-    # sums of up to 505 terms of size 1, in another order
-    np.testing.assert_allclose(many.along(few), rows @ few.T, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(many.combine(weights), weights @ rows, rtol=1e-12, atol=1e-12)
+    rows = (100 * rng.standard_normal(shape)).astype(dtype)
+    rows = np.tril(rows) if triangular else rows
+    source, exact = blocks.RowSource(rows, triangular=triangular), rows.astype(np.float64)
+    for n_few in (2, 12):
+        few, weights = rng.standard_normal((n_few, shape[1])), rng.standard_normal((n_few, shape[0]))
+        # sums of up to 505 terms of size 100, in another order
+        np.testing.assert_allclose(source.along(few), exact @ few.T, rtol=1e-12, atol=1e-10)
+        np.testing.assert_allclose(source.combine(weights), weights @ exact, rtol=1e-12, atol=1e-10)
+    np.testing.assert_allclose(source.squares, np.sum(exact**2, axis=1), rtol=1e-12)
+    assert blocks.squared_norm(source) == pytest.approx(np.sum(exact**2), rel=1e-12)
+    mask = np.arange(shape[0]) % 3 == 0
+    for found, expected in ((source.take(mask), exact[mask]), (source.whole(), exact)):
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_of_a_triangle_half_is_read():
     rows = np.tril(np.ones((500, 505)))
-    read = sum(rows[some, columns].size for some, columns in ManyRows(rows)._blocks)
+    read = sum(block.size for _, _, block in blocks.RowSource(rows, triangular=True)._blocks(2**14))
     assert rows.size / 2 < read < 0.6 * rows.size
 
 
