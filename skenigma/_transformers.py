@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._pickles import VersionedPickle
 from .checks.genes import match_genes
+from .checks.labels import row_labels
 from .checks.names import numbered, row_names
 from .checks.units import scale_findings
 from .checks.validation import check_bulk, check_profiles, check_proportions
@@ -147,8 +148,11 @@ class ProportionsTransformer(ReferenceTransformer):
         elif proportions is None:
             found = self.proportion_estimator_.transform(X)
             columns = _output_names(self.proportion_estimator_, found, self.cell_types_)
-            proportions = pd.DataFrame(np.asarray(found), columns=columns)
-        return check_proportions(proportions, self.cell_types_, len(bulk), rows)
+            # of the rows of X, in their order
+            return check_proportions(
+                pd.DataFrame(np.asarray(found), columns=columns), self.cell_types_, len(bulk), None
+            )
+        return check_proportions(proportions, self.cell_types_, len(bulk), row_labels(X))
 
 
 def reference_frame(fitted):

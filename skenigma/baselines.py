@@ -6,6 +6,7 @@ Each is samples × cell types × genes, like ``cse_``, for the functions of :mod
 import numpy as np
 
 from .checks.entries import check_finite, check_nonnegative
+from .checks.labels import row_labels
 from .checks.names import column_names, listing, refuse_repeats, row_names
 from .checks.tables import check_table
 from .checks.validation import check_profiles, check_proportions
@@ -115,7 +116,7 @@ def scaled_reference(X, reference, proportions):
     reason = "The scaled reference is a ratio, which has no meaning for signed values."
     check_nonnegative(bulk, "X", samples, genes, reason)
     check_nonnegative(profiles.values, "reference", profiles.cell_types, genes, reason)
-    theta = check_proportions(proportions, profiles.cell_types, len(bulk), samples)
+    theta = check_proportions(proportions, profiles.cell_types, len(bulk), row_labels(X))
     return _scaled(bulk, profiles.values, theta)
 
 

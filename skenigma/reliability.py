@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._transformers import reference_frame
 from .checks.entries import check_nonnegative
-from .checks.names import listing, names_of, row_names
+from .checks.labels import cell_types_of, row_labels
+from .checks.names import listing, names_of
 from .checks.numbers import check_magnitude
 from .checks.tables import check_table
 from .checks.validation import Integral, check_deconvolver, check_proportions
@@ -134,8 +135,8 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     >>> len(table)
     150
     """
-    genes, cell_types = names_of(bulk, "bulk", "x"), names_of(proportions, "proportions", "celltype")
-    samples = row_names(bulk)
+    genes, cell_types = names_of(bulk, "bulk", "x"), cell_types_of(proportions)
+    samples = row_labels(bulk)
     bulk = check_table(bulk, "bulk", dtype=np.float64)
     check_magnitude(bulk, "bulk")
     theta = check_proportions(proportions, cell_types, len(bulk), samples).astype(np.float64, copy=False)

@@ -13,7 +13,8 @@ from .._parameters import COUNT, POSITIVE, constraints, documented, set_paramete
 from .._transformers import GeneTransformer
 from ..checks.entries import check_finite, check_nonnegative
 from ..checks.genes import Profiles
-from ..checks.names import column_names, listing, names_of, refuse_repeats, row_names
+from ..checks.labels import cell_types_of, row_labels
+from ..checks.names import column_names, listing, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
 from ..checks.validation import (
     HasMethods,
@@ -289,8 +290,8 @@ class ReferenceBatchCorrector(GeneTransformer):
         refuse_masked(given.bulk, "pseudobulk")
         mixed = check_array(given.bulk, dtype=np.float64, ensure_all_finite=False, input_name="pseudobulk")
         check_finite(mixed, "pseudobulk", samples, genes)
-        types = names_of(given.proportions, "proportions of pseudobulk", "celltype")
-        shares = check_proportions(given.proportions, types, len(mixed), samples)
+        types = cell_types_of(given.proportions)
+        shares = check_proportions(given.proportions, types, len(mixed), row_labels(given.bulk))
         _check_identifiable(shares, types)
         # names and widths are all that matching takes: the values are what is to be found
         return mixed, shares, Profiles(np.broadcast_to(0.0, (len(types), mixed.shape[1])), types, genes)

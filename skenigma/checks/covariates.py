@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .validation import listing, sample_order
+from .labels import match_rows
+from .names import listing
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ def read_covariates(covariates, n_samples, samples):
     Parameters
     ----------
     covariates : DataFrame, Series, or array-like of shape (n_samples,) or (n_samples, n_covariates), or None
-        Rows of a named table are matched by name.
+        Rows of a table are matched by their labels, see :mod:`.labels`.
     n_samples : int
-    samples : ndarray of str, or None
-        Names of the samples.
+    samples : ndarray of str, RangeIndex, or None
+        Labels of the samples.
 
     Returns
     -------
@@ -74,6 +75,7 @@ def read_covariates(covariates, n_samples, samples):
     """
     if covariates is None:
         return None
+    given = covariates
     if isinstance(covariates, pd.Series):
         covariates = covariates.to_frame("covariate" if covariates.name is None else covariates.name)
     if not isinstance(covariates, pd.DataFrame):
@@ -84,9 +86,9 @@ def read_covariates(covariates, n_samples, samples):
             )
         values = values.reshape(len(values), -1)
         covariates = pd.DataFrame(values, columns=[f"covariate{i}" for i in range(values.shape[1])])
-    if len(covariates) != n_samples:
-        raise ValueError(f"covariates have {len(covariates)} rows, but there are {n_samples} samples.")
-    frame = covariates.iloc[sample_order(covariates, samples, "index of covariates")].infer_objects()
+    frame = covariates.iloc[match_rows(given, samples, "rows of covariates")].infer_objects()
+    if len(frame) != n_samples:
+        raise ValueError(f"covariates have {len(frame)} rows, but there are {n_samples} samples.")
     frame.columns = [str(name) for name in frame.columns]
     numbers = frame.select_dtypes("number")
     missing = frame.isna().any() | np.isinf(numbers).any().reindex(frame.columns, fill_value=False)

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .numbers import (
-    refuse_masked,
-    shortened,
-)
+from .numbers import refuse_masked, shortened
 
 SHOWN = 5
 
@@ -22,11 +19,11 @@ def listing(names, shown=SHOWN, total=None):
 
 
 def row_names(frame):
-    """String row names of a pandas frame, or None where rows have no names of their own."""
+    """Names of the rows of a pandas frame or Series, as strings; None where a RangeIndex only numbers them."""
     index = getattr(frame, "index", None)
-    if not isinstance(index, pd.Index) or not len(index):
+    if not isinstance(index, pd.Index) or isinstance(index, pd.RangeIndex) or not len(index):
         return None
-    return _strings(index)
+    return np.array([str(label) for label in index], dtype=object)
 
 
 def _strings(labels):
@@ -51,16 +48,31 @@ def column_names(frame, what):
         return None
     names = _strings(columns)
     if names is None and list(columns) != list(range(len(columns))):
-        raise ValueError(
-            f"The column names of {what} are not strings (the first are {listing(list(columns))}). Gene names "
-            f"must be strings: use columns.astype(str), or pass an array to match genes by position."
-        )
+        raise ValueError(_no_gene_names(columns, what))
     return names
+
+
+def _no_gene_names(columns, what):
+    unnamed = np.flatnonzero(pd.isna(np.asarray(columns, dtype=object)))
+    if len(unnamed):
+        return (
+            f"{len(unnamed)} gene(s) of {what} have no name (NaN), at position {listing(unnamed.tolist())}. Name or "
+            f"drop them: {what}.loc[:, {what}.columns.notna()]."
+        )
+    return (
+        f"The column names of {what} are not strings (the first are {listing(list(columns))}). Gene names must be "
+        f"strings, in bulk and reference alike: {what}.columns = {what}.columns.astype(str)."
+    )
 
 
 def numbered(prefix, count, start=0):
     """Names for what has none."""
     return np.array([f"{prefix}{number}" for number in range(start, start + count)], dtype=object)
+
+
+def is_counted(names, prefix):
+    """Whether names are only what :func:`numbered` gives."""
+    return np.array_equal(names, numbered(prefix, len(names)))
 
 
 def names_of(frame, what, prefix):
@@ -134,36 +146,3 @@ def check_selection(selection, names, count, kind):
     if len(unknown):
         raise ValueError(f"There is no {kind} named {listing(unknown.tolist())}. There are {listing(names)}.")
     return position
-
-
-def positions_of(wanted, names, kind, where):
-    """Where each wanted name stands among ``names``; a ValueError if one is missing or repeated."""
-    refuse_repeats(names, f"In the {where}, {kind}s", "Names must be unique.")
-    position = pd.Index(names).get_indexer(pd.Index(wanted))
-    missing = np.asarray(wanted, dtype=object)[position < 0]
-    if len(missing):
-        raise ValueError(
-            f"The {where} do not name {kind} {listing(missing)}; they are {listing(names)}. Rename them, or pass "
-            f"an array to match by position."
-        )
-    return position
-
-
-def sample_order(frame, samples, what):
-    """Positions of the rows of a frame in the order of ``samples``; as they stand if either has no names.
-
-    Parameters
-    ----------
-    frame : DataFrame, Series or array-like
-    samples : ndarray of str, or None
-    what : str
-        What the frame holds: for the message of the ValueError if it does not name a sample.
-
-    Returns
-    -------
-    positions : ndarray of int, or slice
-    """
-    names = row_names(frame)
-    if names is None or samples is None or np.array_equal(names, samples):
-        return slice(None)
-    return positions_of(samples, names, "sample", what)

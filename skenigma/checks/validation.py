@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from .annotation import refuse_annotation
 from .entries import check_finite, check_nonnegative, stored
 from .genes import Profiles, match_genes
+from .labels import column_labels, match_cell_types, match_rows
 from .names import (
     SHOWN,
     Noted,
@@ -23,10 +24,8 @@ from .names import (
     name_at,
     names_of,
     numbered,
-    positions_of,
     refuse_repeats,
     row_names,
-    sample_order,
 )
 from .numbers import refuse_masked
 from .tables import as_pandas, check_table, homogeneous_values, text_named
@@ -56,7 +55,6 @@ __all__ = [
     "numbered",
     "refuse_repeats",
     "row_names",
-    "sample_order",
     "stored",
 ]
 
@@ -153,46 +151,43 @@ def check_profiles(reference, dtype):
 
 
 def _cell_types(reference):
-    """Names of the rows, numbers made strings; None for arrays and for rows numbered 0, 1, 2, ..."""
+    """Names of the rows; None for arrays and for rows numbered 0, 1, 2, ..."""
     index = getattr(reference, "index", None)
-    if not isinstance(index, pd.Index) or index.equals(pd.RangeIndex(len(index))):
-        return None
-    return np.array([str(label) for label in index], dtype=object)
+    if isinstance(index, pd.RangeIndex) and not index.equals(pd.RangeIndex(len(index))):
+        return np.array([str(number) for number in index], dtype=object)
+    return row_names(reference)
 
 
 def check_proportions(proportions, cell_types, n_samples, samples):
     """Proportions as an array (n_samples, n_cell_types), in the order of ``samples`` and ``cell_types``.
 
-    Columns and rows of a named frame are matched by name, others by position.
+    Columns and rows of a frame are matched by their labels, see :mod:`.labels`, those of an array by position.
 
     Parameters
     ----------
     proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
     cell_types : ndarray of str
     n_samples : int
-    samples : ndarray of str, or None
-        Names of the bulk samples.
+    samples : ndarray of str, RangeIndex, or None
+        Labels of the bulk samples, as from ``row_labels``.
 
     Returns
     -------
     proportions : ndarray of shape (n_samples, n_cell_types)
     """
-    columns, rows = column_names(proportions, "proportions"), row_names(proportions)
+    proportions = as_pandas(proportions)
+    columns, rows = column_labels(proportions), row_names(proportions)
     refuse_repeats(columns, "Cell types in the columns of proportions", "Names must be unique.")
     values = check_table(proportions, "proportions", dtype=[np.float64, np.float32], ensure_all_finite=False)
-    order = (
-        None if columns is None else positions_of(cell_types, columns, "cell type", "columns of proportions")
-    )
+    order = match_cell_types(columns, cell_types, "columns of proportions")
+    matched = match_rows(proportions, samples, "rows of proportions")
+    values = values[:, order][matched]
     if values.shape != (n_samples, len(cell_types)):
         raise ValueError(
             f"proportions have shape {values.shape}, but X and reference need {(n_samples, len(cell_types))}: "
             f"one row per sample of X and one column per cell type ({listing(cell_types)})."
         )
-    if columns is not None:
-        values, columns = values[:, order], cell_types
-    if rows is not None and samples is not None:
-        values = values[positions_of(samples, rows, "sample", "rows of proportions")]
-        rows = samples
+    rows, columns = None if rows is None else rows[matched], cell_types
     check_finite(values, "proportions", rows, columns)
     check_nonnegative(values, "proportions", rows, columns, "Proportions must be at least 0.")
     sums = values.sum(axis=1)

@@ -5,7 +5,8 @@ from scipy.optimize import nnls
 from sklearn.utils import Bunch, check_array, check_random_state
 
 from ..checks.genes import match_genes
-from ..checks.names import column_names, row_names
+from ..checks.labels import row_labels
+from ..checks.names import column_names
 from ..checks.numbers import check_magnitude, refuse_masked
 from ..checks.validation import check_profiles, check_proportions
 
@@ -77,7 +78,7 @@ def simulate_like(bulk, reference, proportions, *, random_state=None):
     >>> cohort.cse.shape
     (40, 5, 200)
     """
-    names, samples = column_names(bulk, "bulk"), row_names(bulk)
+    names, samples = column_names(bulk, "bulk"), row_labels(bulk)
     refuse_masked(bulk, "bulk")
     bulk = check_array(bulk, dtype=np.float64, ensure_min_samples=2, input_name="bulk")
     check_magnitude(bulk, "bulk")

@@ -9,6 +9,7 @@ import pandas as pd
 from .._parameters import COMMON, constraints, documented, set_parameters
 from ..checks.covariates import Coding, read_covariates
 from ..checks.entries import check_finite, check_nonnegative
+from ..checks.labels import column_labels, match_cell_types, match_labels, row_labels
 from ..checks.names import column_names, listing, row_names
 from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
 from ..checks.warning import warn
@@ -325,12 +326,12 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         self._check(X, bulk)
         names = (self.cell_types_, self.gene_names_)
         check_nonnegative(self.reference_, "reference", *names, NEGATIVE)
-        covariates = read_covariates(covariates, len(bulk), row_names(X))
+        covariates = read_covariates(covariates, len(bulk), row_labels(X))
         return super()._fit_aligned(X, bulk, proportions, covariates=covariates)
 
     def _predict_state(self, X, bulk, proportions, covariates=None):
         self._check(X, bulk)
-        covariates = read_covariates(covariates, len(bulk), row_names(X))
+        covariates = read_covariates(covariates, len(bulk), row_labels(X))
         coding = self._outcome.map.coding
         if covariates is None and coding is not None:
             warn(
@@ -386,15 +387,13 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
             return None
         table = self.reference_variance
         if isinstance(table, pd.DataFrame) and column_names(table, "reference_variance") is not None:
-            table = pd.DataFrame(table.to_numpy(), [str(name) for name in table.index], table.columns)
-            for what, wanted, names in (
-                ("cell type", self.cell_types_, table.index),
-                ("gene", self.gene_names_, table.columns),
-            ):
-                missing = [name for name in wanted if name not in set(names)]
-                if missing:
-                    raise ValueError(f"reference_variance has no {what} {listing(missing)}.")
-            table = table.loc[self.cell_types_, self.gene_names_]
+            rows = match_cell_types(
+                row_labels(table), self.cell_types_, "rows of reference_variance", superset=True
+            )
+            columns = match_labels(
+                column_labels(table), self.gene_names_, "columns of reference_variance", "gene", superset=True
+            )
+            table = table.iloc[rows, columns]
         values = np.asarray(table, dtype=np.float64)
         if values.shape != self.reference_.shape:
             raise ValueError(
@@ -411,11 +410,9 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         if self.reference_donors is None:
             return None
         donors = self.reference_donors
-        if isinstance(donors, pd.Series) and row_names(donors) is not None:
-            missing = [name for name in self.cell_types_ if name not in donors.index]
-            if missing:
-                raise ValueError(f"reference_donors has no cell type {listing(missing)}.")
-            donors = donors.loc[list(self.cell_types_)]
+        if isinstance(donors, pd.Series):
+            what = "rows of reference_donors"
+            donors = donors.iloc[match_cell_types(row_labels(donors), self.cell_types_, what, superset=True)]
         donors = np.asarray(donors, dtype=np.float64)
         if donors.shape not in ((), self.cell_types_.shape):
             raise ValueError(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks.entries import check_finite
-from ..checks.names import listing
+from ..checks.labels import column_labels, match_cell_types, match_labels, row_labels
 from ..checks.scales import SCALES
 from ..core.optimize.start import Start
 
@@ -42,11 +42,11 @@ def starting_point(model, cohort):
 def _profiles(model, init):
     """A start per cell type, the same for all samples."""
     if isinstance(init, pd.DataFrame):
-        lacking = [name for name in model.cell_types_ if name not in init.index]
-        lacking += [name for name in model.gene_names_ if name not in init.columns]
-        if lacking:
-            raise ValueError(f"init has no row or column for {listing(lacking)}: it must have them all.")
-        init = init.loc[model.cell_types_, model.gene_names_]
+        rows = match_cell_types(row_labels(init), model.cell_types_, "rows of init", superset=True)
+        columns = match_labels(
+            column_labels(init), model.gene_names_, "columns of init", "gene", superset=True
+        )
+        init = init.iloc[rows, columns]
         values = init.to_numpy(dtype=np.float64)
     else:
         values = _on_genes(model, np.asarray(init, dtype=np.float64))

@@ -1,7 +1,8 @@
 """The one door from a fitted model: which test, and what it is given."""
 
 from .._transformers import aligned_bulk
-from ..checks.names import listing, row_names, sample_order
+from ..checks.labels import match_rows, row_labels
+from ..checks.names import listing
 from ..checks.validation import check_deconvolver
 from ._methods import METHODS, Cohort, default_method
 from ._study import Options, Study
@@ -131,7 +132,7 @@ def differential_expression(
         raise ValueError(f"method must be one of {listing(['auto', *METHODS])}, got {method!r}.")
     cohort = Cohort(model, None if X is None else _bulk_of_fit(model, X))
     samples = model.expression_.sample_names
-    samples = row_names(X) if samples is None else samples
+    samples = row_labels(X) if samples is None else samples
     options = Options(fold_change, levels, reference_level, missing)
     study = Study(phenotype, covariates, len(model.proportions_), samples, options)
     method = default_method(cohort, study) if method == "auto" else method
@@ -151,4 +152,4 @@ def _bulk_of_fit(model, X):
             f"X has {len(bulk)} samples, but the model was fitted to {len(model.proportions_)}: pass "
             f"the X of the fit."
         )
-    return bulk[sample_order(X, model.expression_.sample_names, "rows of X")]
+    return bulk[match_rows(X, model.expression_.sample_names, "rows of X", other="the model")]

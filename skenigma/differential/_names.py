@@ -1,8 +1,10 @@
 """Names of cell types and genes, and what is refused under them."""
 
 import numpy as np
+import pandas as pd
 
-from ..checks.names import column_names, listing, numbered, row_names
+from ..checks.labels import cell_types_of, column_labels, match_cell_types, match_labels, row_labels
+from ..checks.names import column_names, is_counted, listing, numbered
 from ..checks.numbers import check_magnitude
 from ..checks.tables import check_table
 from ..checks.validation import check_proportions
@@ -19,11 +21,11 @@ def names_or_count(given, count, prefix, what):
 
 
 def check_bulk(bulk, proportions, cell_types, gene_names):
-    """Bulk and proportions as arrays, their cell types and genes, and the samples' names or None."""
-    samples, genes = row_names(bulk), column_names(bulk, "bulk")
+    """Bulk and proportions as arrays, their cell types and genes, and the samples' labels."""
+    samples, genes = row_labels(bulk), column_names(bulk, "bulk")
     bulk = check_table(bulk, "bulk", dtype=np.float64, ensure_all_finite=False)
     if cell_types is None:
-        cell_types = column_names(proportions, "proportions")
+        cell_types = cell_types_of(proportions)
     cell_types = names_or_count(cell_types, np.shape(proportions)[-1], "celltype", "cell_types")
     genes = names_or_count(genes if gene_names is None else gene_names, bulk.shape[1], "x", "gene_names")
     refuse_nonfinite(~np.isfinite(bulk).all(axis=0), genes, "bulk", "gene")
@@ -33,20 +35,20 @@ def check_bulk(bulk, proportions, cell_types, gene_names):
 
 
 def matched_reference(reference, cell_types, genes):
-    """The reference's values for these cell types and genes."""
-    if hasattr(reference, "loc"):
-        reference = reference.rename(index=str, columns=str)
-        for wanted, there, what in (
-            (cell_types, reference.index, "cell type"),
-            (genes, reference.columns, "gene"),
-        ):
-            lacking = [name for name in wanted if name not in there]
-            if lacking:
-                raise ValueError(
-                    f"reference has no {what} {listing(lacking)}; it has {listing(list(there))}. Test the genes and "
-                    f"cell types that bulk, proportions and reference share."
-                )
-        reference = reference.loc[list(cell_types), list(genes)]
+    """The reference's values for these cell types and genes, of which it may have more."""
+    if isinstance(reference, pd.DataFrame):
+        rows = match_cell_types(row_labels(reference), cell_types, "rows of reference", superset=True)
+        columns = slice(None)
+        if column_names(reference, "reference") is not None and not is_counted(genes, "x"):
+            columns = match_labels(
+                column_labels(reference),
+                genes,
+                "columns of reference",
+                "gene",
+                other="the bulk",
+                superset=True,
+            )
+        reference = reference.iloc[rows, columns]
     values = check_table(reference, "reference", dtype=np.float64)
     if values.shape != (len(cell_types), len(genes)):
         raise ValueError(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..checks.names import listing, row_names, sample_order
+from ..checks.labels import match_rows
+from ..checks.names import listing, row_names
 from ..checks.numbers import check_magnitude, refuse_masked
 from ..core.regress.generalized import SharedDesign
 from ._names import refuse_nonfinite
@@ -42,8 +43,8 @@ class Study:
         See :func:`~skenigma.differential.differential_expression`.
     n_samples : int
         Samples of the cohort.
-    samples : array-like of str, or None
-        Their names.
+    samples : ndarray of str, RangeIndex, or None
+        Their labels.
     options : Options, default=Options()
         Which samples and classes take part, and how they are compared.
 
@@ -65,7 +66,8 @@ class Study:
     def __init__(self, phenotype, covariates, n_samples, samples, options=None):
         options = Options() if options is None else options
         values = _phenotype_series(phenotype, n_samples, samples)
-        samples = row_names(values) if samples is None else samples
+        if row_names(phenotype) is not None:  # and else the samples may have no names: covariates go by these
+            samples = row_names(values)
         values, self.used = _taking_part(values, options)
         self.name = "phenotype" if values.name is None else str(values.name)
         self.n_samples, self.fold_change = len(values), options.fold_change
@@ -152,12 +154,12 @@ def _phenotype_series(phenotype, n_samples, samples):
         raise ValueError(
             f"phenotype must have one value per sample, got the shape {np.shape(phenotype)}: pass a single column."
         )
-    values = pd.Series(phenotype)
+    values = pd.Series(phenotype).iloc[match_rows(phenotype, samples, "rows of phenotype")].infer_objects()
     if len(values) != n_samples:
         raise ValueError(
             f"phenotype has {len(values)} values, but there are {n_samples} samples: it must have one per sample."
         )
-    return values.iloc[sample_order(values, samples, "index of phenotype")].infer_objects()
+    return values
 
 
 def _taking_part(values, options):
@@ -238,9 +240,10 @@ def _covariates(covariates, n_samples, samples, used):
     if covariates is None:
         return np.empty((len(np.arange(n_samples)[used]), 0)), []
     frame = _covariate_frame(covariates)
+    frame = frame.iloc[match_rows(covariates, samples, "rows of covariates")]
     if len(frame) != n_samples:
         raise ValueError(f"covariates have {len(frame)} rows, but there are {n_samples} samples.")
-    frame = frame.iloc[sample_order(frame, samples, "index of covariates")].iloc[used].infer_objects()
+    frame = frame.iloc[used].infer_objects()
     frame.columns = names = np.array([str(name) for name in frame.columns], dtype=object)
     refuse_nonfinite(frame.isna().any(axis=0).to_numpy(), names, "covariates", "column")
     constant = names[(frame.nunique() == 1).to_numpy()]

@@ -12,11 +12,12 @@ from ._study import Study
 
 def tensor_test(test, cse, phenotype, covariates, options, cell_types, gene_names):
     """A test on a tensor, checked and named."""
+    samples = None
     if isinstance(cse, CellTypeExpression):
         refuse_posterior_means(cse.is_posterior_mean, "this model")
         cell_types = cse.cell_types if cell_types is None else cell_types
         gene_names = cse.gene_names if gene_names is None else gene_names
-        cse = cse.values()
+        samples, cse = cse.sample_names, cse.values()
     refuse_masked(cse, "cse")
     cse = check_array(
         cse, dtype=[np.float64, np.float32], allow_nd=True, ensure_all_finite=False, input_name="cse"
@@ -29,7 +30,7 @@ def tensor_test(test, cse, phenotype, covariates, options, cell_types, gene_name
     for name, of_type in zip(cell_types, cse.swapaxes(0, 1), strict=True):
         refuse_nonfinite(~np.isfinite(of_type.sum(axis=0)), gene_names, f"cse of '{name}'", "gene")
     check_magnitude(cse, "cse")
-    study = Study(phenotype, covariates, n_samples, None, options)
+    study = Study(phenotype, covariates, n_samples, samples, options)
     return test(lambda genes: cse[:, :, genes], study, cell_types, gene_names)
 
 

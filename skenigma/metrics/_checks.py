@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ..checks.labels import column_labels, match_labels, match_rows, row_labels
 from ..checks.names import listing
 from ..checks.numbers import check_magnitude, refuse_masked
 
@@ -49,11 +50,15 @@ def _refuse_nonfinite(array, name):
 def check_tables(first, second, first_name, second_name, allow_nan=False):
     """Two tables as float arrays of one shape, the second in the order of the first where both are named."""
     if isinstance(first, pd.DataFrame) and isinstance(second, pd.DataFrame):
-        for axis in ("index", "columns"):
-            missing = getattr(first, axis).difference(getattr(second, axis))
-            if len(missing):
-                raise ValueError(f"{second_name} does not name {listing(list(missing))} in its {axis}.")
-        second = second.loc[first.index, first.columns]
+        rows = match_rows(second, row_labels(first), f"rows of {second_name}", other=first_name)
+        columns = match_labels(
+            column_labels(second),
+            column_labels(first),
+            f"columns of {second_name}",
+            "cell type",
+            other=first_name,
+        )
+        second = second.iloc[rows, columns]
     refuse_masked(first, first_name)
     refuse_masked(second, second_name)
     tables = [np.atleast_2d(np.asarray(table, dtype=float)) for table in (first, second)]

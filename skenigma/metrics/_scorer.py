@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from ..checks.labels import match_rows, row_labels
 from ..checks.names import listing
 from ._checks import check_choice
 from ._expression import METHODS, recovery_score, root_mean_squared_error
@@ -68,6 +69,7 @@ class _RecoveryScorer:
         found = np.asarray(found)
         final = estimator[-1] if isinstance(estimator, Pipeline) else estimator
         if isinstance(y, pd.DataFrame):
+            y = y.iloc[match_rows(y, row_labels(X), "rows of y")]
             y = _match_columns(y, final.get_feature_names_out() if names is None else names)
         shape = (len(found), -1, len(final.gene_names_))
         truth = np.asarray(y)

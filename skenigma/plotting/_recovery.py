@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks.names import numbered
+from ..checks.labels import cell_types_of
+from ..checks.names import numbered, row_names
 from ..metrics import concordance, per_gene_correlation, per_sample_correlation
+from ..metrics._checks import check_tables
 from ._style import BLUE, axes_grid, line_style, points_style
 
 # More points than this are counted in hexagons.
@@ -100,9 +102,10 @@ class RecoveryDisplay:
         """
         check_is_fitted(estimator)
         if np.ndim(true) == 2:
-            estimated = pd.DataFrame(estimator.proportions_, columns=estimator.cell_types_)
-            if isinstance(true, pd.DataFrame):
-                estimated.index = true.index
+            estimated = pd.DataFrame(estimator.proportions_, _samples(estimator, true), estimator.cell_types_)
+            if isinstance(true, pd.DataFrame):  # panels are in the order of the truth
+                names = cell_types_of(true) if row_names(true.T) is not None else estimator.cell_types_
+                return cls(true=true, estimated=estimated, cell_types=names).plot(ax=ax, **kwargs)
         else:
             estimated = _expression(estimator)
         return cls(true=true, estimated=estimated, cell_types=estimator.cell_types_).plot(ax=ax, **kwargs)
@@ -183,9 +186,8 @@ class RecoveryDisplay:
         names = [str(name) for name in self.cell_types]
         estimated = self.estimated
         if np.ndim(self.true) == 2:
-            ccc = concordance(self.true, estimated)  # refuses names that do not fit
-            if isinstance(estimated, pd.DataFrame) and isinstance(self.true, pd.DataFrame):
-                estimated = estimated.loc[self.true.index, self.true.columns]
+            ccc = concordance(self.true, estimated)
+            estimated = check_tables(self.true, estimated, "true", "estimated")[1]
             tables = (np.asarray(table, dtype=float)[:, :, None] for table in (self.true, estimated))
             r = per_gene_correlation(*tables)[:, 0]
             self.correlations_ = pd.DataFrame({"r": r, "CCC": ccc}, index=names)
@@ -246,6 +248,14 @@ class RecoveryDisplay:
             panel.set_xlabel(f"true {kind}")
         if scale:
             self.axes_[0].set_ylabel(f"estimated {kind}\n{scale[:-2]}")
+
+
+def _samples(estimator, true):
+    """Labels of the samples of a fit; where it has none, those of the truth, which is in the same order."""
+    names = row_names(getattr(estimator, "quality_", None))
+    if names is None:
+        names = getattr(getattr(estimator, "expression_", None), "sample_names", None)
+    return getattr(true, "index", None) if names is None else names
 
 
 def _expression(estimator):

@@ -9,7 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._parameters import POSITIVE, constraints, documented, set_parameters
 from .._transformers import ReferenceTransformer
 from ..checks.entries import check_nonnegative
-from ..checks.names import listing, refuse_repeats, row_names
+from ..checks.labels import match_cell_types, row_labels
+from ..checks.names import listing, row_names
 from ..checks.scales import looks_linear
 from ..checks.validation import Integral, StrOptions, fit_context
 from ..checks.warning import warn
@@ -311,13 +312,10 @@ class ProportionEstimator(ReferenceTransformer):
         if content is None:
             return None
         if isinstance(content, pd.Series):
-            missing = [name for name in self.cell_types_ if name not in content.index]
-            if missing:
-                raise ValueError(
-                    f"rna_content lacks {listing(missing)}. It has {listing(list(content.index))}."
-                )
-            refuse_repeats(content.index.to_numpy(), "Cell types of rna_content", "Keep one of each.")
-            content = content[self.cell_types_]
+            what = "rows of rna_content"
+            content = content.iloc[
+                match_cell_types(row_labels(content), self.cell_types_, what, superset=True)
+            ]
         content = np.asarray(content, dtype=np.float64)
         if content.shape != self.cell_types_.shape:
             raise ValueError(

@@ -5,6 +5,7 @@ import pandas as pd
 
 from .._transformers import ReferenceTransformer
 from ..checks.entries import check_nonnegative
+from ..checks.labels import row_labels
 from ..checks.names import row_names
 from ..checks.validation import check_proportions
 from ..core.blocks import row_blocks
@@ -77,7 +78,7 @@ def fit_quality(X, reference, proportions):
     """
     genes = _Genes(reference)
     bulk = genes._fit_genes(X)
-    shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_names(X))
+    shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_labels(X))
     return compare(X, bulk, genes.reference_, shares)
 
 
@@ -172,7 +173,7 @@ def unexplained_genes(X, reference, proportions, *, minimum=1.0):
     reason = "Logarithms need expression of at least 0: pass values as they were before centring."
     check_nonnegative(bulk, "X", row_names(X), genes.gene_names_, reason)
     check_nonnegative(genes.reference_, "reference", genes.cell_types_, genes.gene_names_, reason)
-    shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_names(X))
+    shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_labels(X))
     blocks = [_log_ratios(bulk[rows], shares[rows] @ genes.reference_) for rows in row_blocks(bulk)]
     ratios = np.concatenate(blocks)
     excess = np.median(ratios, axis=0)

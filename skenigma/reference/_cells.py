@@ -10,6 +10,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_array
 
 from ..checks.entries import check_finite, check_nonnegative, stored
+from ..checks.labels import match_rows, row_labels
 from ..checks.names import Noted, column_names, listing, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
 from ..checks.scales import LOG_SCALE_MAXIMUM
@@ -200,8 +201,13 @@ def encode(cells, labels, n_cells, what):
                 f"{type(cells).__name__}: pass one label per cell."
             )
         labels = _obs_column(cells, labels)
-    if isinstance(labels, pd.Series) and barcodes is not None and row_names(labels) is not None:
-        labels = _by_barcode(labels, barcodes, what)
+    if isinstance(labels, pd.DataFrame):
+        labels = _one_column(labels, what)
+    if isinstance(labels, pd.Series):
+        wanted = barcodes if barcodes is not None else row_labels(cells)
+        labels = labels.iloc[
+            match_rows(labels, wanted, f"rows of {what}", "cell", other="cells", superset=True)
+        ]
     labels = labels if isinstance(labels, pd.Categorical) else pd.Series(labels)
     categorical = pd.Categorical(labels).remove_unused_categories()
     if len(categorical) != n_cells:
@@ -220,16 +226,13 @@ def encode(cells, labels, n_cells, what):
     return categorical.codes.astype(np.intp), names
 
 
-def _by_barcode(labels, barcodes, what):
-    """A Series of labels in the order of the cells."""
-    refuse_repeats(row_names(labels), f"Cells in the index of {what}", "Give one label per cell.")
-    missing = barcodes[pd.Index(labels.index).get_indexer(pd.Index(barcodes)) < 0]
-    if len(missing):
+def _one_column(frame, what):
+    if frame.shape[1] != 1:
         raise ValueError(
-            f"{what} do not name {len(missing)} cell(s): {listing(missing)}. Their index must hold the names of the "
-            f"cells; pass {what}.to_numpy() to match by position."
+            f"{what} is a table of {frame.shape[1]} columns ({listing([str(name) for name in frame])}): pass one of "
+            f"them."
         )
-    return labels.loc[list(barcodes)]
+    return frame.iloc[:, 0]
 
 
 def check_linear(source, values, layer, rows, genes, what):

@@ -459,9 +459,9 @@ class TestRefusals:
 
     def test_genes_and_types_that_the_reference_lacks(self):
         bulk, theta, state, reference = framed()
-        with pytest.raises(ValueError, match="reference has no gene 'gene7'"):
+        with pytest.raises(ValueError, match="columns of reference do not name gene 'gene7'"):
             call(bulk, theta, state, reference=reference.drop(columns="gene7"))
-        with pytest.raises(ValueError, match="reference has no cell type 'T'"):
+        with pytest.raises(ValueError, match="rows of reference do not name cell type 'T'"):
             call(bulk, theta, state, reference=reference.drop(index="T"))
 
     def test_too_few_samples(self):

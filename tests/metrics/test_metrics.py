@@ -181,10 +181,11 @@ def test_concordance_of_constants():
 def test_concordance_matches_frames_by_name():
     truth = pd.DataFrame([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]], ["a", "b", "c"], ["B", "T"])
     assert_allclose(concordance(truth, truth.iloc[::-1, ::-1]), 1, rtol=1e-14)
-    with pytest.raises(ValueError, match="proportions_pred does not name 'T' in its columns"):
+    with pytest.raises(ValueError, match="columns of proportions_pred do not name cell type 'T'"):
         concordance(truth, truth.rename(columns={"T": "NK"}))
-    with pytest.raises(ValueError, match="proportions_pred does not name 'a', 'b', 'c' in its index"):
-        concordance(truth, truth.reset_index(drop=True))
+    with pytest.raises(ValueError, match=r"rows of proportions_pred name samples that .* not have: 'd'"):
+        concordance(truth, pd.concat([truth, truth.loc[["a"]].rename(index={"a": "d"})]))
+    assert_allclose(concordance(truth, truth.reset_index(drop=True)), 1, rtol=1e-14)
 
 
 # Detection

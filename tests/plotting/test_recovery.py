@@ -173,5 +173,5 @@ def test_bad_input(cohort, model):
     estimator = ProportionEstimator(cohort.reference).fit(cohort.bulk)
     with pytest.raises(ValueError, match="This ProportionEstimator estimates no expression"):
         RecoveryDisplay.from_estimator(estimator, cohort.cse)
-    with pytest.raises(ValueError, match="proportions_pred does not name 'celltype4' in its columns"):
+    with pytest.raises(ValueError, match="columns of proportions_pred do not name cell type 'celltype4'"):
         RecoveryDisplay.from_predictions(cohort.proportions, cohort.proportions.iloc[:, :3])

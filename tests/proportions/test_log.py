@@ -240,7 +240,7 @@ class TestCells:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (pd.Series({"B cell": 1.0}), "lacks 'monocyte', 'NK cell', 'T cell'"),
+            (pd.Series({"B cell": 1.0}), "do not name cell type 'monocyte', 'NK cell', 'T cell'"),
             ([1.0, 2.0], "one number for each of the 4"),
             ([1.0, 0.0, 2.0, np.nan], "not for 'monocyte', 'T cell'"),
         ],

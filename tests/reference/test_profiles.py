@@ -429,7 +429,7 @@ class TestBadCells:
 
     def test_labels_of_other_cells(self, adata):
         labels = adata.obs["cell_type"].iloc[:-2]
-        with refused("do not name 2 cell", "'cell88', 'cell89'"):
+        with refused("do not name cell 'cell88', 'cell89'"):
             make_reference(adata, labels)
 
     def test_wrong_number_of_labels(self, counts):
