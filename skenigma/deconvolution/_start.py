@@ -42,14 +42,11 @@ def starting_point(model, cohort):
 def _profiles(model, init):
     """A start per cell type, the same for all samples."""
     if isinstance(init, pd.DataFrame):
-        rows = match_cell_types(row_labels(init), model.cell_types_, "rows of init", superset=True)
-        columns = match_labels(
-            column_labels(init), model.gene_names_, "columns of init", "gene", superset=True
-        )
-        init = init.iloc[rows, columns]
-        values = init.to_numpy(dtype=np.float64)
-    else:
-        values = _on_genes(model, np.asarray(init, dtype=np.float64))
+        init = init.iloc[match_cell_types(row_labels(init), model.cell_types_, "rows of init", superset=True)]
+    genes = column_labels(init)
+    if isinstance(genes, np.ndarray):
+        init = init.iloc[:, match_labels(genes, model.gene_names_, "columns of init", "gene", superset=True)]
+    values = _on_genes(model, np.asarray(init, dtype=np.float64))
     if len(values) != len(model.cell_types_):
         raise ValueError(
             f"init has {len(values)} rows, but there are {len(model.cell_types_)} cell types: a table must have "

@@ -250,11 +250,20 @@ def test_variance_between_donors_is_matched_by_name(cohort, model):
 @pytest.mark.parametrize(
     ("message", "parameters"),
     [
-        ("has no gene 'gene119'", {"reference_variance": pd.DataFrame(np.ones((3, 119)), TYPES, GENES[:-1])}),
-        ("has no cell type 'T'", {"reference_variance": pd.DataFrame(np.ones((2, 120)), TYPES[:2], GENES)}),
+        (
+            "columns of reference_variance do not name gene 'gene119'",
+            {"reference_variance": pd.DataFrame(np.ones((3, 119)), TYPES, GENES[:-1])},
+        ),
+        (
+            "do not name cell type 'T'",
+            {"reference_variance": pd.DataFrame(np.ones((2, 120)), TYPES[:2], GENES)},
+        ),
         ("has shape .3, 5., but .3, 120. is needed", {"reference_variance": np.ones((3, 5))}),
         ("A variance is at least 0", {"reference_variance": -np.ones((3, 120))}),
-        ("reference_donors has no cell type 'NK', 'T'", {"reference_donors": pd.Series([2], ["B"])}),
+        (
+            "rows of reference_donors do not name cell type 'NK', 'T'",
+            {"reference_donors": pd.Series([2], ["B"])},
+        ),
         ("reference_donors has shape .2,.", {"reference_donors": [2, 3]}),
         ("at least 1 for every cell type", {"reference_donors": [2, 3, 0]}),
     ],

@@ -161,7 +161,7 @@ def test_genes_of_a_start_are_those_of_the_bulk(cohort):
         (np.zeros((K, G - 1)), f"{G - 1} genes"),
         (np.zeros((N + 1, K, G)), "a start for every sample must have the shape"),
         (np.full((K, G), np.nan), "init contains NaN"),
-        (pd.DataFrame(np.zeros((K, G))), "no row or column for"),
+        (pd.DataFrame(np.zeros((K, G)), list("abcdefgh")[:K]), "rows of init do not name cell type"),
         (lambda bulk, proportions: np.zeros((2, 2)), "a start for every sample must have the shape"),
         ("nothing", "'init' parameter"),
     ],
