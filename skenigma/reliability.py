@@ -21,6 +21,8 @@ from .checks.validation import Integral, check_deconvolver, check_proportions
 
 __all__ = ["BootstrapReliability", "bootstrap_reliability", "gene_contribution", "gene_significance"]
 
+# Correlation of two profiles above which ``gene_significance(refine="auto")`` does not refine.
+ALIKE = 0.85
 # Parameters that a fit may find by itself, and a resampled one takes over.
 FOUND = ("beta", "gamma", "epsilon", "tao_k", "renorm_size")
 
@@ -71,7 +73,7 @@ def gene_contribution(model):
     return pd.DataFrame(share, model.cell_types_, model.gene_names_)
 
 
-def gene_significance(bulk, proportions, *, refine=False, level=0.05):
+def gene_significance(bulk, proportions, *, refine=False, level=0.05, reference=None):
     """Test which genes each cell type contributes to the bulk: the original's gene-significance test.
 
     Per gene, the bulk is regressed on the proportions without an intercept, and the coefficient of each cell type is
@@ -85,12 +87,14 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
         Proportions of the samples, such as ``proportions_`` of a fitted deconvolver. Rows of two frames are matched
         by name.
-    refine : bool, default=False
-        Whether to ask instead if a gene belongs to a cell type more than other genes do, see the notes. The original
-        suggests it where profiles are much correlated.
+    refine : bool or "auto", default=False
+        Whether to ask instead if a gene belongs to a cell type more than other genes do, see the notes. "auto" is the
+        original's ``auto = TRUE``: yes, unless two profiles have a correlation above 0.85.
     level : float, default=0.05
         ``significant`` are q-values below it; with ``refine``, scores below it in the cell type where the gene's
         q-value is smallest.
+    reference : array-like or DataFrame of shape (n_cell_types, n_genes), default=None
+        Profiles, for ``refine="auto"`` only.
 
     Returns
     -------
@@ -103,8 +107,8 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     Raises
     ------
     ValueError
-        If bulk and proportions do not fit together, there are no more samples than cell types, or proportions are
-        collinear.
+        If bulk and proportions do not fit together, there are no more samples than cell types, proportions are
+        collinear, or ``refine="auto"`` has no reference to look at.
 
     See Also
     --------
@@ -135,6 +139,7 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     >>> len(table)
     150
     """
+    refine = _suits(reference) if isinstance(refine, str) and refine == "auto" else bool(refine)
     genes, cell_types = names_of(bulk, "bulk", "x"), cell_types_of(proportions)
     samples = row_labels(bulk)
     bulk = check_table(bulk, "bulk", dtype=np.float64)
@@ -158,6 +163,15 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05):
     return table.assign(
         significant=(_refined_calls(q_values, table, level) if refine else table["q_value"] < level)
     )
+
+
+def _suits(reference):
+    """Whether profiles differ enough for the refined score."""
+    if reference is None:
+        raise ValueError("refine='auto' looks at how much profiles are alike: pass the reference.")
+    profiles = check_table(reference, "reference", dtype=np.float64)
+    alike = np.corrcoef(profiles) if len(profiles) > 1 else np.ones((1, 1))
+    return not np.any(alike[~np.eye(len(profiles), dtype=bool)] > ALIKE)
 
 
 def _refined_calls(q_values, table, level):

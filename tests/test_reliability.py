@@ -1,5 +1,7 @@
 """Reliability of genes: the recorded test of the original, and bootstrap errors against repeated cohorts."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,6 +124,19 @@ def test_refined_calls_of_the_original(recorded, package):
     clear = np.abs(by_gene(table, "score").to_numpy() - 0.05) > 0.03
     assert clear.mean() > 0.9
     assert_array_equal(by_gene(table, "significant").to_numpy()[clear], calls.to_numpy()[clear] == 1)
+
+
+def test_refinement_is_decided_as_in_the_original(recorded, package):
+    """R refines unless two profiles correlate by more than 0.85, and recorded what it would do here."""
+    manifest = json.loads(package.path("manifest.json").read_text())
+    reference = package.table("inputs/reference_cpm.csv.gz").T
+    decided = gene_significance(*recorded, refine="auto", reference=reference)
+    assert ("score" in decided) == manifest["genesig_auto_would_refine"]
+    twins = reference.copy()
+    twins.iloc[1] = 2 * twins.iloc[0] + 0.1 * twins.iloc[1]
+    assert "score" not in gene_significance(*recorded, refine="auto", reference=twins)
+    with pytest.raises(ValueError, match="pass the reference"):
+        gene_significance(*recorded, refine="auto")
 
 
 def test_coefficients_and_p_values_by_the_formulas():

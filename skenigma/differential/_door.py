@@ -1,9 +1,12 @@
 """The one door from a fitted model: which test, and what it is given."""
 
+import pandas as pd
+
 from .._transformers import aligned_bulk
 from ..checks.labels import match_rows, row_labels
 from ..checks.names import listing
 from ..checks.validation import check_deconvolver
+from ..reliability import gene_significance
 from ._methods import METHODS, Cohort, default_method
 from ._study import Options, Study
 
@@ -19,6 +22,7 @@ def differential_expression(
     levels=None,
     reference_level=None,
     missing="raise",
+    significance_level=None,
 ):
     """Genes whose expression in a cell type goes with the phenotype, from a fitted deconvolver.
 
@@ -37,7 +41,8 @@ def differential_expression(
         no negative value and `fold_change` is not asked for, else the second. "marginal" (:func:`marginal_test`) and
         "joint" (:func:`joint_test`) are the tests of the original R package, on the cell-type-specific expression.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-        The bulk that the model was fitted to. Needed by "log_fold_change", "factor" and "interaction" only.
+        The bulk that the model was fitted to. Needed by "log_fold_change", "factor", "interaction", and by
+        `significance_level`.
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else to adjust for. Columns that are not numbers are one-hot encoded, without their first category.
     fold_change : bool, default=False
@@ -49,11 +54,15 @@ def differential_expression(
         The class that others are compared with. None takes the first.
     missing : {"raise", "drop"}, default="raise"
         What to do with samples without phenotype: refuse, or leave them out of the test. The fit stays as it is.
+    significance_level : float, default=None
+        Add whether the cell type contributes to the gene's bulk at all, at this level: the columns that version 0.1.6
+        of the R package has, whose ``p_cutoff`` is 0.05. None adds none.
 
     Returns
     -------
     table : DataFrame
-        One row per cell type and gene, sorted by p-value, with the columns
+        One row per cell type and gene, sorted by p-value; with `significance_level` first the rows that are
+        ``significant``, then the others, each sorted by q-value. The columns are
 
         cell_type, gene : str
             Names.
@@ -73,6 +82,11 @@ def differential_expression(
             Empty, or why to distrust or miss the p-value, see the notes.
         contrast : str
             What the effect compares: "case - control", "log2(case / control)", "per unit of age".
+        significant : bool
+            With `significance_level` only: whether the cell type contributes to the gene's bulk.
+        significance : float
+            With it: the score or q-value that decides, of ``gene_significance(..., refine="auto")`` in
+            :mod:`skenigma.reliability`.
 
     Raises
     ------
@@ -141,7 +155,25 @@ def differential_expression(
             f"method={method!r} regresses the bulk: pass the X that the model was fitted to, or choose "
             f"method='marginal' or 'joint'."
         )
-    return METHODS[method].run(cohort, study)
+    if significance_level is not None and cohort.bulk is None:
+        raise ValueError("significance_level tests the bulk: pass the X that the model was fitted to.")
+    table = METHODS[method].run(cohort, study)
+    return table if significance_level is None else _with_significance(table, cohort, significance_level)
+
+
+def _with_significance(table, cohort, level):
+    """The table with the columns of the gene-significance test, by which it is sorted."""
+    model = cohort.model
+    genes = pd.DataFrame(cohort.bulk, columns=model.gene_names_)
+    shares = pd.DataFrame(cohort.proportions, columns=model.cell_types_)
+    tested = gene_significance(genes, shares, refine="auto", level=level, reference=model.reference_)
+    decides = tested["score"] if "score" in tested else tested["q_value"]
+    names = ["cell_type", "gene"]
+    added = tested[[*names, "significant"]].assign(significance=decides)
+    merged = table.merge(added, on=names, how="left", validate="one_to_one")
+    return merged.sort_values(
+        ["significant", "q_value"], ascending=[False, True], kind="stable", ignore_index=True
+    )
 
 
 def _bulk_of_fit(model, X):
