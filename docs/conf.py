@@ -82,6 +82,7 @@ sphinx_gallery_conf = {
             "plot_l2max_or_trace_norm.py",
             "plot_choose_parameters.py",
             "plot_differential_expression.py",
+            "plot_published_vignette.py",
             "plot_factor_model.py",
             "plot_grid_search_renorm_size.py",
         ]
