@@ -40,12 +40,17 @@ def measure_level(expression, bulk, restore):
         mixed = np.matmul(shares[rows, None], expression.values(rows, genes=genes))[:, 0]
         x = np.array(bulk[rows, genes], dtype=np.float64)
         restore(x)
-        signs = np.where(mixed == 0, np.sign(x), np.sign(mixed))
-        along, length = np.einsum("jg,jg->j", signs, x), np.abs(mixed).sum(axis=1)
-        # what points away from the bulk reconstructs nothing of it
-        found = np.divide(length, along, out=np.zeros(len(x)), where=along > 0)
-        level[rows] = np.where(x.any(axis=1), found, np.nan)
+        level[rows] = level_of(mixed, x)
     return level
+
+
+def level_of(mixed, bulk):
+    """The level of mixtures against the bulk, both of shape (n_samples, n_genes), as :func:`measure_level` has it."""
+    signs = np.where(mixed == 0, np.sign(bulk), np.sign(mixed))
+    along, length = np.einsum("jg,jg->j", signs, bulk), np.abs(mixed).sum(axis=1)
+    # what points away from the bulk reconstructs nothing of it
+    found = np.divide(length, along, out=np.zeros(len(bulk)), where=along > 0)
+    return np.where(bulk.any(axis=1), found, np.nan)
 
 
 def _largest(bulk):

@@ -9,7 +9,7 @@ from ._lengths import read_gene_lengths
 from ._reading import read_bulk, read_proportions, read_reference
 
 
-def read_fitted(folder, name, path):
+def read_fitted(folder, name, path, genes=None):
     """Bulk or reference of a run of 'deconvolve', on its genes and on the scale of its fit.
 
     Parameters
@@ -18,6 +18,8 @@ def read_fitted(folder, name, path):
     name : {"bulk", "reference"}
     path : str
         Where it lies now.
+    genes : list of str, default=None
+        Those of the expression; None reads them from its files.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def read_fitted(folder, name, path):
     how = {choice: options[choice] for choice in CHOICES[name] if choice in options}
     rows = options[f"{name}_rows"].replace("-", " ")
     table = as_recorded(folder, name, path, partial(read, rows=rows, **how, notes=[]))
-    return scale_like(folder, table[folder.genes()], name)
+    return scale_like(folder, table[folder.genes() if genes is None else genes], name)
 
 
 def scale_like(folder, table, name):

@@ -71,7 +71,7 @@ def stacked_bars(proportions, title, x_label, colours):
         f'<svg class="bars" viewBox="0 0 {n_samples} 1" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(title)}">{"".join(paths)}</svg>'
     )
-    scale = '<div class="scale"><span>100 %</span><span>50 %</span><span>0 %</span></div>'
+    scale = '<div class="scale"><span>100%</span><span>50%</span><span>0%</span></div>'
     return Markup(
         f'<figure id="bars"><figcaption><b>{escape(title)}</b> {escape(x_label)}</figcaption>'
         f'<div class="stack">{scale}{picture}</div>{legend(proportions.columns, colours)}</figure>'
@@ -105,7 +105,7 @@ def _strip(name, shares, labels, classes):
         parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
         digits = 0 if top > 0.1 else 1
         parts.append(
-            f'<text class="tick end" x="{left - 5}" y="{y(share) + 4:.1f}">{100 * share:.{digits}f} %</text>'
+            f'<text class="tick end" x="{left - 5}" y="{y(share) + 4:.1f}">{100 * share:.{digits}f}%</text>'
         )
     for number, label in enumerate(classes):
         middle = left + 30 + 60 * number

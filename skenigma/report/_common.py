@@ -2,7 +2,6 @@
 
 import platform
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,9 +64,12 @@ def recorded_phenotype(folder, samples, missing):
     if entry is None or column is None:
         return None
     named = {*(options.get("levels") or ()), *(options.get("exclude") or ()), options.get("reference_level")}
+    path = entry["path"]
     read = partial(read_phenotype, groups=sorted(named - {None}))
-    refusal = f"{entry['path']} is not the phenotype of the test any more: its SHA-256 differs."
-    table = read_if_there(read, entry, refusal, "phenotype", missing)
+    refusal = f"{path} is not the phenotype of the test any more: its SHA-256 differs."
+    table = read_if_there(
+        partial(read_as_recorded, read, path, entry["sha256"], refusal), path, "phenotype", missing
+    )
     if table is None:
         return None
     table.index = table.index.map(str)
@@ -127,11 +129,10 @@ def read_groups(phenotype, samples):
     return grouped(values)
 
 
-def read_if_there(read, entry, refusal, name, missing):
+def read_if_there(read, path, name, missing):
     """What a reader makes of an input of a run; None, and a note in ``missing``, where that cannot be."""
-    path = Path(entry["path"])
     try:
-        return read_as_recorded(read, path, entry["sha256"], refusal)
+        return read()
     except OSError:
         missing.append(
             f"The {name} is not at {path} any more, so that what needs it is left out of this page."

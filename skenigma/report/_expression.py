@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..deconvolution._level import level_of
+
 # Values of curves in a page (genes × samples × (two bounds and an estimate per type, and the bulk)): some 1.5 MB.
 ROOM = 900_000
 # Of the room, at most this share goes to genes with a low false discovery rate, the rest to reliable ones.
@@ -45,7 +47,8 @@ class Expression:
         Profiles; the share of a gene's bulk that comes from a cell type; the correlation with the truth over samples
         that the model expects.
     level : Series or None
-        Per sample, the share of the bulk that the mixture of the expression makes up.
+        Per sample, the share of the bulk that the mixture of the expression makes up, over all genes; where a model
+        knows it (``expression_.level``), as it does.
     follows : DataFrame or None
         Per cell type, medians over genes of the correlation over samples with ``bulk``, with the ``scaled reference``
         and with the same gene in the ``other types``, and ``variation``, the coefficient of variation relative to
@@ -110,7 +113,8 @@ def summarise(
         else profiles[[list(reference.index).index(name) for name in types]],
         share=share,
         reliability=trust,
-        level=walk.level(proportions),
+        # what was written of some cell types alone cannot add up to the bulk
+        level=walk.level(proportions) if len(types) == proportions.shape[1] else None,
         follows=walk.follows(types),
         uncertainty=walk.uncertainty(types),
         curves=curves,
@@ -220,12 +224,7 @@ class _Walk:
         """Share of each sample that the mixture of the expression makes up."""
         if self.bulk is None:
             return None
-        if self.bulk.min() >= 0:
-            whole, part = self.bulk.sum(axis=1), self.total.sum(axis=1)
-        else:  # totals of centred values are near 0: how much of the bulk the mixture has along it
-            whole, part = np.sum(self.bulk**2, axis=1), np.sum(self.bulk * self.total, axis=1)
-        share = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-        return pd.Series(share, proportions.index, name="level")
+        return pd.Series(level_of(self.total, self.bulk), proportions.index, name="level")
 
     def follows(self, types):
         if not self.rows:

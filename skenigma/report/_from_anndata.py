@@ -51,7 +51,9 @@ def from_anndata(adata, X, phenotype, test, key):
         parameters=texts(params),
         versions={**own_versions(), "skenigma that deconvolved": str(written["version"])},
         inputs={
-            name: str(written[name]) for name in ("layer", "reference_layer", "normalize") if name in written
+            name.replace("_", " "): str(written[name])
+            for name in ("layer", "reference_layer", "scale", "normalize", "model_choice")
+            if name in written
         },
         commands=[f"skenigma.anndata.deconvolve(bulk, reference, model={written['model']}(...))"],
         missing=missing,

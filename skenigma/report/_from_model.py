@@ -6,7 +6,6 @@ from sklearn.utils.validation import check_is_fitted
 from .._parameters import fitted_values
 from .._transformers import aligned_bulk, proportions_std, reference_frame, shares_of
 from ..checks.validation import row_names
-from ..expression import output_expression
 from ..proportions import ProportionEstimator, fit_quality
 from ._common import own_versions, read_groups, texts
 from ._contents import Contents, flag_samples, history_frame, reliability_frame
@@ -69,10 +68,9 @@ def _sample_names(model, X):
 
 
 def _expression_of_model(model, proportions, bulk, test):
-    expression = output_expression(model)
-    source = ModelSource(expression)
+    source = ModelSource(model.expression_)
     reference = pd.DataFrame(model.reference_, proportions.columns, source.genes)
-    return summarise(
+    found = summarise(
         source,
         proportions,
         bulk=bulk,
@@ -80,6 +78,10 @@ def _expression_of_model(model, proportions, bulk, test):
         reliability=reliability_frame(model),
         differential=None if test is None else test.table,
     )
+    known = getattr(model.expression_, "level", None)
+    if known is not None:
+        found.level = pd.Series(known, proportions.index, name="level")
+    return found
 
 
 def _call(model):

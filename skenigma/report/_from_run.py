@@ -4,8 +4,7 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from ..io import read_bulk, read_reference
-from ..io._fitted import scale_like
+from ..io._fitted import read_fitted
 from ..io._records import RECORD
 from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, PROPORTIONS_STD, QUALITY, RELIABILITY
 from ._common import POSTERIOR, matched, read_groups, read_if_there, read_test, recorded_phenotype, texts
@@ -46,7 +45,7 @@ def from_run(run, X, phenotype, test):
         quality=quality,
         facts=facts,
         model=result.get("model"),
-        parameters=texts({**options, **own}) | texts(result.get("resolved", {})),
+        parameters={**_chosen(record), **texts({**options, **own}), **texts(result.get("resolved", {}))},
         versions=texts(record["versions"]),
         inputs={
             name: f"{entry['path']} (SHA-256 {entry['sha256']})" for name, entry in record["inputs"].items()
@@ -56,6 +55,18 @@ def from_run(run, X, phenotype, test):
         missing=missing,
         converged=result.get("converged"),
     )
+
+
+def _chosen(record):
+    """Why the run took its model and its scale, where it says so."""
+    scale = record["understood"].get("one_scale", {})
+    total = scale.get("total")
+    done = "as they are" if total is None else f"to a total of {total:,.10g}"
+    found = {
+        "why this model": record["result"].get("chosen"),
+        "scale of bulk and reference": f"{done}: {scale['reason']}" if "reason" in scale else None,
+    }
+    return {name: text for name, text in found.items() if text}
 
 
 def _expression_of_run(run, proportions, X, test, missing):
@@ -109,17 +120,9 @@ class _RunTables:
 
 
 def _input_of(run, name, genes, missing):
-    """Bulk or reference of a run as it entered the fit, None where a file is not there any more, or another."""
-    entry = run.record["inputs"][name]
-    read = {"bulk": read_bulk, "reference": read_reference}[name]
-    rows = run.record["options"][f"{name}_rows"].replace("-", " ")
-    refusal = f"{entry['path']} is not the {name} of the run any more: its SHA-256 differs."
-    table = read_if_there(partial(read, rows=rows), entry, refusal, name, missing)
-    try:
-        return None if table is None else scale_like(run, table[genes], name)
-    except (OSError, ValueError) as error:  # of the lengths of genes
-        missing.append(f"What needs the {name} is left out of this page. {error}")
-        return None
+    """Bulk or reference as it was fitted, None where the file is not there any more, or is another one."""
+    path = run.record["inputs"][name]["path"]
+    return read_if_there(partial(read_fitted, run, name, path, genes), path, name, missing)
 
 
 def _commands(run, tested):

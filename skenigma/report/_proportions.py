@@ -183,7 +183,7 @@ def _comparison(proportions, groups, order):
     )
     how = (
         f"{found.test}, without adjustment for anything else; intervals cover {LEVEL:.0%}; q is the false discovery "
-        f"rate over the cell types. Shares add up to 100 %: where one rises, others must fall."
+        f"rate over the cell types. Shares add up to 100%: where one rises, others must fall."
     )
     charts = Markup("")
     if groups.classes is not None:

@@ -10,7 +10,7 @@ TEXTS = {
     "proportions": (
         "A proportion is the share of a sample that comes from one cell type, estimated by mixing the "
         "profiles of the "
-        "reference until they resemble the sample. The shares of a sample add up to 100 %.",
+        "reference until they resemble the sample. The shares of a sample add up to 100%.",
         "A cell type that the reference lacks is not shown as missing: its share goes to its nearest relatives. "
         "Cell types that resemble each other (CD4 and CD8 T cells, say) can be exchanged for one another.",
     ),
@@ -30,7 +30,7 @@ TEXTS = {
     "expression": (
         "Each panel is one cell type, each dot one sample: what the cell type is estimated to express in it. "
         "The band "
-        "holds the true value with 95 % probability, according to the model. The panel “bulk” is what was measured.",
+        "holds the true value with 95% probability, according to the model. The panel “bulk” is what was measured.",
         "Where the band is wider than the differences between the dots, the order of the samples is not known, and "
         "differences should not be read. Where there is no band, the model does not say how certain it is.",
     ),

@@ -82,7 +82,7 @@ def _best(expression):
         return (
             "This model does not say how reliable a gene is. Trust genes first whose bulk is mostly from one "
             "cell type: "
-            "their share is near 100 %."
+            "their share is near 100%."
         )
     own = (expression.reliability >= STEPS[1]).any(axis=0)
     return (

@@ -69,8 +69,11 @@ def _level(contents):
         yield Statement(
             topic,
             OPEN,
-            "Whether the expression adds up to the bulk is not known, because the bulk is not at hand.",
-            "Give the bulk (X) to the report, or put the file back where the run read it.",
+            "Whether the expression adds up to the bulk is not known, because the bulk, or the expression of "
+            "some cell "
+            "types, is not at hand.",
+            "Give the bulk (X) to the report, or put the file back where the run read it; have all cell "
+            "types written.",
         )
         return
     level = float(expression.level.median())
@@ -213,7 +216,7 @@ def _baselines(contents):
             topic,
             CARE,
             f"In {named(flat, 8)} the expression hardly differs between samples (relative to its mean, by less than "
-            f"{FLAT:.0%} of what the bulk does): it is the reference profile over again.",
+            f"{FLAT:.0%} of what the bulk does): it is one profile for all samples.",
             "Read it as a profile. It cannot show differences between samples.",
         )
     if same:
@@ -324,7 +327,7 @@ def _few_samples(contents):
     if groups is None or groups.classes is None:
         return
     sizes = {str(label): int((groups.values == label).sum()) for label in groups.classes}
-    few = [f"{name} ({counted(size, 'sample')})" for name, size in sizes.items() if size < FEW]
+    few = [f"{name} ({size:,})" for name, size in sizes.items() if size < FEW]
     if few:
         yield Statement(
             "Size of the groups",

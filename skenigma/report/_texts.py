@@ -23,9 +23,9 @@ def percent(share):
     if not np.isfinite(value):
         return "–"
     if value != 0 and abs(value) < 0.1:
-        text = f"{value:.1g} %"
+        text = f"{value:.1g}%"
     else:
-        text = f"{value:.1f} %" if abs(value) < 10 else f"{value:,.0f} %"
+        text = f"{value:.1f}%" if abs(value) < 10 else f"{value:,.0f}%"
     return text.replace("-", "−")
 
 

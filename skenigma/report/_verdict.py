@@ -29,10 +29,13 @@ def headline(contents, statements):
             "that is mended.",
         )
     if bad:
-        return CARE, f"Parts of this run cannot be relied on: {named(sorted(bad)).lower()}."
+        return (
+            CARE,
+            f"Parts of this run cannot be relied on: {named([f'“{topic}”' for topic in sorted(bad)])}.",
+        )
     what = "The estimates" if contents.expression is not None else "The proportions"
     if care:
-        return CARE, f"{what} can be used with care: see {named(care).lower()} below."
+        return CARE, f"{what} can be used with care: see {named([f'“{topic}”' for topic in care])} below."
     return (
         GOOD,
         f"{what} can be used. No rule below speaks against them; that is no proof that they are right.",

@@ -39,7 +39,8 @@
     return minus(size >= 1000 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(digits)));
   }
   const shownP = (p) => (Number.isNaN(p) ? "–" : p >= 1e-3 ? String(+p.toPrecision(2)) : p.toExponential(1));
-  const shownShare = (s) => (Number.isNaN(s) ? "–" : `${+(100 * s).toPrecision(2)} %`);
+  const shownReliability = (r) => (Number.isNaN(r) ? "–" : r.toFixed(2));
+  const shownShare = (s) => (Number.isNaN(s) ? "–" : `${+(100 * s).toPrecision(2)}%`);
 
   // Files: names that a spreadsheet would compute are made text.
   const field = (value) => {
@@ -225,6 +226,9 @@
         for (const v of [numbers[j], lows?.[j], highs?.[j]]) if (Number.isFinite(v)) { low = Math.min(low, v); high = Math.max(high, v); }
       }
       if (!Number.isFinite(low)) return el("figure", {}, el("figcaption", {}, el("b", {}, name), " no values"));
+      // where bands reach far beyond all estimates, they are cut: the estimates must still be told apart
+      const largest = numbers.reduce((most, v) => Math.max(most, v), 0), cut = largest > 0 && high > 4 * largest;
+      if (cut) high = 4 * largest;
       if (low > 0 && low < 0.6 * high) low = 0;
       if (high - low < 1e-12 * Math.max(1, Math.abs(high))) { low -= 0.5 * (Math.abs(low) || 1); high += 0.5 * (Math.abs(high) || 1); }
       const y = (v) => top + (height - top - bottom) * (high - v) / (high - low);
@@ -233,7 +237,7 @@
         svg("line", { class: "grid", x1: left, x2: width - 6, y1: y(tick), y2: y(tick) }),
         svg("text", { class: "tick end", x: left - 5, y: y(tick) + 4 }, shown(tick, 2))]);
       order.forEach((i, j) => {
-        if (lows && Number.isFinite(lows[i])) parts.push(svg("line", { class: "band", x1: x(j), x2: x(j), y1: y(lows[i]), y2: y(highs[i]) }));
+        if (lows && Number.isFinite(lows[i])) parts.push(svg("line", { class: "band", x1: x(j), x2: x(j), y1: y(lows[i]), y2: y(Math.min(highs[i], high)) }));
       });
       order.forEach((i, j) => {
         const group = classes ? classes.indexOf(label(i)) : 0;
@@ -251,7 +255,7 @@
         const interval = lows ? ` (${shown(lows[i])} to ${shown(highs[i])})` : "";
         line.textContent = `${stored.samples[i]}${label(i) ? `, ${label(i)}` : ""}: ${name} ${shown(numbers[i])}${interval}`;
       });
-      return el("figure", {}, el("figcaption", {}, el("b", {}, name)), picture);
+      return el("figure", {}, el("figcaption", {}, el("b", {}, name), cut ? " some bands reach further up" : ""), picture);
     }
 
     const kinds = expression.types.map((t) => stored.types[t]);
@@ -259,7 +263,7 @@
     const summary = new Table(place2, [
       { label: "cell type", value: (t) => stored.types[t], text: (t) => stored.types[t] },
       { label: "mean", value: (t) => expression.mean[t * n + current], text: (t) => shown(expression.mean[t * n + current]), downFirst: true },
-      ...[["reference", "reference", shown], ["share of the bulk", "share", shownShare], ["reliability", "reliability", (v) => shown(v, 2)]]
+      ...[["reference", "reference", shown], ["share of the bulk", "share", shownShare], ["reliability", "reliability", shownReliability]]
         .filter(([, name]) => expression[name])
         .map(([text, name, say]) => ({ label: text, value: (t) => expression[name][t * n + current], text: (t) => say(expression[name][t * n + current]), downFirst: true })),
       ...(state.test?.effect ? [{ label: state.test.effectName, value: (t) => state.test.effect[t * n + current], text: (t) => shown(state.test.effect[t * n + current]) }] : []),
@@ -326,7 +330,7 @@
       { label: "p", value: (e) => test.p[e], text: (e) => shownP(test.p[e]) },
       { label: "q", value: (e) => test.q[e], text: (e) => shownP(test.q[e]) },
       ...(expression?.share ? [{ label: "share of the bulk", value: (e) => expression.share[e], text: (e) => shownShare(expression.share[e]), downFirst: true }] : []),
-      ...(expression?.reliability ? [{ label: "reliability", value: (e) => expression.reliability[e], text: (e) => shown(expression.reliability[e], 2), downFirst: true }] : []),
+      ...(expression?.reliability ? [{ label: "reliability", value: (e) => expression.reliability[e], text: (e) => shownReliability(expression.reliability[e]), downFirst: true }] : []),
       { label: "note", value: (e) => test.flags[test.flag[e]], text: (e) => test.flags[test.flag[e]], words: true },
     ];
     const pNumber = columns.findIndex((column) => column.label === "p");
@@ -368,7 +372,7 @@
       holder.replaceChildren();
       const usable = test.effect ? tested.filter((e) => Number.isFinite(test.effect[e])) : [];
       if (!usable.length) return;
-      const width = 720, height = 380, left = 52, right = 14, top = 12, bottom = 44;
+      const width = Math.max(330, Math.min(720, root.clientWidth)), height = Math.round(Math.max(280, 0.53 * width)), left = 52, right = 14, top = 12, bottom = 44;
       let reach = 0, high = 0;
       for (const e of usable) { reach = Math.max(reach, Math.abs(test.effect[e] - test.neutral)); high = Math.max(high, -Math.log10(Math.max(test.p[e], 1e-300))); }
       reach = reach * 1.05 || 1;
@@ -384,7 +388,7 @@
         paths[found ? (test.effect[point.e] >= test.neutral ? "up" : "down") : "rest"].push(`M${point.x.toFixed(1)} ${point.y.toFixed(1)}h0`);
       }
       const parts = [
-        ...ticks(test.neutral - reach, test.neutral + reach, 8).flatMap((tick) => [svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top, y2: height - bottom }), svg("text", { class: "tick", x: x(tick), y: height - bottom + 16 }, shown(tick))]),
+        ...ticks(test.neutral - reach, test.neutral + reach, width / 90).flatMap((tick) => [svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top, y2: height - bottom }), svg("text", { class: "tick", x: x(tick), y: height - bottom + 16 }, shown(tick))]),
         ...ticks(0, high, 5).flatMap((tick) => [svg("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }), svg("text", { class: "tick end", x: left - 6, y: y(tick) + 4 }, shown(tick))]),
         svg("text", { class: "label", x: (left + width) / 2, y: height - 6 }, test.contrast.startsWith("log2") ? test.contrast : `${test.effectName}: ${test.contrast}`),
         svg("text", { class: "label", x: 0, y: 0, transform: `translate(13 ${(height - bottom) / 2}) rotate(-90)` }, "−log10 p"),
@@ -431,7 +435,7 @@
     const measure = ["reliability", "share"].find((name) => expression[name]);
     const columns = [
       { label: "gene", value: (e) => genes[e % n], cell: (e) => el("button", { type: "button", class: "link", onclick: () => showGene(e % n, true) }, genes[e % n]) },
-      ...(expression.reliability ? [{ label: "reliability", value: (e) => expression.reliability[e], text: (e) => shown(expression.reliability[e], 2), downFirst: true }] : []),
+      ...(expression.reliability ? [{ label: "reliability", value: (e) => expression.reliability[e], text: (e) => shownReliability(expression.reliability[e]), downFirst: true }] : []),
       ...(expression.share ? [{ label: "share of the bulk", value: (e) => expression.share[e], text: (e) => shownShare(expression.share[e]), downFirst: true }] : []),
       { label: "mean expression", value: (e) => expression.mean[e], text: (e) => shown(expression.mean[e]), downFirst: true },
       ...(expression.reference ? [{ label: "reference", value: (e) => expression.reference[e], text: (e) => shown(expression.reference[e]), downFirst: true }] : []),

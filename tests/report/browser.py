@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -31,13 +32,19 @@ class Browser:
             path, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
             f"--user-data-dir={folder}", "--remote-debugging-pipe", "about:blank",
         )  # fmt: skip
-        # the browser reads file 3 and writes file 4: a shell puts ours there
-        shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+        # the browser reads file 3 and writes file 4: a child puts ours there and becomes the browser
+        child = (
+            "import os, sys; "
+            "[os.dup2(int(file), place) for file, place in zip(sys.argv[1:3], (203, 204))]; "
+            "os.dup2(203, 3); os.dup2(204, 4); os.execv(sys.argv[3], sys.argv[3:])"
+        )
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", shell, "sh", *command],
+            [sys.executable, "-c", child, str(to_browser), str(from_browser), *command],
             pass_fds=(to_browser, from_browser),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(to_browser)
         os.close(from_browser)
         self._out, self._in = ours_out, ours_in

@@ -80,9 +80,9 @@ class TestTexts:
 
     def test_small_numbers_are_not_zero(self):
         assert [percent(0.00003), percent(0.051), percent(0.97), percent(np.nan)] == [
-            "0.003 %",
-            "5.1 %",
-            "97 %",
+            "0.003%",
+            "5.1%",
+            "97%",
             "–",
         ]
         assert [p_text(1e-30), p_text(0.04), p_text(np.nan)] == ["1.0e-30", "0.04", "–"]
