@@ -132,6 +132,26 @@ PARAMETERS["init"] = Parameter(
     [StrOptions({"zero", "reference"}), Real, "array-like", callable, None],
 )
 
+PARAMETERS["calibrate"] = Parameter(
+    "bool, default={default}",
+    """Whether to bring every cell type to the level of the bulk in the end, as a later edition of the original does:
+    its expression times mean_j(Σ_g x_jg) / mean_j(Σ_g p_jkg), one factor per cell type, after clipping and on the
+    scale of X. New samples get the factors of the cohort, ``calibration_``. Needs values of at least 0, and profiles
+    of equal totals to be right. Losses and ``score`` are those before.""",
+    ["boolean"],
+    "whether to bring the total of every cell type to that of the bulk",
+)
+PARAMETERS["n_samples_of_settings"] = Parameter(
+    "int, default={default}",
+    """Number of samples for which the settings were made. ``alpha``, ``beta``, ``epsilon``, ``tao_k``, ``gamma`` and
+    ``renorm_size`` mean something else in a cohort of another size, because some terms are sums over samples and
+    others are not; they are translated so that every sample of X stands for ``n_samples_of_settings`` / n_samples
+    like it. The published settings are for 100. Values in use are ``alpha_``, ``beta_`` and so on. None takes the
+    settings as they are.""",
+    [COUNT, None],
+    "number of samples that the settings were made for, 100 for published ones: they are translated to the cohort",
+)
+
 # of the editions of the R package
 PARAMETERS["edition"] = Parameter(
     '{{"0.1.5", "0.1.6"}}, default={default}',
@@ -267,6 +287,11 @@ FITTED = {
     "delta_history_": Fitted("ndarray of shape (`n_iter_`, n_cell_types)", "history"),
     "n_iter_": Fitted("int", "outcome"),
     "converged_": Fitted("bool", "outcome"),
+    "calibration_": Fitted(
+        """ndarray of shape (n_cell_types,)
+        Factors of ``calibrate``. Only if it is True.""",
+        "array",
+    ),
     "alpha_": Fitted("float", "setting"),
     "beta_": Fitted("float", "setting"),
     "gamma_": Fitted("float", "setting"),

@@ -35,12 +35,15 @@ class Conversion:
         Cell types that no sample of the cohort holds.
     reference : ndarray of shape (n_cell_types, n_genes)
         Profiles on the scale of X: the answer for absent cell types.
+    factors : ndarray of shape (n_cell_types,), or None
+        What the expression of every cell type is multiplied by in the end.
     """
 
     preprocess: str | None
     positive: bool
     absent: np.ndarray
     reference: np.ndarray
+    factors: np.ndarray | None = None
 
     def to_bulk_scale(self, values):
         """``values`` of a model, changed in place: clipped and transformed back."""
@@ -56,6 +59,8 @@ class Conversion:
     def values(self, state, samples=ALL, cell_types=ALL, genes=ALL):
         """Expression on the scale of X that a model's state stands for."""
         values = self.to_bulk_scale(state.expand(samples, cell_types, genes))
+        if self.factors is not None:
+            values *= self.factors[cell_types][:, None].astype(values.dtype, copy=False)
         absent = self.absent[cell_types]
         values[:, absent] = self.reference[cell_types][absent][:, genes]
         return values

@@ -53,6 +53,8 @@ class Cohort:
         None where X has none.
     X : array-like
         What ``fit`` was given, for callbacks.
+    raw : ndarray of shape (n_samples, n_genes), or None
+        The bulk on the scale of X.
     given : dict, default={}
         What else the model was told of the samples: by name, as ``map.replay`` takes it.
     """
@@ -64,6 +66,7 @@ class Cohort:
     gene_names: np.ndarray
     sample_names: np.ndarray | None = None
     X: object = None
+    raw: np.ndarray | None = None
     given: dict = field(default_factory=dict)
 
     def select(self, samples):
@@ -81,7 +84,11 @@ class Cohort:
         """
         names = None if self.sample_names is None else self.sample_names[samples]
         return replace(
-            self, bulk=self.bulk[samples], proportions=self.proportions[samples], sample_names=names
+            self,
+            bulk=self.bulk[samples],
+            proportions=self.proportions[samples],
+            sample_names=names,
+            raw=None if self.raw is None else self.raw[samples],
         )
 
 
@@ -214,6 +221,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             self.gene_names_,
             row_names(X),
             X,
+            bulk,
         )
         return cohort, conversion
 
@@ -221,7 +229,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         """The rest of a fit, on a prepared cohort."""
         estimate = self._estimate(cohort)
         self._set_record(estimate.record)
-        self.expression_ = self._cohort_expression(cohort, estimate, conversion)
+        self.expression_, conversion = self._cohort_expression(cohort, estimate, conversion)
         self.__dict__.pop("expression_normalized_", None)
         normalization = None
         if self.normalize is not None:
@@ -250,7 +258,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             setattr(self, name, value)
 
     def _cohort_expression(self, cohort, estimate, conversion):
-        """The expression of the cohort, as a tensor or in its compact form."""
+        """The expression of the cohort, as a tensor or in its compact form, and the way to the scale of X."""
         make = estimate.state or (
             lambda bulk: _replay(estimate.map, bulk, cohort.proportions, **cohort.given)
         )
@@ -260,12 +268,17 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             # beside the tensor a copy is little, and deviations do not depend on what becomes of X
             bulk = np.array(bulk)
             state = make(bulk)
-        found = self._as_expression(state, conversion, self.proportions_, cohort.sample_names, bulk)
-        return self._with_level(materialized(found) if self.materialize else found, bulk)
+        described = (self.proportions_, cohort.sample_names, bulk)
+        found = self._as_expression(state, conversion, *described)
+        calibrated = self._calibrated(found, cohort, conversion)
+        if calibrated is not conversion:
+            found = self._as_expression(state, calibrated, *described)
+        found = materialized(found) if self.materialize else found
+        return replace(found, level=measure_level(found, cohort.raw)), calibrated
 
-    def _with_level(self, expression, bulk):
-        """Expression that knows its level against the bulk, given on the scale of the model."""
-        return replace(expression, level=measure_level(expression, bulk, SCALES[self.preprocess].backward))
+    def _calibrated(self, expression, cohort, conversion):
+        """The way to the scale of X once there is an expression to compare with it."""
+        return conversion
 
     def _as_expression(self, state, conversion, proportions, sample_names, bulk):
         # no copy of the bulk, which may be all that memory holds: what is built later tells whether X was changed
@@ -370,7 +383,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
             found = self._predict(X, bulk, proportions, **given)
-            return self._with_level(found, self._to_model_scale(X, bulk))
+            return replace(found, level=measure_level(found, bulk))
 
     def _predict(self, X, bulk, proportions, **given):
         """Expression of new samples, from their bulk on the genes in use."""

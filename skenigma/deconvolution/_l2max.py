@@ -17,6 +17,7 @@ from ..core.optimize.penalties import MaxL2Norm
 from ..core.optimize.registry import SOLVERS
 from ._optimised import OptimisedDeconvolver
 from ._solving import Setting, SolverNames, pose, solver_parameter
+from ._standing import norms_standing_for
 
 # Mean gradient norm over renorm_size above which the fit is the penalty's. It is 0.9 in the published analysis;
 # expression a thousand times as large with the same size has 1000, and shrinks to a thousandth of the bulk.
@@ -93,6 +94,8 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
     {init}
+    {calibrate}
+    {n_samples_of_settings}
 
     Attributes
     ----------
@@ -166,7 +169,7 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     """
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        **constraints(*COMMON, "alpha", "tao_k", "max_iter", "init"),
+        **constraints(*COMMON, "alpha", "tao_k", "max_iter", "init", "calibrate", "n_samples_of_settings"),
         "beta": [NOT_NEGATIVE],
         "epsilon": [NOT_NEGATIVE],
         "renorm_size": [POSITIVE, StrOptions({"auto"}), None],
@@ -177,17 +180,25 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     def __init__(
         self, reference=None, *, alpha=0.1, beta=50.0, epsilon=1e-3, tao_k=1.0, renorm_size=200.0, max_iter=1000,
         gamma=2.0, solver="proximal", n_components=2, proportion_estimator=None, preprocess=None, positive="auto",
-        normalize=None, materialize=True, output_cell_types=None, verbose=0, init=None,
+        normalize=None, materialize=True, output_cell_types=None, verbose=0, init=None, calibrate=False,
+        n_samples_of_settings=None,
     ):  # fmt: skip
         set_parameters(self, locals())
 
     _steps, _safe_if = "tao_k or renorm_size", " without renormalisation"
 
-    def _posed_penalty(self, cohort, basis):
-        return MaxL2Norm(self.beta), {}
+    def _posed_penalty(self, cohort, basis, params):
+        return MaxL2Norm(params["beta"]), {}
 
-    def _tolerance(self, cohort, solver):
-        return self.epsilon, {}
+    def _tolerance(self, cohort, solver, params):
+        return params["epsilon"], {}
+
+    def _setting(self, cohort, basis, start, params, penalty, found):
+        setting, found = super()._setting(cohort, basis, start, params, penalty, found)
+        size = params["renorm_size"]
+        if not self._solver.rescales or size == "auto":
+            return setting, found
+        return replace(setting, renorm_size=size), {**found, "renorm_size_": size}
 
     def _searches_size(self):
         return self._solver.rescales and self.renorm_size == "auto"
@@ -195,16 +206,14 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     def _n_runs(self):
         return 2 if self._searches_size() else 1
 
-    def _preliminary(self, setting, run):
-        if not self._solver.rescales:
-            return setting, {}
-        if self._searches_size():
-            norms = run(setting).gradient_norm
-            # without an update, or with exact ones only, there is no size to rescale to
-            size = float(norms.mean()) if norms.any() else None
-        else:
-            size = self.renorm_size
-        return replace(setting, renorm_size=size), {"renorm_size_": size}
+    def _chosen(self, posed, run, n_samples):
+        if not self._searches_size():
+            return posed()
+        norms = run(posed(renorm_size=None)[0]).gradient_norm
+        if self.n_samples_of_settings is not None:
+            norms = norms * norms_standing_for(self.n_samples_of_settings / n_samples)
+        # without an update, or with exact ones only, there is no size to rescale to
+        return posed(renorm_size=float(norms.mean()) if norms.any() else None)
 
     def _level_remedy(self):
         size, norms = getattr(self, "renorm_size_", None), getattr(self, "gradient_norm_", np.empty(0))

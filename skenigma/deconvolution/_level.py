@@ -15,16 +15,14 @@ LOWEST, HIGHEST = 0.5, 2.0
 BLOCK = 2**16
 
 
-def measure_level(expression, bulk, restore):
+def measure_level(expression, bulk):
     """Size of the mixture against the bulk along it, per sample.
 
     Parameters
     ----------
     expression : CellTypeExpression
     bulk : ndarray of shape (n_samples, n_genes)
-        On the scale of the model.
-    restore : callable
-        Brings a matrix from there to the scale of the expression, in place.
+        On the scale of the expression.
 
     Returns
     -------
@@ -38,9 +36,7 @@ def measure_level(expression, bulk, restore):
     for start in range(0, len(bulk), step):
         rows = slice(start, start + step)
         mixed = np.matmul(shares[rows, None], expression.values(rows, genes=genes))[:, 0]
-        x = np.array(bulk[rows, genes], dtype=np.float64)
-        restore(x)
-        level[rows] = level_of(mixed, x)
+        level[rows] = level_of(mixed, bulk[rows, genes].astype(np.float64, copy=False))
     return level
 
 

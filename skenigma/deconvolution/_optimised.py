@@ -1,6 +1,6 @@
 """Models that minimise a squared error with a penalty: what they share, whatever penalty and solver."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -12,7 +12,11 @@ from ..core.optimize.states import objective
 from ._callbacks import iteration_monitor
 from ._flow import BaseDeconvolver, Estimate
 from ._solving import Setting, Trace, basis_of, pose, solve, solver_parameter, suited
+from ._standing import PUBLISHED_SAMPLES, SETTINGS, standing_for
 from ._start import starting_point
+
+# How many times more or fewer samples than in the published cohort are another size.
+OTHER_SIZE = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ class OptimisedDeconvolver(BaseDeconvolver):
 
     A subclass provides
 
-    - ``_posed_penalty(cohort, basis)``, its penalty (see :mod:`skenigma.core.optimize.penalties`) and the fitted
-      values that it found for "auto" parameters;
-    - ``_tolerance(cohort, solver)``, when the solver stops, and the fitted values of that;
+    - ``_posed_penalty(cohort, basis, params)``, its penalty (see :mod:`skenigma.core.optimize.penalties`) and the
+      fitted values that it found for "auto" parameters;
+    - ``_tolerance(cohort, solver, params)``, when the solver stops, and the fitted values of that;
     - ``_trace_weights()``, which make the printed objective of a row of losses.
 
     Everything about the solver is what its entry in :data:`skenigma.core.optimize.registry.SOLVERS` says.
@@ -59,26 +63,34 @@ class OptimisedDeconvolver(BaseDeconvolver):
 
     # what decides the length of a step, and when "auto" cannot diverge: for the remedies of solvers
     _steps, _safe_if = "tao_k", ""
+    # how settings depend on the number of samples: arguments of standing_for
+    _growth = {"growth": 0.0, "summed": True}  # noqa: RUF012 - never changed
     # whether the expression is held at 0 where the bulk is 0
     _masked = False
 
     def _estimate(self, cohort):
         start, own_start = starting_point(self, cohort)
         basis = basis_of(cohort.bulk, cohort.reference, start, self._masked)
-        penalty, found = self._posed_penalty(cohort, basis)
-        basis = suited(basis, self.solver, penalty, start, self._masked, self._n_runs())
-        setting, of_solver = self._setting(cohort, basis, penalty, start)
+        n_samples = len(cohort.bulk)
+        first = self._posed_penalty(cohort, basis, self._meant(n_samples))
+        basis = suited(basis, self.solver, first[0], start, self._masked, self._n_runs())
+
+        def posed(**changed):
+            params = self._meant(n_samples, **changed)
+            penalty = self._posed_penalty(cohort, basis, params) if changed else first
+            return self._setting(cohort, basis, start, params, *penalty)
+
         report, finish = iteration_monitor(self, cohort.X, self.max_iter * self._n_runs())
         trace = Trace(self.verbose)
-        setting, more = self._preliminary(setting, lambda first: self._run(first, basis, cohort, report))
+        setting, found = self._chosen(posed, lambda first: self._run(first, basis, cohort, report), n_samples)
         solution = self._run(setting, basis, cohort, report, trace)
         finish()
         trace.end(solution, self._trace_weights())
-        self._warn_unless_converged(solution)
+        self._warn_unless_converged(solution, n_samples)
         return Estimate(
             map=MinimisedMap(solution.fitted_map(), setting.alpha, setting.penalty, own_start),
             state=solution.state,
-            record={**_histories(solution), **found, **of_solver, **more},
+            record={**_histories(solution), **found},
         )
 
     @property
@@ -93,15 +105,28 @@ class OptimisedDeconvolver(BaseDeconvolver):
         """What there is to know of the solver."""
         return SOLVERS[self.solver]
 
-    def _setting(self, cohort, basis, penalty, start):
-        """What is minimised and how, and the fitted values that were found for it."""
-        problem = pose(basis, cohort.proportions, self.alpha, penalty, start, self._masked)
-        parameter, of_solver = solver_parameter(self._solver, vars(self), problem, cohort.bulk.shape)
-        tolerance, of_stopping = self._tolerance(cohort, self._solver)
+    def _meant(self, n_samples, **changed):
+        """The settings for a cohort of so many samples."""
+        given = {name: getattr(self, name) for name in (*SETTINGS, "solver") if hasattr(self, name)} | changed
+        if self.n_samples_of_settings is None:
+            return given
+        if not self._solver.rescales:
+            given["renorm_size"] = None
+        return standing_for(self.n_samples_of_settings / n_samples, given, **self._growth)
+
+    def _setting(self, cohort, basis, start, params, penalty, found):
+        """What is minimised and how with these settings, and the fitted values that were found for it."""
+        alpha = params["alpha"]
+        problem = pose(basis, cohort.proportions, alpha, penalty, start, self._masked)
+        parameter, of_solver = solver_parameter(self._solver, params, problem, cohort.bulk.shape)
+        tolerance, of_stopping = self._tolerance(cohort, self._solver, params)
         setting = Setting(
-            self.alpha, penalty, self.solver, parameter, tolerance, self.max_iter, None, start, self._masked
+            alpha, penalty, self.solver, parameter, tolerance, self.max_iter, None, start, self._masked
         )
-        return setting, {**of_solver, **of_stopping}
+        if self.n_samples_of_settings is not None:
+            translated = {f"{name}_": params[name] for name in ("alpha", "beta", "epsilon")}
+            found = {**translated, **found}
+        return setting, {**found, **of_solver, **of_stopping}
 
     def _run(self, setting, basis, cohort, report, trace=None):
         """Run the solver once, each iteration reported, and shown by ``trace``."""
@@ -122,20 +147,62 @@ class OptimisedDeconvolver(BaseDeconvolver):
         """Number of runs that a fit takes."""
         return 1
 
-    def _preliminary(self, setting, run):
-        """The setting of the run that counts, and what was found; ``run(setting)`` makes one before it."""
-        return setting, {}
+    def _chosen(self, posed, run, n_samples):
+        """The setting of the run that counts, and what was found for it.
 
-    def _warn_unless_converged(self, solution):
+        ``posed(**changed)`` makes a setting with other parameters, and ``run(setting)`` a run before the one that
+        counts.
+        """
+        return posed()
+
+    def _warn_unless_converged(self, solution, n_samples):
         if not solution.converged:
             warn(
                 f"{type(self).__name__} did not converge in {len(solution.delta)} iterations: the largest squared "
-                f"change of the last was {solution.delta[-1].max():.3g}. {self._remedy(self._solver.if_slow)}",
+                f"change of the last was {solution.delta[-1].max():.3g}. {self._remedy(self._solver.if_slow)}"
+                f"{self._size_remedy(n_samples)}",
                 ConvergenceWarning,
             )
 
+    def _size_remedy(self, n_samples):
+        """What to do where the number of samples is far from that of the settings; empty if it is not."""
+        ratio = n_samples / PUBLISHED_SAMPLES
+        if self.n_samples_of_settings is not None or 1 / OTHER_SIZE <= ratio <= OTHER_SIZE:
+            return ""
+        return (
+            f" Published settings are for {PUBLISHED_SAMPLES} samples, and here are {n_samples}: "
+            f"n_samples_of_settings={PUBLISHED_SAMPLES} translates them."
+        )
+
     def _level_remedy(self):
-        return "A smaller beta shrinks less, and EmpiricalBayesDeconvolver keeps the level."
+        calibrate = "calibrate=True brings every cell type to the total of the bulk, a"
+        if self.calibrate or not self.positive_:
+            calibrate = "A"
+        return (
+            f"{calibrate} smaller beta shrinks less, and EmpiricalBayesDeconvolver keeps the level."
+            f"{self._size_remedy(len(self.proportions_))}"
+        )
+
+    def _prepare(self, X, bulk, proportions):
+        cohort, conversion = super()._prepare(X, bulk, proportions)
+        if self.calibrate and not conversion.positive:
+            raise ValueError(
+                "calibrate=True compares totals, which negative values do not have: it needs positive=True, or a "
+                "bulk and a reference without negative values."
+            )
+        return cohort, conversion
+
+    def _calibrated(self, expression, cohort, conversion):
+        """Conversion that brings the mean total of every cell type to that of the bulk."""
+        self.__dict__.pop("calibration_", None)
+        if not self.calibrate:
+            return conversion
+        totals = sum(values.sum(axis=(0, 2), dtype=np.float64) for _, values in expression.blocks())
+        found = np.ones(len(totals))
+        target = cohort.raw.sum(dtype=np.float64)
+        np.divide(target, totals, out=found, where=(totals > 0) & ~conversion.absent)
+        self.calibration_ = found
+        return replace(conversion, factors=found)
 
     def _remedy(self, text):
         return text.format(steps=self._steps, safe=self._safe_if)

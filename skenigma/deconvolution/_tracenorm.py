@@ -64,6 +64,8 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
         accelerated proximal gradient that proves how close it came.
     {common}
     {init}
+    {calibrate}
+    {n_samples_of_settings}
 
     Attributes
     ----------
@@ -135,7 +137,7 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
     """
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        **constraints(*COMMON, "alpha", "tao_k", "max_iter", "init"),
+        **constraints(*COMMON, "alpha", "tao_k", "max_iter", "init", "calibrate", "n_samples_of_settings"),
         "beta": [NOT_NEGATIVE, StrOptions({"auto"})],
         "epsilon": [NOT_NEGATIVE, StrOptions({"auto"})],
         "gamma": [POSITIVE, StrOptions({"auto"})],
@@ -145,21 +147,24 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
     def __init__(
         self, reference=None, *, alpha=0.5, beta=1.0, gamma="auto", epsilon="auto", tao_k=1.0, max_iter=1000,
         solver="admm", n_components=2, proportion_estimator=None, preprocess=None, positive="auto", normalize=None,
-        materialize=True, output_cell_types=None, verbose=0, init=None,
+        materialize=True, output_cell_types=None, verbose=0, init=None, calibrate=False, n_samples_of_settings=None,
     ):  # fmt: skip
         set_parameters(self, locals())
 
     def _penalty(self, cohort, beta):
         return TraceNorm(beta, cohort.proportions.mean(axis=0))
 
-    def _posed_penalty(self, cohort, basis):
-        beta = self.beta
+    # the trace norm of samples that occur c times is √c times as large, and epsilon bounds a mean
+    _growth = {"growth": 0.5, "summed": False}  # noqa: RUF012 - never changed
+
+    def _posed_penalty(self, cohort, basis, params):
+        beta = params["beta"]
         if beta == "auto":
-            beta = self.alpha * noise_edge(singular_values(basis.bulk), cohort.bulk.shape)
+            beta = params["alpha"] * noise_edge(singular_values(basis.bulk), cohort.bulk.shape)
         return self._penalty(cohort, beta), {"beta_": beta}
 
-    def _tolerance(self, cohort, solver):
-        epsilon = self.epsilon
+    def _tolerance(self, cohort, solver, params):
+        epsilon = params["epsilon"]
         if epsilon == "auto":
             epsilon = CERTIFIED if solver.certifies else automatic_epsilon(cohort.bulk)
         tolerance = epsilon if solver.certifies else epsilon * cohort.bulk.size

@@ -84,6 +84,8 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     verbose : int, default=0
         1 prints the trace of the iteration in the published form.
     {init}
+    {calibrate}
+    {n_samples_of_settings}
 
     Attributes
     ----------
@@ -171,7 +173,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         cells=None, labels=None, tuning_cohort=None, scoring="per_gene", cv=None, n_jobs=None, random_state=None,
         epsilon=1e-3, tao_k=1.0, max_iter=1000, gamma=2.0, solver="proximal", n_components=2,
         proportion_estimator=None, preprocess=None, positive="auto", normalize=None, materialize=True,
-        output_cell_types=None, verbose=0, init=None,
+        output_cell_types=None, verbose=0, init=None, calibrate=False, n_samples_of_settings=None,
     ):  # fmt: skip
         set_parameters(self, locals())
 
@@ -240,7 +242,9 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
             truth = np.asarray(truth)[:, :, used[genes]]
         mixed = np.asarray(source.bulk)[:, used[genes]]
         params = {name: fixed[name] for name in ("epsilon", "tao_k", "max_iter", "gamma", "solver")}
-        return Tuning(cohort, conversion, mixed, params, truth, genes, len(bulk))
+        # the grid means what it would in a cohort of this size
+        n_samples = self.n_samples_of_settings or len(bulk)
+        return Tuning(cohort, conversion, mixed, params, truth, genes, n_samples)
 
     def _tuning_samples(self, rng):
         """Samples of the bulk like which those of the tuning cohort are made."""

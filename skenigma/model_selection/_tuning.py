@@ -12,60 +12,13 @@ from sklearn.model_selection import check_cv
 from ..baselines import of_arrays
 from ..core.optimize.basis import SpanBasis
 from ..core.optimize.penalties import MaxL2Norm
-from ..core.optimize.registry import SOLVERS
 from ..deconvolution._l2max import l2max_setting
 from ..deconvolution._solving import solve, suited
+from ..deconvolution._standing import norms_standing_for, standing_for
 
 SEARCHED = ("alpha", "beta", "renorm_size")
 # A setting that does not converge is chosen only if it scores better by more than this share.
 UNCONVERGED_MARGIN = 0.01
-
-
-def standing_for(factor, params):
-    """Change parameters so that every sample of a cohort stands for ``factor`` samples like it.
-
-    Parameters
-    ----------
-    factor : float
-        Samples that each one stands for.
-    params : dict
-        Parameters of :class:`~skenigma.L2MaxDeconvolver`: alpha, beta, tao_k, gamma, epsilon, renorm_size, solver.
-
-    Returns
-    -------
-    params : dict
-        What to fit with in their place. Anything that is "auto" stays so.
-
-    Notes
-    -----
-    With every sample c times in the cohort, the objective is, summed over each once, c α Σ_j ‖e_j‖² +
-    (1−α) Σ_k ‖m_k‖² + β/2 Σ_k max_j ‖p_jk‖². Divided by w = c α + 1 − α it is the objective of the small cohort with
-    c α/w for α and β/w for β. A step τ moves every sample by as much as one of τ w/c there, and the squared change, a
-    sum over samples, is c times that of the small cohort. The quadratic term of ADMM is a sum over samples as well: γ
-    becomes γ c/w.
-
-    Rescaled gradients are steps of length s α and s (1−α), spread over √c times the norm: s becomes s/√c, and α and
-    τ stay. The proximal operator has τ β/c for τ β in either case.
-
-    Examples
-    --------
-    >>> from skenigma import L2MaxDeconvolver
-    >>> from skenigma.model_selection._tuning import standing_for
-    >>> params = L2MaxDeconvolver(alpha=0.5, renorm_size=None).get_params()
-    >>> standing_for(4.0, params)["alpha"]
-    0.8
-    """
-    alpha, size = params["alpha"], params["renorm_size"]
-    if size is None:
-        total = factor * alpha + 1 - alpha
-        alpha *= factor / total
-        factors = {"beta": 1 / total, "tao_k": total / factor, "gamma": factor / total}
-    else:
-        factors = {"beta": 1 / factor, "renorm_size": factor**-0.5}
-    if not SOLVERS[params["solver"]].certifies:  # whose epsilon is a share
-        factors["epsilon"] = 1 / factor
-    changed = {name: by * params[name] for name, by in factors.items() if params[name] != "auto"}
-    return {**params, "alpha": alpha, **changed}
 
 
 @dataclass(frozen=True)
@@ -142,8 +95,7 @@ class Split:
 
     def usual_size(self, gradient_norm):
         """What ``renorm_size="auto"`` comes to in the cohort sought for, given the norms of a plain run."""
-        # of samples that occur c times, one gradient has √c times the norm and the other 1/√c times
-        norms = gradient_norm * [self.factor**0.5, self.factor**-0.5]
+        norms = gradient_norm * norms_standing_for(self.factor)
         return float(norms.mean()) if norms.any() else None
 
     def score(self, solution, score):

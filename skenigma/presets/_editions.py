@@ -14,8 +14,15 @@ TOTAL = 1e5
 LEAST_AGREEMENT = 0.9
 
 
+def without_size(model):
+    """Constraints of a model's parameters, but of what an edition does not have."""
+    return {k: v for k, v in model._parameter_constraints.items() if k != "n_samples_of_settings"}
+
+
 class PackageEdition:
     """What the editions have in common: mixed into an optimised model, in front of it."""
+
+    n_samples_of_settings = None  # an edition takes its settings as they are
 
     @property
     def _is_later(self):
@@ -85,6 +92,7 @@ class PackageL2MaxDeconvolver(PackageEdition, L2MaxDeconvolver):
     {max_iter}
     {common}
     {init}
+    {calibrate}
 
     Attributes
     ----------
@@ -139,7 +147,7 @@ class PackageL2MaxDeconvolver(PackageEdition, L2MaxDeconvolver):
     """
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        **L2MaxDeconvolver._parameter_constraints,
+        **without_size(L2MaxDeconvolver),
         **constraints("edition", "do_cpm"),
     }
 
@@ -147,7 +155,7 @@ class PackageL2MaxDeconvolver(PackageEdition, L2MaxDeconvolver):
         self, reference=None, *, edition="0.1.6", do_cpm=True, alpha=0.1, beta=50.0, epsilon=1e-3, tao_k=1.0,
         renorm_size=200.0, max_iter=1000, gamma=2.0, solver="proximal", n_components=2, proportion_estimator=None,
         preprocess=None, positive="auto", normalize=None, materialize=True, output_cell_types=None, verbose=0,
-        init=None,
+        init=None, calibrate=False,
     ):  # fmt: skip
         set_parameters(self, locals())
 
@@ -167,6 +175,7 @@ class PackageTraceNormDeconvolver(PackageEdition, TraceNormDeconvolver):
     {max_iter}
     {common}
     {init}
+    {calibrate}
 
     Attributes
     ----------
@@ -216,7 +225,7 @@ class PackageTraceNormDeconvolver(PackageEdition, TraceNormDeconvolver):
     """
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
-        **TraceNormDeconvolver._parameter_constraints,
+        **without_size(TraceNormDeconvolver),
         **constraints("edition", "do_cpm"),
     }
 
@@ -224,5 +233,6 @@ class PackageTraceNormDeconvolver(PackageEdition, TraceNormDeconvolver):
         self, reference=None, *, edition="0.1.6", do_cpm=True, alpha=0.5, beta=1.0, gamma="auto", epsilon="auto",
         tao_k=1.0, max_iter=1000, solver="admm", n_components=2, proportion_estimator=None, preprocess=None,
         positive="auto", normalize=None, materialize=True, output_cell_types=None, verbose=0, init=None,
+        calibrate=False,
     ):  # fmt: skip
         set_parameters(self, locals())

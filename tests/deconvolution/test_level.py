@@ -169,3 +169,61 @@ def test_a_reference_that_is_invented_is_said_to_be(signed):
         TraceNormDeconvolver().fit(signed[0])
     with pytest.warns(ReferenceWarning):
         ProportionEstimator(n_components=2).fit(signed[0])
+
+
+class TestCalibration:
+    """P_k times mean_j(Σ_g x_jg) / mean_j(Σ_g p_jkg), after the way back from the scale of the model."""
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"preprocess": "sqrt", "renorm_size": "auto"},
+            {"preprocess": "log", "materialize": False},
+            {"solver": "admm"},
+            {"normalize": "frac"},
+        ],
+        ids=str,
+    )
+    def test_is_its_formula(self, linear, options):
+        bulk, reference, theta = linear
+        plain = L2MaxDeconvolver(reference, **options).fit(bulk, proportions=theta)
+        model = L2MaxDeconvolver(reference, calibrate=True, **options).fit(bulk, proportions=theta)
+        before = plain.expression_.values()
+        factors = bulk.sum(axis=1).mean() / before.sum(axis=2).mean(axis=0)
+        # a sum by blocks and one over all
+        assert_allclose(model.calibration_, factors, rtol=1e-12)
+        assert_allclose(model.expression_.values(), before * factors[:, None], rtol=1e-12)
+        assert_allclose(
+            model.expression_.values(cell_types=[2, 0], genes=[5, 7]),
+            (before * factors[:, None])[:, [2, 0]][:, :, [5, 7]],
+            rtol=1e-12,
+        )
+        assert 0.9 < model.level_ < 1.1
+        # replays equal fits to 1e-10 of the largest value
+        new = model.predict_expression(bulk[:3], proportions=theta[:3]).values()
+        assert_allclose(new, model.expression_.values()[:3], atol=1e-10 * bulk.max())
+
+    def test_the_trace_norm_has_it_too(self, linear):
+        bulk, reference, theta = linear
+        options = {"preprocess": "sqrt", "calibrate": True}
+        model = TraceNormDeconvolver(reference, **options).fit(bulk, proportions=theta)
+        assert_allclose(model.cse_.sum(axis=2).mean(axis=0), np.full(3, bulk.sum(axis=1).mean()), rtol=1e-12)
+
+    def test_is_let_go_by_the_next_fit(self, linear):
+        bulk, reference, theta = linear
+        model = L2MaxDeconvolver(reference, calibrate=True).fit(bulk, proportions=theta)
+        assert not hasattr(model.set_params(calibrate=False).fit(bulk, proportions=theta), "calibration_")
+
+    @pytest.mark.filterwarnings("ignore:The proportion of")
+    def test_a_profile_that_stands_in_stays(self, linear):
+        bulk, reference, theta = linear
+        absent = np.column_stack([theta[:, 0] + theta[:, 1], 0 * theta[:, 1], theta[:, 2]])
+        model = L2MaxDeconvolver(reference, calibrate=True).fit(bulk, proportions=absent)
+        assert model.calibration_[1] == 1
+        assert_allclose(model.cse_[:, 1], np.broadcast_to(reference[1], (16, 150)))
+
+    def test_signed_values_have_no_totals(self, signed):
+        bulk, reference, theta = signed
+        with pytest.raises(ValueError, match="calibrate=True compares totals"):
+            L2MaxDeconvolver(reference, calibrate=True).fit(bulk, proportions=theta)
