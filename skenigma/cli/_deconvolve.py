@@ -1,18 +1,17 @@
 """``skenigma deconvolve``."""
 
-from functools import partial
 from pathlib import Path
 
 from .._parameters import fitted_values, numbers
 from ..deconvolution._choice import choose_model
-from ..io import file_checksum, read_proportions, read_run, write_anndata
-from ..io._runs import HISTORY, RELIABILITY, UNCERTAINTY
+from ..io import file_checksum, read_run
+from ..io._runs import HISTORY, RELIABILITY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
-from ..report._contents import LOSSES, reliability_frame, uncertainty_frame
-from . import _scale
-from ._foresee import foresee
-from ._job import file_names
+from ..report._contents import LOSSES, reliability_frame
+from . import _expression, _scale
+from ._expression import add_form, check_form, foresee_expression, wanted, write_expression
+from ._level import note_level
 from ._options import READING, add_data, add_output, add_repeat, add_threads
 from ._parameters import (
     AUTO,
@@ -25,7 +24,7 @@ from ._parameters import (
     model_name,
     used_parameters,
 )
-from ._proportions import add_method, read_data, read_markers, say_notes, write_quality
+from ._proportions import add_method, read_data, read_known_proportions, read_markers, write_quality
 from ._tables import proportion_frame, std_frame, write_proportions
 from ._usage import UsageError
 
@@ -61,9 +60,7 @@ DEFAULTS: dict = {
     "markers": None,
     "threads": 1,
     "float32": False,
-    "cell_types": None,
-    "format": "tsv",
-    "gzip": False,
+    **_expression.DEFAULTS,
     "parameters": {},
 }
 BAYES = "bayes"
@@ -90,17 +87,7 @@ def add_options(parser):
     add_threads(group)
     add_parameters(parser)
     add_own_parameters(parser)
-    output = add_output(parser)
-    output.add_argument(
-        "--format", choices=("tsv", "csv", "parquet", "h5ad"), help="of the expression (default: tsv)"
-    )
-    output.add_argument("--gzip", action="store_true", help="compress the expression (tsv and csv)")
-    output.add_argument(
-        "--cell-types",
-        nargs="+",
-        metavar="NAME",
-        help="write the expression of these only; all are estimated",
-    )
+    add_form(add_output(parser))
     add_repeat(parser)
 
 
@@ -120,10 +107,7 @@ def check(options):
         raise UsageError("--proportions are given: there is nothing for --proportion-method to estimate")
     if not options["proportions"]:
         options["proportion_method"] = options["proportion_method"] or "auto"
-    if options["gzip"] and options["format"] in ("parquet", "h5ad"):
-        raise UsageError(
-            f"--gzip is for tsv and csv; {options['format']} files are compressed already or not at all"
-        )
+    check_form(options)
     return options
 
 
@@ -131,18 +115,12 @@ def run(job):
     """Deconvolve, and write the folder."""
     options = job.options
     bulk, reference = read_data(job)
-    kinds = _wanted(options["cell_types"], reference.index)
-    proportions = _known_proportions(job)
+    kinds = wanted(options["cell_types"], reference.index)
+    proportions = read_known_proportions(job)
     reason = _choose(options, bulk, reference)
-    model = build_model(
-        options["model"],
-        options["parameters"],
-        reference=reference,
-        proportion_estimator=_estimator(job, reference),
-        # the tensor is never built as a whole, unless it is to be normalised
-        materialize=options["parameters"].get("normalize") is not None,
-    )
-    _foresee(job, kinds, list(reference.index))
+    markers = None if options["markers"] is None else read_markers(job, reference.columns)
+    model = make_model(options, reference, markers)
+    foresee_expression(job, kinds, list(reference.index), options["parameters"].get("normalize") is not None)
     job.console.facts([("model", f"{type(model).__name__}, {reason}"), ("parameters", _described(model))])
     if hasattr(model, "max_iter"):
         job.console.progress(model)
@@ -153,16 +131,8 @@ def run(job):
     if hasattr(model, "converged_"):
         ended = "converged" if model.converged_ else "stopped"
         job.console.facts([("fit", f"{ended} after {model.n_iter_} iterations")])
+    note_level(job, model.expression_)
     _write(job, model, bulk, kinds)
-
-
-def _known_proportions(job):
-    if job.options["proportions"] is None:
-        return None
-    notes = []
-    proportions = read_proportions(job.options["proportions"], notes=notes)
-    say_notes(job, {"proportions": notes})
-    return proportions
 
 
 def _choose(options, bulk, reference):
@@ -194,35 +164,21 @@ def _made_of_cells(path):
         return False
 
 
-def _wanted(names, cell_types):
-    """The cell types to write, checked before anything is computed."""
-    unknown = [name for name in names or () if name not in cell_types]
-    if unknown:
-        raise ValueError(
-            f"--cell-types names {', '.join(unknown)}, but the reference has {', '.join(cell_types)}."
-        )
-    return list(cell_types) if names is None else [kind for kind in cell_types if kind in names]
-
-
-def _foresee(job, kinds, cell_types):
-    """What of the expression can be known before it is computed."""
-    written = ["expression"]
-    if job.options["parameters"].get("normalize") is not None:
-        written.append("expression_normalized")
-    count = job.understood["n_samples"] * job.understood["n_genes_shared"]
-    found = [_expression_files(job.options, name, kinds) for name in written]
-    if job.options["format"] == "h5ad":
-        foresee(job, found, cell_types, count * len(kinds))
-    else:
-        foresee(job, [file for files in found for file in files.values()], cell_types, count)
-
-
-def _estimator(job, reference):
-    method = job.options["proportion_method"]
-    if method is None:
-        return None
-    known = None if job.options["markers"] is None else reference[read_markers(job, reference.columns)]
-    return ProportionEstimator(known, method=method, n_jobs=job.options["threads"])
+def make_model(options, reference, markers=None):
+    """The model that complete options describe, not fitted."""
+    method = options["proportion_method"]
+    known = None if markers is None else reference[markers]
+    estimator = (
+        None if method is None else ProportionEstimator(known, method=method, n_jobs=options["threads"])
+    )
+    return build_model(
+        options["model"],
+        options["parameters"],
+        reference=reference,
+        proportion_estimator=estimator,
+        # the tensor is never built as a whole, unless it is to be normalised
+        materialize=options["parameters"].get("normalize") is not None,
+    )
 
 
 def _described(model):
@@ -254,37 +210,10 @@ def _write(job, model, bulk, kinds):
     write_proportions(job, model, bulk.index)
     if fitted_values(model, "history"):
         job.write(history_frame(model), HISTORY)
-    write_quality(job, model, bulk, model.reference)
+    write_quality(job, model.proportions_, bulk, model.reference)
     reliability = reliability_frame(model)
     if reliability is not None:
         job.write(reliability.T, RELIABILITY)
-    built = {"expression": expression.to_frame}
-    if model.normalize is not None:
-        built["expression_normalized"] = model.expression_normalized_.to_frame
-    if expression.has_std:
-        job.write(uncertainty_frame(expression), UNCERTAINTY)
-        built["expression_std"] = partial(expression.to_frame, std=True)
-    for name, build in built.items():
-        builders = {kind: partial(build, kind) for kind in kinds}
-        job.files[name] = _write_expression(job, name, builders, model, bulk)
-
-
-def _write_expression(job, name, builders, model, bulk):
-    """Write expression by cell type, each built when it is written; returns the names of the files."""
-    files = _expression_files(job.options, name, builders)
-    if isinstance(files, str):
-        frames = {kind: build() for kind, build in builders.items()}
-        shares, std = (build(model, bulk.index) for build in (proportion_frame, std_frame))
-        write_anndata(job.folder / files, frames, bulk[model.gene_names_], shares, proportions_std=std)
-        return files
-    for kind, build in builders.items():
-        job.write(build().T.rename_axis("gene"), files[kind])
-    return files
-
-
-def _expression_files(options, name, kinds):
-    """Name of the file for expression, or the names by cell type."""
-    if options["format"] == "h5ad":
-        return f"{name}.h5ad"
-    end = f".{options['format']}" + (".gz" if options["gzip"] else "")
-    return {kind: f"{name}/{file}" for kind, file in file_names(kinds, end).items()}
+    shares, std = (build(model, bulk.index) for build in (proportion_frame, std_frame))
+    normalized = None if model.normalize is None else model.expression_normalized_
+    write_expression(job, kinds, expression, normalized, bulk[model.gene_names_], shares, std)

@@ -21,6 +21,7 @@ from ..io._checksums import watched_readings
 from ..io._inputs import check_input, input_entry
 from ..io._records import RECORD_VERSION
 from ..io._staging import hidden_complete
+from ._level import level_text
 from ._record import write_record
 from ._repeat import FREE, recorded_options
 from ._usage import UsageError
@@ -102,7 +103,7 @@ def execute(command, given, console):
         record = _record(command, job, recorded_inputs)
         write_record(record, folder)
     code = _compare(record, repeated, console) if repeated else 0
-    console.say(f"{_sentence(record)} written to {options['out']}")
+    console.say(f"{_sentence(record)} written to {options['out']}{level_text(job.result)}")
     summary = {
         key: record[key] for key in ("command", "understood", "result", "warnings", "files", "outputs")
     }

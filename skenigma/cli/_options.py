@@ -43,6 +43,12 @@ def add_data(parser):
         choices=("genes", "cell-types"),
         help="what the rows of the reference table are (default: genes)",
     )
+    add_reading(group)
+    return group
+
+
+def add_reading(group):
+    """What a file of bulk leaves to choose."""
     group.add_argument(
         "--layer",
         metavar="NAME",
@@ -67,7 +73,6 @@ def add_data(parser):
         help="what to do with genes named more than once: refuse (default), sum, or keep the row with the "
         "largest mean",
     )
-    return group
 
 
 def add_output(parser, what="folder for the results, which must not exist"):

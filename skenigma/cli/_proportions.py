@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ..checks.names import listing
-from ..io import read_bulk, read_reference
+from ..io import read_bulk, read_proportions, read_reference
 from ..io._choices import CHOICES
 from ..io._reading import read_result
 from ..io._runs import QUALITY
@@ -79,7 +79,7 @@ def run(job):
     estimator.fit(bulk)
     job.result = {"method": estimator.method_, "n_iter": estimator.n_iter_}
     write_proportions(job, estimator, bulk.index)
-    write_quality(job, estimator, bulk, reference)
+    write_quality(job, estimator.proportions_, bulk, reference)
 
 
 def read_data(job):
@@ -106,22 +106,38 @@ def say_notes(job, notes):
     job.understood.setdefault("reading", {}).update(notes)
 
 
+def read_known_proportions(job):
+    """Proportions of the file that an option names, None where it names none."""
+    if job.options["proportions"] is None:
+        return None
+    notes = []
+    proportions = read_proportions(job.options["proportions"], notes=notes)
+    say_notes(job, {"proportions": notes})
+    return proportions
+
+
 def read_markers(job, genes):
-    """Marker genes of the file that an option names, of those in use."""
-    path = job.options["markers"]
-    table = read_result(path, names=("gene",))
-    if "gene" not in table:
-        raise ValueError(f"{path} has no column 'gene'; it has {listing(list(table.columns))}.")
-    wanted = pd.Index(table["gene"]).unique()
+    """Marker genes of the file that an option names, of the genes of the profiles."""
+    wanted = read_gene_list(job.options["markers"])
     found = genes.intersection(wanted, sort=False)
     if not len(found):
-        raise ValueError(f"None of the markers in {path} is a gene in use: it has {listing(list(wanted))}.")
+        raise ValueError(
+            f"None of the markers in {job.options['markers']} is a gene in use: it has {listing(list(wanted))}."
+        )
     job.console.facts([("markers", f"{len(found):,} of {len(wanted):,} are genes in use")])
     return found
 
 
-def write_quality(job, fitted, bulk, reference):
+def read_gene_list(path):
+    """Genes in the column 'gene' of a table."""
+    table = read_result(path, names=("gene",))
+    if "gene" not in table:
+        raise ValueError(f"{path} has no column 'gene'; it has {listing(list(table.columns))}.")
+    return pd.Index(table["gene"]).unique()
+
+
+def write_quality(job, proportions, bulk, reference):
     """Write ``quality.tsv``, and warn of samples to distrust."""
-    quality = quality_frame(fitted, bulk, reference)
+    quality = quality_frame(proportions, bulk, reference)
     job.write(quality, QUALITY)
     warn_flagged(quality, job.console)

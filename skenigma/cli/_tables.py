@@ -26,9 +26,13 @@ def _frame(values, fitted, samples):
 
 
 def write_proportions(job, fitted, samples):
-    """Write ``proportions.tsv``, and ``proportions_std.tsv`` if they are known; say what they are shares of."""
-    job.write(proportion_frame(fitted, samples), PROPORTIONS)
-    std, shared = std_frame(fitted, samples), shares_of(fitted)
+    """Write proportions of a fitted estimator, and their standard errors if they are known; say what they are of."""
+    write_shares(job, proportion_frame(fitted, samples), std_frame(fitted, samples), shares_of(fitted))
+
+
+def write_shares(job, proportions, std, shared):
+    """Write ``proportions.tsv``, and ``proportions_std.tsv`` unless None; say what they are shares of."""
+    job.write(proportions, PROPORTIONS)
     if std is not None:
         job.write(std, PROPORTIONS_STD)
     if shared is not None:
@@ -36,9 +40,9 @@ def write_proportions(job, fitted, samples):
         job.console.facts([("proportions", SHARES[shared])])
 
 
-def quality_frame(fitted, bulk, reference):
+def quality_frame(proportions, bulk, reference):
     """How well the profiles, mixed by the proportions in use, reproduce each sample, with a flag."""
-    quality = fit_quality(bulk, reference, fitted.proportions_)
+    quality = fit_quality(bulk, reference, proportions)
     return flag_samples(quality).rename_axis("sample")
 
 

@@ -13,7 +13,7 @@ RECORD_VERSION = 1
 # A record has a few lines per file and cell type: what is larger or deeper is something else.
 MOST_BYTES, MOST_LEVELS = 2**25, 32
 SHOWN = 60
-COMMANDS = ("reference", "proportions", "deconvolve", "differential", "simulate")
+COMMANDS = ("reference", "proportions", "deconvolve", "transform", "differential", "simulate")
 
 
 def load_record(path):
@@ -210,13 +210,34 @@ FILE = {"size": NATURAL, "sha256": CHECKSUM}
 INPUT = entries({"path": PATH, **FILE})
 FILLED = one("names of files", lambda value: len(value) > 0)
 DATA = entries({"bulk": INPUT, "reference": INPUT})
-UNDERSTOOD = entries({"n_samples": NATURAL, "n_genes_shared": NATURAL, "cell_types": TEXTS})
+TOTAL = one(
+    "a positive number or null",
+    lambda value: value is None or (type(value) in (int, float) and 0 < value < float("inf")),
+)
+UNDERSTOOD = entries(
+    {"n_samples": NATURAL, "n_genes_shared": NATURAL, "cell_types": TEXTS},
+    {"one_scale": entries(optional={"total": TOTAL})},
+)
+ROWS = {
+    "bulk_rows": one("genes or samples", lambda value: value in ("genes", "samples")),
+    "reference_rows": one("genes or cell-types", lambda value: value in ("genes", "cell-types")),
+}
+OR_NULL = one("a text or null", lambda value: value is None or isinstance(value, str))
+FITTED = {
+    "model": TEXT,
+    "method": TEXT,
+    "proportion_method": OR_NULL,
+    "length_column": OR_NULL,
+    "float32": FLAG,
+    "threads": NATURAL,
+}
 # What differs between the commands: what the other commands and the report take from their records.
 BY_COMMAND = {
     "proportions": entries(
         {
             "inputs": DATA,
             "understood": UNDERSTOOD,
+            "options": entries(ROWS, FITTED),
             "result": entries({"method": TEXT}, {"n_iter": NATURAL, "shares_of": TEXT}),
         }
     ),
@@ -224,15 +245,7 @@ BY_COMMAND = {
         {
             "inputs": DATA,
             "understood": UNDERSTOOD,
-            "options": entries(
-                {
-                    "bulk_rows": one("genes or samples", lambda value: value in ("genes", "samples")),
-                    "reference_rows": one(
-                        "genes or cell-types", lambda value: value in ("genes", "cell-types")
-                    ),
-                    "parameters": ANYTHING,
-                }
-            ),
+            "options": entries({**ROWS, "parameters": ANYTHING}, FITTED),
             # not every model iterates, and not every one has deviations
             "result": entries(
                 {"model": TEXT},

@@ -29,7 +29,7 @@ from skenigma.reference._cells import layer_names
 
 SMALL = {"n_samples": 24, "n_genes": 120, "n_cell_types": 3}
 PACKAGES = {"parquet": "pyarrow", "h5ad": "anndata"}
-COMMANDS = ("reference", "proportions", "deconvolve", "differential", "simulate", "report")
+COMMANDS = ("reference", "proportions", "deconvolve", "transform", "differential", "simulate", "report")
 
 
 @pytest.fixture(scope="module")
@@ -587,8 +587,8 @@ class TestSaid:
         assert "centred or standardised" in err
         assert "\r" not in err
 
-    def test_quiet(self, deconvolve, capsys):
-        main([*deconvolve, "--quiet"])
+    def test_quiet(self, arguments, capsys):
+        main(["deconvolve", *arguments, "--quiet"])
         assert capsys.readouterr() == ("", "")
 
     def test_json(self, deconvolve, capsys, tmp_path):
@@ -601,9 +601,11 @@ class TestSaid:
     def test_warning_is_one_line_and_recorded(self, arguments, capsys, tmp_path):
         main(["deconvolve", *arguments, "--model", "l2max", "--max-iter", "2", "--quiet"])
         err = capsys.readouterr().err
-        (line,) = err.splitlines()
-        assert line.startswith("skenigma: warning: L2MaxDeconvolver did not converge in 2 iterations")
-        assert record(tmp_path / "run")["warnings"] == [line.removeprefix("skenigma: warning: ")]
+        lines = err.splitlines()
+        assert lines[0].startswith("skenigma: warning: L2MaxDeconvolver did not converge in 2 iterations")
+        assert record(tmp_path / "run")["warnings"] == [
+            line.removeprefix("skenigma: warning: ") for line in lines
+        ]
 
     def test_same_warning_is_shown_once(self, capsys):
         console = Console(quiet=True)

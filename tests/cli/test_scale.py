@@ -163,6 +163,24 @@ class TestRefused:
         assert record["options"]["total"] == "as-is"
 
 
+class TestLevel:
+    def test_last_line(self, run):
+        record, said = run("cpm")
+        level = record["result"]["level"]
+        assert level["lowest"] <= level["median"] <= level["highest"]
+        assert 0.8 < level["median"] < 1.25
+        last = said.splitlines()[-1]
+        assert f"; level {level['median']:.3g}: mixed by the proportions, the expression is" in last
+        assert last.endswith("(median)")
+
+    def test_collapse(self, run):
+        # the published settings are those of values whose gradients have a norm near 200, which these have not
+        record, said = run("cpm", "--model", "l2max", "--max-iter", "30")
+        assert record["result"]["level"]["median"] < 0.5
+        assert "which is not to be used as it is: see the warning" in said.splitlines()[-1]
+        assert any("level" in warning.lower() for warning in record["warnings"])
+
+
 def test_differential_expression_is_on_the_scale_of_the_run(run, tables, tmp_path, folder):
     groups = pd.DataFrame({"group": ["a", "b"] * 6}, tables["counts"].index)
     io.write_table(groups.rename_axis("sample"), tmp_path / "groups.tsv")

@@ -1,0 +1,94 @@
+"""Expression in the folder of a run: its options, and how it is written."""
+
+from functools import partial
+
+from ..io import write_anndata
+from ..io._runs import UNCERTAINTY
+from ..report._contents import uncertainty_frame
+from ._foresee import foresee
+from ._job import file_names
+from ._usage import UsageError
+
+DEFAULTS = {"cell_types": None, "format": "tsv", "gzip": False}
+
+
+def add_form(output):
+    """Options on the form of the expression, in the group of the output."""
+    output.add_argument(
+        "--format", choices=("tsv", "csv", "parquet", "h5ad"), help="of the expression (default: tsv)"
+    )
+    output.add_argument("--gzip", action="store_true", help="compress the expression (tsv and csv)")
+    output.add_argument(
+        "--cell-types",
+        nargs="+",
+        metavar="NAME",
+        help="write the expression of these only; all are estimated",
+    )
+
+
+def check_form(options):
+    """A UsageError if options on the form contradict each other."""
+    if options["gzip"] and options["format"] in ("parquet", "h5ad"):
+        raise UsageError(
+            f"--gzip is for tsv and csv; {options['format']} files are compressed already or not at all"
+        )
+
+
+def wanted(names, cell_types):
+    """The cell types to write, checked before anything is computed."""
+    unknown = [name for name in names or () if name not in cell_types]
+    if unknown:
+        raise ValueError(
+            f"--cell-types names {', '.join(unknown)}, but the reference has {', '.join(cell_types)}."
+        )
+    return list(cell_types) if names is None else [kind for kind in cell_types if kind in names]
+
+
+def foresee_expression(job, kinds, cell_types, normalized):
+    """Find what of the expression can be known before it is computed; ``normalized`` if that is written as well."""
+    count = job.understood["n_samples"] * job.understood["n_genes_shared"]
+    names = ["expression", "expression_normalized"] if normalized else ["expression"]
+    found = [_expression_files(job.options, name, kinds) for name in names]
+    if job.options["format"] == "h5ad":
+        foresee(job, found, cell_types, count * len(kinds))
+    else:
+        foresee(job, [file for files in found for file in files.values()], cell_types, count)
+
+
+def write_expression(job, kinds, expression, normalized, bulk, shares, shares_std):
+    """Write expression by cell type, each built when it is written, and note the files in the job.
+
+    Parameters
+    ----------
+    job : Job
+    kinds : list of str
+        Cell types to write.
+    expression : CellTypeExpression
+    normalized : CellTypeExpression or None
+    bulk : DataFrame of shape (n_samples, n_genes)
+        What was deconvolved, on the genes of the expression.
+    shares, shares_std : DataFrame of shape (n_samples, n_cell_types)
+        Proportions and their standard errors, None where these are not known.
+    """
+    built = {"expression": expression.to_frame}
+    if normalized is not None:
+        built["expression_normalized"] = normalized.to_frame
+    if expression.has_std:
+        job.write(uncertainty_frame(expression), UNCERTAINTY)
+        built["expression_std"] = partial(expression.to_frame, std=True)
+    for name, build in built.items():
+        job.files[name] = files = _expression_files(job.options, name, kinds)
+        if isinstance(files, str):
+            frames = {kind: build(kind) for kind in kinds}
+            write_anndata(job.folder / files, frames, bulk, shares, proportions_std=shares_std)
+        else:
+            for kind in kinds:
+                job.write(build(kind).T.rename_axis("gene"), files[kind])
+
+
+def _expression_files(options, name, kinds):
+    """Name of the file for expression, or the names by cell type."""
+    if options["format"] == "h5ad":
+        return f"{name}.h5ad"
+    end = f".{options['format']}" + (".gz" if options["gzip"] else "")
+    return {kind: f"{name}/{file}" for kind, file in file_names(kinds, end).items()}

@@ -1,0 +1,231 @@
+"""``skenigma transform``."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from .._transformers import shares_of
+from .._version import __version__
+from ..checks.names import listing
+from ..checks.units import scale_findings
+from ..expression import normalized
+from ..io import read_bulk, read_proportions, read_run
+from ..io._choices import CHOICES
+from ..io._fitted import as_recorded, read_fitted_pair, scale_like
+from ..io._runs import PROPORTIONS
+from ..proportions import ProportionEstimator
+from . import _expression
+from ._deconvolve import make_model
+from ._expression import add_form, check_form, foresee_expression, wanted, write_expression
+from ._level import note_level
+from ._options import FORMATS, READING, add_output, add_reading, add_repeat, add_threads
+from ._parameters import model_name
+from ._proportions import read_gene_list, read_known_proportions, say_notes, write_quality
+from ._tables import write_shares
+from ._understood import counted
+from ._usage import UsageError
+
+NAME = "transform"
+USAGE = "RUN --bulk FILE --out FOLDER"
+DESCRIPTION = """\
+Estimate the expression of new samples by a run of 'skenigma deconvolve', or their proportions by one of
+'proportions'. The model of the run is fitted again from the inputs that its record names, of which checksums prove
+that they are the same, and each new sample is mapped by it on its own, as the cohort was: what else is in the file
+makes no difference. Genes are matched by name, in any order; those that the run does not use are left out. Counts are
+brought to what the run brought its own to. Writes the same tables as the run."""
+EXAMPLES = """\
+examples:
+  skenigma transform run --bulk new.tsv --out new
+  skenigma transform run --bulk new.tsv --fitted-bulk moved/bulk.tsv --format h5ad --out new"""
+INPUTS = ("run", "bulk", "proportions", "fitted_bulk", "reference")
+REQUIRED = ("run", "bulk")
+DEFAULTS: dict = {
+    **{name: READING[name] for name in ("bulk_rows", *CHOICES["bulk"])},
+    "proportions": None,
+    "fitted_bulk": None,
+    "reference": None,
+    "allow_scale": False,
+    "model": None,
+    "threads": None,
+    **_expression.DEFAULTS,
+}
+# Proportions of a refit that differ more from those of the run are not its own.
+SAME = 1e-6
+
+
+def add_options(parser):
+    """Add the options of this command."""
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="folder that 'skenigma deconvolve' or 'proportions' wrote"
+    )
+    group = parser.add_argument_group("data", FORMATS)
+    group.add_argument(
+        "--bulk", metavar="FILE", help="bulk of the new samples, genes × samples (.h5ad: samples × genes)"
+    )
+    group.add_argument(
+        "--bulk-rows",
+        choices=("genes", "samples"),
+        help="what the rows of that table are (default: genes)",
+    )
+    add_reading(group)
+    group.add_argument(
+        "--proportions", metavar="FILE", help="known proportions of the new samples, samples × cell types"
+    )
+    group.add_argument(
+        "--fitted-bulk", metavar="FILE", help="where the bulk of the run lies now, if it was moved"
+    )
+    group.add_argument(
+        "--reference", metavar="FILE", help="where the reference of the run lies now, if it was moved"
+    )
+    group.add_argument(
+        "--allow-scale",
+        action="store_true",
+        help="compute although the new samples and the reference seem to be of different scales",
+    )
+    method = parser.add_argument_group("method")
+    method.add_argument(
+        "--model",
+        type=model_name,
+        metavar="MODULE:CLASS",
+        help="the model of the run, if that is one of your own: no record decides what code is run",
+    )
+    add_threads(method)
+    add_form(add_output(parser))
+    add_repeat(parser)
+
+
+def check(options):
+    """Options completed; a UsageError if they contradict each other."""
+    run = read_run(options["run"])
+    if run.record["command"] not in ("deconvolve", "proportions"):
+        raise UsageError(
+            f"{run.path} is a run of '{run.record['command']}': give one of 'deconvolve' or 'proportions'"
+        )
+    ran = run.record["options"]
+    own = ":" in str(ran.get("model", ""))
+    if own and options["model"] != ran["model"]:
+        raise UsageError(
+            f"{run.path} names the class {ran['model']}, and no record decides what code is run: if you trust it, "
+            f"say --model {ran['model']}"
+        )
+    if options["model"] and not own:
+        raise UsageError("--model is for models of your own: the run says which of the others it is")
+    if options["proportions"] and run.record["command"] == "proportions":
+        raise UsageError("--proportions are given: there is nothing that this run could add")
+    options["run"] = str(run.path / "run.json")
+    options["fitted_bulk"] = options["fitted_bulk"] or run.record["inputs"]["bulk"]["path"]
+    options["reference"] = options["reference"] or run.record["inputs"]["reference"]["path"]
+    options["threads"] = options["threads"] or ran.get("threads", 1)
+    check_form(options)
+    return options
+
+
+def run(job):
+    """Fit the run again, and write what it makes of the new samples."""
+    options, folder = job.options, read_run(job.options["run"])
+    ran = folder.record["options"]
+    expressed = folder.record["command"] == "deconvolve"
+    bulk, reference = read_fitted_pair(folder, options["fitted_bulk"], options["reference"])
+    new = _read_new(job, folder, reference)
+    if ran.get("float32"):
+        reference, bulk, new = (table.astype("float32") for table in (reference, bulk, new))
+    kinds = wanted(options["cell_types"], reference.index)
+    known = read_known_proportions(job)
+    if expressed:
+        normalizes = ran["parameters"].get("normalize") is not None
+        foresee_expression(job, kinds, list(reference.index), normalizes)
+    model = _refit(job, folder, bulk, reference)
+    if not expressed:
+        _write_proportions(job, model, new, reference, known)
+        return
+    expression = model.predict_expression(new, proportions=known)
+    estimator = getattr(model, "proportion_estimator_", None) if known is None else None
+    shares = pd.DataFrame(expression.proportions, new.index.rename("sample"), list(model.cell_types_))
+    std = _write_proportions(job, estimator, new, reference, shares)
+    after = normalized(expression, model._outcome.normalization) if model.normalize is not None else None
+    write_expression(job, kinds, expression, after, new, shares, std)
+    job.result.update(
+        model=type(model).__name__,
+        n_samples=len(new),
+        n_genes=new.shape[1],
+        cell_types=list(model.cell_types_),
+    )
+    note_level(job, expression)
+
+
+def _read_new(job, folder, reference):
+    """The new samples on the genes and the scale of the run; says what they are."""
+    options = job.options
+    how, notes = {name: options[name] for name in CHOICES["bulk"]}, []
+    table = read_bulk(options["bulk"], rows=options["bulk_rows"], **how, notes=notes)
+    say_notes(job, {"bulk": notes})
+    genes = reference.columns
+    missing = genes.difference(table.columns, sort=False)
+    if len(missing):
+        raise ValueError(
+            f"{options['bulk']} lacks {len(missing)} of the {len(genes)} genes of the run: {listing(list(missing))}. "
+            f"It has {listing(list(table.columns))}."
+        )
+    new = scale_like(folder, table[genes], "bulk")
+    others = table.shape[1] - len(genes)
+    job.console.facts(
+        [
+            ("new samples", counted(len(new), "sample")),
+            ("genes", f"{counted(len(genes), 'gene')} of the run; {others:,} others left out"),
+        ]
+    )
+    for finding in scale_findings(new.to_numpy(), reference.to_numpy(), new.index):
+        if finding.refuse and not options["allow_scale"]:
+            raise ValueError(f"{finding.message} Nothing was computed; --allow-scale insists.")
+        job.console.warn(finding.message)
+    job.understood.update(
+        n_samples=len(new),
+        n_genes_shared=len(genes),
+        cell_types=list(reference.index),
+        one_scale=folder.record["understood"].get("one_scale", {"total": None}),
+    )
+    return new
+
+
+def _refit(job, folder, bulk, reference):
+    """The model or estimator of a run, fitted again; a warning if it is not the same."""
+    ran, inputs = {**folder.record["options"], "threads": job.options["threads"]}, folder.record["inputs"]
+    markers = known = None
+    if "markers" in inputs:
+        marked = as_recorded(folder, "markers", None, read_gene_list)
+        markers = reference.columns.intersection(marked, sort=False)
+    if folder.record["command"] == "proportions":
+        profiles = reference if markers is None else reference[markers]
+        model = ProportionEstimator(profiles, method=ran["method"], n_jobs=ran["threads"]).fit(bulk)
+    else:
+        if "proportions" in inputs:
+            known = as_recorded(folder, "proportions", None, partial(read_proportions, notes=[]))
+        model = make_model(ran, reference, markers)
+        if hasattr(model, "max_iter"):
+            job.console.progress(model)
+        model.fit(bulk, proportions=known)
+    difference = np.abs(model.proportions_ - folder.table(PROPORTIONS).to_numpy()).max()
+    if not difference <= SAME:
+        then = folder.record["versions"].get("skenigma")
+        job.console.warn(
+            f"Fitted again, the proportions differ from those of the run by up to {difference:.2g}: it is another "
+            f"model. The run was made by skenigma {then}, and this is {__version__}."
+        )
+    job.console.facts([("fit", f"{type(model).__name__} of {counted(len(bulk), 'sample')}, again")])
+    return model
+
+
+def _write_proportions(job, estimator, new, reference, shares):
+    """Write proportions, given or estimated, with standard errors if there are any, which are returned."""
+    samples = new.index.rename("sample")
+    std = None
+    if estimator is not None:
+        names = list(estimator.cell_types_)
+        if shares is None:
+            shares = pd.DataFrame(estimator.transform(new), samples, names)
+        if estimator.method_ == "log":
+            std = pd.DataFrame(estimator.transform_with_std(new)[1], samples, names)
+    write_shares(job, shares, std, None if estimator is None else shares_of(estimator))
+    write_quality(job, shares.to_numpy(), new, reference)
+    return std
