@@ -34,6 +34,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py"]
@@ -49,9 +50,11 @@ html_static_path = ["_static", str(mathjax.locate())]
 mathjax_path = mathjax.name
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 html_theme_options = {
     "logo": {"text": "skenigma"},
-    "show_prev_next": False,
+    "show_prev_next": True,
     "navigation_with_keys": False,
     "header_links_before_dropdown": 5,
 }
@@ -77,6 +80,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "within_subsection_order": ExplicitOrder(
         [
+            "plot_whole_blood.py",
             "plot_gradient_norm.py",
             "plot_pbmc_pseudobulk.py",
             "plot_l2max_or_trace_norm.py",
