@@ -42,20 +42,43 @@ def survey(rows, proportions, sizes):
 @_compile(TENSOR, MATRIX, MATRIX, MATRIX, VECTOR)
 def _survey(rows, proportions, sizes, mean, squares):
     n_samples, n_cell_types = proportions.shape
-    mixture = np.empty(rows.shape[2])
+    residual = np.empty(rows.shape[2])
     for j in range(n_samples):
-        mixture[:] = 0.0
+        for i in range(len(residual)):
+            residual[i] = -rows[j, n_cell_types, i]
         for k in range(n_cell_types):
             size, weight = sizes[j, k], proportions[j, k] * sizes[j, k]
-            for i in range(len(mixture)):
-                mixture[i] += weight * rows[j, k, i]
+            for i in range(len(residual)):
+                residual[i] += weight * rows[j, k, i]
                 mean[k, i] += size * rows[j, k, i]
         square = 0.0
-        for i in range(len(mixture)):
-            residual = mixture[i] - rows[j, n_cell_types, i]
-            square += residual * residual
+        for i in range(len(residual)):
+            square += residual[i] * residual[i]
         squares[j] = square
     mean /= n_samples
+
+
+def compare(rows, proportions, sizes, theta_squares, reference):
+    """See :func:`skenigma.core.optimize.passes.compare`."""
+    mean, squares = np.zeros((proportions.shape[1], rows.shape[2])), np.empty(len(rows))
+    offset, sums = np.empty(reference.shape), np.empty(4)
+    _compare(rows, proportions, sizes, theta_squares, reference, mean, squares, offset, sums)
+    return offset, sums.tolist()
+
+
+@_compile(TENSOR, MATRIX, MATRIX, VECTOR, MATRIX, MATRIX, VECTOR, MATRIX, VECTOR)
+def _compare(rows, proportions, sizes, theta_squares, reference, mean, squares, offset, sums):
+    _survey(rows, proportions, sizes, mean, squares)
+    sums[:] = 0.0
+    for j in range(len(squares)):
+        sums[0] += squares[j]
+        sums[1] += theta_squares[j] * squares[j]
+    for k in range(offset.shape[0]):
+        for i in range(offset.shape[1]):
+            away = mean[k, 1 + i] - reference[k, i]
+            offset[k, i] = away
+            sums[2] += away * away
+            sums[3] += reference[k, i] * (mean[k, 1 + i] + away)
 
 
 def step(rows, proportions, sizes, norms, small, factor, shift, out):
@@ -68,22 +91,24 @@ def step(rows, proportions, sizes, norms, small, factor, shift, out):
 @_compile(TENSOR, MATRIX, MATRIX, MATRIX, "float64", "float64", MATRIX, TENSOR, TENSOR)
 def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
     n_samples, n_cell_types = proportions.shape
-    squares, nearest, apart = found
+    left, nearest, apart = found
     residual = np.empty(rows.shape[2])
+    # a sample's own direction is not shifted
+    shifts = np.zeros((n_cell_types, rows.shape[2]))
+    shifts[:, 1:] = shift
     for j in range(n_samples):
-        residual[:] = 0.0
+        for i in range(len(residual)):
+            residual[i] = -rows[j, n_cell_types, i]
         for k in range(n_cell_types):
             weight = proportions[j, k] * sizes[j, k]
             for i in range(len(residual)):
                 residual[i] += weight * rows[j, k, i]
-        for i in range(len(residual)):
-            residual[i] -= rows[j, n_cell_types, i]
         for k in range(n_cell_types):
             size, pull = sizes[j, k], factor * proportions[j, k]
             square, product = 0.0, 0.0
             for i in range(len(residual)):
                 start = rows[j, k, i]
-                end = size * start - pull * residual[i] - shift[k, i]
+                end = size * start - pull * residual[i] - shifts[k, i]
                 out[j, k, i] = end
                 square += end * end
                 product += end * start
@@ -95,7 +120,7 @@ def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
                 for i in range(len(residual)):
                     difference = size * rows[j, k, i] - multiple * out[j, k, i]
                     rest += difference * difference
-            squares[j, k], nearest[j, k], apart[j, k] = square, multiple, rest
+            left[j, k], nearest[j, k], apart[j, k] = np.sqrt(square), multiple, rest
 
 
 def caps(norms, weight):
@@ -127,14 +152,16 @@ def _caps(norms, weight, caps):
 
 def cut(norms, caps, nearest, apart):
     """See :func:`skenigma.core.optimize.passes.cut`."""
-    sizes, left = np.empty((2, *norms.shape))
-    longest, change = np.zeros((2, len(caps)))
-    _cut(norms, caps, nearest, apart, sizes, left, longest, change)
-    return sizes, left, longest, change
+    found, sums = np.empty((2, *norms.shape)), np.empty((3, len(caps)))
+    _cut(norms, caps, nearest, apart, found, sums)
+    return *found, sums[0], sums[1], sums.item(2, 0)
 
 
-@_compile(MATRIX, VECTOR, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR)
-def _cut(norms, caps, nearest, apart, sizes, left, longest, change):
+@_compile(MATRIX, VECTOR, MATRIX, MATRIX, TENSOR, MATRIX)
+def _cut(norms, caps, nearest, apart, found, sums):
+    sizes, left = found
+    longest, change, square = sums
+    sums[:] = 0.0
     for j in range(len(norms)):
         for k in range(len(caps)):
             cap = max(caps[k], SMALLEST)
@@ -142,17 +169,18 @@ def _cut(norms, caps, nearest, apart, sizes, left, longest, change):
             sizes[j, k], left[j, k] = size, size * norms[j, k]
             longest[k] = max(longest[k], left[j, k])
             change[k] += (norms[j, k] * (size - nearest[j, k])) ** 2 + apart[j, k]
+            square[0] += left[j, k] ** 2
 
 
 def step_beyond(rows, current, other, proportions, momentum, pull, weights, shift):
     """See :func:`skenigma.core.optimize.passes.step_beyond`."""
     found, residual = np.empty((2, *proportions.shape)), np.empty((len(rows), rows.shape[2]))
-    _leap(rows, current, other, proportions, momentum, pull, weights, shift, found, residual)
+    _step_beyond(rows, current, other, proportions, momentum, pull, weights, shift, found, residual)
     return *found, residual
 
 
 @_compile(TENSOR, "int64", "int64", MATRIX, "float64", MATRIX, MATRIX, MATRIX, TENSOR, MATRIX)
-def _leap(rows, current, other, proportions, momentum, pull, weights, shift, found, residual):
+def _step_beyond(rows, current, other, proportions, momentum, pull, weights, shift, found, residual):
     squares, gradients = found
     n_samples, n_cell_types = proportions.shape
     for j in range(n_samples):
@@ -182,12 +210,12 @@ def cut_and_compare(rows, current, other, proportions, factors, residual):
     squared, radial = found = np.empty((2, *proportions.shape))
     mixed, shared = np.zeros(1), np.zeros((proportions.shape[1], rows.shape[2]))
     at_rest = np.empty(len(rows))
-    _land(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest)
+    _cut_and_compare(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest)
     return squared, radial, float(mixed[0]), shared, at_rest
 
 
 @_compile(TENSOR, "int64", "int64", MATRIX, MATRIX, MATRIX, TENSOR, VECTOR, MATRIX, VECTOR)
-def _land(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest):
+def _cut_and_compare(rows, current, other, proportions, factors, residual, found, mixed, shared, at_rest):
     squared, radial = found
     n_samples, n_cell_types = proportions.shape
     mixture = np.empty(rows.shape[2])

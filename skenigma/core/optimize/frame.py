@@ -11,7 +11,8 @@ import numpy as np
 from scipy import linalg
 
 from ..blocks import BLOCK_SIZE, as_source, row_products
-from .mixture import Expression, Samples, survey
+from . import passes
+from .mixture import Expression, Samples
 
 # A direction joins if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
@@ -93,10 +94,13 @@ class Frame:
         weights = (self.sizes.T / self.n_samples)[:, None]
         return np.matmul(weights, self.expression.inside.swapaxes(0, 1))[:, 0], self._mean_scale()
 
-    def survey(self):
-        """The same, and the squared norms of the residuals, shape (n_samples,), in one pass."""
-        mean, squares = survey(self.samples, self.expression, self.sizes)
-        return mean[:, 1:], self._mean_scale(), squares
+    def compare(self):
+        """What :func:`skenigma.core.optimize.passes.compare` finds, and the weights of :meth:`mean`, in one pass."""
+        samples = self.samples
+        offset, sums = passes.fastest().compare(
+            self.expression.rows, samples.proportions, self.sizes, samples.theta_squares, self.reference
+        )
+        return offset, self._mean_scale(), sums
 
     def _mean_scale(self):
         return None if self._is_whole else self.sizes.T / self.n_samples * self.expression.scale.T

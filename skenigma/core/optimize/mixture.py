@@ -153,10 +153,10 @@ def survey(samples, expression, sizes):
     return passes.fastest().survey(expression.rows, samples.proportions, sizes)
 
 
-class Point:
+class Point(NamedTuple):
     """Where an iteration stands, apart from the expression itself.
 
-    Parameters
+    Attributes
     ----------
     sizes : ndarray of shape (n_samples, n_cell_types)
         Factors of the expression that are still to be applied.
@@ -164,22 +164,20 @@ class Point:
         Its norms, the factors applied.
     longest : ndarray of shape (n_cell_types,)
         Largest norm of a sample in each cell type.
-
-    Attributes
-    ----------
-    total : float
+    square : float
         Squared norm of the whole.
     """
 
-    def __init__(self, sizes, norms, longest):
-        self.sizes, self.norms, self.longest = sizes, norms, longest
-        self.total = np.vdot(norms, norms)
+    sizes: np.ndarray
+    norms: np.ndarray
+    longest: np.ndarray
+    square: float
 
     @classmethod
     def of(cls, expression):
         """The point of an expression that needs no factors."""
         norms = expression.norms()
-        return cls(np.ones(norms.shape), norms, norms.max(axis=0))
+        return cls(np.ones(norms.shape), norms, norms.max(axis=0), np.vdot(norms, norms))
 
 
 class Step(NamedTuple):
@@ -213,8 +211,10 @@ class Step(NamedTuple):
         From p to c q it is ‖p − a q‖² + (c − a)² ‖q‖², where a q is nearest to p. Both summands keep their digits
         when p and c q agree in many, and no pass over the rows is needed.
         """
-        sizes, left, longest, change = passes.fastest().cut(self.norms, caps, self.nearest, self.apart)
-        return Point(sizes, left, longest), change
+        sizes, left, longest, change, square = passes.fastest().cut(
+            self.norms, caps, self.nearest, self.apart
+        )
+        return Point(sizes, left, longest, square), change
 
 
 def gradient_step(samples, expression, sizes, factor, shift, out, norms=None):
@@ -240,13 +240,12 @@ def gradient_step(samples, expression, sizes, factor, shift, out, norms=None):
     -------
     Step
     """
-    rows_shift = np.zeros(out.rows.shape[1:])
-    rows_shift[:-1, 1:] = shift  # neither the samples themselves are shifted, nor what is their own
     norms, small = (sizes, 0.0) if norms is None else (norms, SMALL_DISTANCE)
-    squares, *rest = passes.fastest().step(
-        expression.rows, samples.proportions, sizes, norms, small, factor, rows_shift, out.rows
+    return Step(
+        *passes.fastest().step(
+            expression.rows, samples.proportions, sizes, norms, small, factor, shift, out.rows
+        )
     )
-    return Step(np.sqrt(squares, out=squares), *rest)
 
 
 def reconstruction_gradient_norm(samples, squared_residuals):

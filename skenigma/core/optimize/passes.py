@@ -86,6 +86,30 @@ def survey(rows, proportions, sizes):
     return mean[:, 0], squares
 
 
+def compare(rows, proportions, sizes, theta_squares, reference):
+    """Compare all samples with what they should be: the mixtures with the bulk, and the means with the reference.
+
+    Parameters
+    ----------
+    rows, proportions, sizes
+    theta_squares : ndarray of shape (n_samples,)
+        Sums of the squared proportions.
+    reference : ndarray of shape (n_cell_types, n_columns - 1)
+        Along all columns but the first, in which each sample has a direction of its own.
+
+    Returns
+    -------
+    offset : ndarray of shape (n_cell_types, n_columns - 1)
+        Mean of the p_jk minus the reference r_k.
+    sums : list of 4 float
+        Σ_j ‖e_j‖²; Σ_j (Σ_k θ_jk²) ‖e_j‖²; Σ_k ‖offset_k‖²; Σ_k ⟨r_k, mean_k + offset_k⟩.
+    """
+    mean, squares = survey(rows, proportions, sizes)
+    offset = mean[:, 1:] - reference
+    sums = squares.sum(), theta_squares @ squares, np.vdot(offset, offset)
+    return offset, [float(value) for value in (*sums, np.vdot(reference, mean[:, 1:] + offset))]
+
+
 def step(rows, proportions, sizes, norms, small, factor, shift, out):
     """Move every p_jk to p_jk − ``factor`` θ_jk e_j − ``shift``_k, written into ``out``.
 
@@ -100,23 +124,23 @@ def step(rows, proportions, sizes, norms, small, factor, shift, out):
         Where ``apart`` is below this share of the squared norm, it is not found by a subtraction, which would leave
         it without digits.
     factor : float
-    shift : ndarray of shape (n_cell_types + 1, n_columns)
-        Its last row, for the samples themselves, is 0.
+    shift : ndarray of shape (n_cell_types, n_columns - 1)
+        Along all columns but the first: a sample's own direction is not shifted.
 
     Returns
     -------
-    squares : ndarray of shape (n_samples, n_cell_types)
-        Squared norms of what was written.
+    left : ndarray of shape (n_samples, n_cell_types)
+        Norms of what was written.
     nearest : ndarray of shape (n_samples, n_cell_types)
         The multiple of it that comes nearest to p_jk.
     apart : ndarray of shape (n_samples, n_cell_types)
         Squared distance of the two. So from p_jk to any multiple c of what was written it is
-        ``apart`` + (c − ``nearest``)² ``squares``.
+        ``apart`` + (c − ``nearest``)² ``left``².
     """
     matrices = _step_matrices(proportions, sizes, factor)
     # flat, so that the shift is subtracted in long runs
     assert out.flags.c_contiguous, "the shift would be subtracted from a copy"
-    flat, flat_shift = out.reshape(len(out), -1), shift.ravel()
+    flat, flat_shift = out.reshape(len(out), -1), np.pad(shift, ((0, 1), (1, 0))).ravel()
     squares, products = np.empty((2, *proportions.shape))
     for some in row_blocks(out):
         start, end = rows[some], out[some, :-1]
@@ -130,7 +154,7 @@ def step(rows, proportions, sizes, norms, small, factor, shift, out):
     apart = np.maximum(before - nearest * products, 0.0)
     if (apart.sum(axis=0) < small * before.sum(axis=0)).any():
         apart = _squared_distances(rows, sizes, out, nearest)
-    return squares, nearest, apart
+    return np.sqrt(squares), nearest, apart
 
 
 def _step_matrices(proportions, sizes, factor):
@@ -200,12 +224,14 @@ def cut(norms, caps, nearest, apart):
         The largest of these.
     change : ndarray of shape (n_cell_types,)
         Squared distance from where the step started to what is left, over all samples.
+    square : float
+        Sum of the squared norms that are left.
     """
     sizes = cut_factors(norms, caps)
     left = norms * sizes
     change = ((sizes - nearest) * norms) ** 2
     change += apart
-    return sizes, left, left.max(axis=0), change.sum(axis=0)
+    return sizes, left, left.max(axis=0), change.sum(axis=0), float(np.vdot(left, left))
 
 
 def step_beyond(rows, current, other, proportions, momentum, pull, weights, shift):

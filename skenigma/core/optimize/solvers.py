@@ -1,7 +1,7 @@
 """The solvers behind one call, and the fitted maps that repeat a fit for samples never seen."""
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import hypot, sqrt
 
 import numpy as np
@@ -105,6 +105,28 @@ class Recorded:
         self.values = np.array(rows)
 
 
+class LossTerms:
+    """Loss rows of which the terms were recorded: formed when they are first asked for, if ever.
+
+    Parameters
+    ----------
+    penalty : object
+    alpha : float
+    terms : list of tuple
+        Of every iteration the first three of :class:`~skenigma.core.optimize.penalties.Terms`, and the largest norm
+        in every cell type, which is all of an expression that a penalty with ``caps`` depends on.
+    """
+
+    def __init__(self, penalty, alpha, terms):
+        self._penalty, self._alpha, self._terms = penalty, alpha, terms
+
+    @cached_property
+    def values(self):
+        """Of every iteration, shape (n_iter, 3)."""
+        terms = (Terms(*sums, Norms(longest[None])) for *sums, longest in self._terms)
+        return np.array([loss_record(self._penalty, found, self._alpha) for found in terms])
+
+
 def replay_by_blocks(samples, replay):
     """Expression of ``samples``, all updates of one block after the other: it stays in the cache."""
     n_samples, n_cell_types = samples.proportions.shape
@@ -171,7 +193,7 @@ def proximal_gradient(problem, settings, monitor):
         With the expression that went into the last iteration.
     trajectory : Trajectory
     progress : Progress
-    losses : list of ndarray of shape (3,)
+    losses : LossTerms
     gradient_norm : ndarray of shape (n_iter - 1, 2)
 
     Raises
@@ -187,10 +209,10 @@ def proximal_gradient(problem, settings, monitor):
     factors, caps, gradients, losses = [], [], [], []
     while True:
         # at zero, the samples give the scale to which rounding is compared
-        typical_norm = sqrt((point.total or size) / point.norms.size)
+        typical_norm = sqrt((point.square or size) / point.norms.size)
         frame.reduce(typical_norm)
         factor, shift, terms, gradient = _evaluate(frame, problem, settings, point, typical_norm, scales)
-        losses.append(loss_record(problem.penalty, terms, problem.alpha))
+        losses.append((*terms, point.longest))
         proposal = frame.spare()
         step = gradient_step(
             frame.samples, frame.expression, point.sizes, factor, shift, proposal, point.norms
@@ -208,6 +230,7 @@ def proximal_gradient(problem, settings, monitor):
     frame.reduce(typical_norm, always=True)
     shape = (-1, len(problem.reference))
     found = Trajectory(frame.vectors, np.array(factors), frame.shifts(), np.reshape(caps, shape), frame.start)
+    losses = LossTerms(problem.penalty, problem.alpha, losses)
     return frame, found, progress, losses, np.reshape(gradients, (-1, 2))
 
 
@@ -225,13 +248,12 @@ def _gradient_scales(problem, frame):
 def _evaluate(frame, problem, settings, point, typical_norm, scales):
     """Step factor, shared shift, terms of the loss row and gradient norms at the frame's expression."""
     alpha, curvature = problem.alpha, problem.penalty.curvature
-    n_samples, reference = frame.n_samples, frame.reference
-    mean, weights, squares = frame.survey()
+    n_samples = frame.n_samples
+    offset, weights, (residual, weighted_residual, offset_square, along) = frame.compare()
     outside = frame.outside(weights)
-    offset = mean - reference
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
-    distance = point.total - n_samples * np.vdot(reference, mean + offset)
-    offset_size = sqrt(np.vdot(offset, offset))
+    distance = point.square - n_samples * along
+    offset_size = sqrt(offset_square)
     if outside is not None:
         offset_size = hypot(offset_size, outside.length(NEGLIGIBLE * offset_size))
     # the norms of the gradients are those of data terms without 1/2, as the original prints them
@@ -241,10 +263,9 @@ def _evaluate(frame, problem, settings, point, typical_norm, scales):
     joined = frame.widen(outside, reach, typical_norm)
     shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
 
-    gradient = 0.5 * curvature * reconstruction_gradient_norm(frame.samples, squares)
+    gradient = curvature * sqrt(weighted_residual)
     factor = settings.rescale(gradient, scales[0]) * curvature * settings.parameter * alpha
-    terms = Terms(squares.sum(), offset_size**2, distance, Norms(point.longest[None]))
-    return factor, shift, terms, (gradient, reference_gradient)
+    return factor, shift, (residual, offset_size**2, distance), (gradient, reference_gradient)
 
 
 @dataclass
@@ -304,7 +325,7 @@ def solve_framed(problem, basis, settings, monitor):
     return Solution(
         state=lambda bulk: FramedState(bulk, frame.samples, frame.expression, vectors()),
         fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
-        losses=Recorded(losses),
+        losses=losses,
         delta=progress.delta,
         converged=progress.converged,
         gradient_norm=gradient_norm,

@@ -51,7 +51,8 @@ class Progress:
             If the change became infinite, or keeps growing far beyond the size of the data.
         """
         self._deltas.append(delta)
-        self._largest.append(float(delta.max()))
+        changes = delta.tolist()  # so few that NumPy takes longer to find the largest
+        self._largest.append(max(changes) if all(map(isfinite, changes)) else float("inf"))
         self._refuse_divergence()
         self.converged = self._largest[-1] < self._epsilon
         stopped = self._monitor(delta)

@@ -54,28 +54,48 @@ def test_survey(module, state):
     assert_allclose(squares, np.sum(residuals(*state) ** 2, axis=1), **ROUNDING)
 
 
+def test_compare(module, state):
+    rows, proportions, sizes = state
+    reference = np.random.default_rng(2).standard_normal((proportions.shape[1], rows.shape[2] - 1))
+    offset, sums = module.compare(*state, np.sum(proportions**2, axis=1), reference)
+    mean, squares = (sizes[:, :, None] * rows[:, :-1]).mean(axis=0)[:, 1:], residuals(*state) ** 2
+    assert_allclose(offset, mean - reference, **ROUNDING)
+    weighted = np.sum(proportions**2, axis=1) @ squares.sum(axis=1)
+    along = np.sum(reference * (2 * mean - reference))
+    assert_allclose(
+        sums, [squares.sum(), weighted, np.sum((mean - reference) ** 2), along], rtol=1e-11, atol=1e-11
+    )
+
+
 def step(module, rows, proportions, sizes, *, factor=0.3, shift=None, norms=None, small=1e-6, out=None):
     """A step, what was written first."""
-    shift = np.zeros(rows.shape[1:]) if shift is None else shift
+    if shift is None:
+        shift = np.zeros((rows.shape[1] - 1, rows.shape[2] - 1))
     out = rows.copy() if out is None else out
     if norms is None:
         norms = sizes * np.linalg.norm(rows[:, :-1], axis=2)
     return out, *module.step(rows, proportions, sizes, norms, small, factor, shift, out)
 
 
+def drawn_shift(rows, seed, size=1.0):
+    """A shift of all cell types, along all columns but the first."""
+    return size * np.random.default_rng(seed).standard_normal((rows.shape[1] - 1, rows.shape[2] - 1))
+
+
 def test_step(module, state):
     rows, proportions, sizes = state
-    shift = np.random.default_rng(1).standard_normal(rows.shape[1:])
-    shift[-1] = 0.0
+    shift = drawn_shift(rows, 1)
     before, out = rows.copy(), np.full_like(rows, np.nan)
     out[:, -1] = rows[:, -1]
-    _, squares, nearest, apart = step(module, *state, shift=shift, out=out)
+    _, norms, nearest, apart = step(module, *state, shift=shift, out=out)
     start = sizes[:, :, None] * rows[:, :-1]
-    expected = start - 0.3 * proportions[:, :, None] * residuals(*state)[:, None] - shift[:-1]
+    expected = start - 0.3 * proportions[:, :, None] * residuals(*state)[:, None]
+    expected[:, :, 1:] -= shift
+    squares = np.sum(expected**2, axis=2)
     assert_allclose(out[:, :-1], expected, **ROUNDING)
     assert_array_equal(out[:, -1], before[:, -1])
     assert_array_equal(rows, before)
-    assert_allclose(squares, np.sum(expected**2, axis=2), **ROUNDING)
+    assert_allclose(norms**2, squares, **ROUNDING)
     assert_allclose(nearest, np.sum(expected * start, axis=2) / squares, **ROUNDING)
     assert_allclose(apart, np.sum((start - nearest[:, :, None] * expected) ** 2, axis=2), **ROUNDING)
 
@@ -87,20 +107,20 @@ def test_short_steps_keep_their_digits(module, distance):
     rows = rng.standard_normal((100, 4, 106))
     rows[:, 1:] *= 1e-3  # other cell types say nothing about the first
     proportions, sizes = np.zeros((100, 3)), np.full((100, 3), 0.5)
-    shift = distance * rng.standard_normal((4, 106))
-    shift[-1] = 0.0
+    shift = drawn_shift(rows, 1, distance)
     *_, apart = step(module, rows, proportions, sizes, shift=shift)
-    along = np.einsum("jkd,kd->jk", rows[:, :-1], shift[:-1])
+    moved = np.pad(shift, ((0, 0), (1, 0)))
+    along = np.einsum("jkd,kd->jk", rows[:, :-1], moved)
     along = along[:, :, None] * rows[:, :-1] / np.sum(rows[:, :-1] ** 2, axis=2)[:, :, None]
-    expected = np.sum((shift[:-1] - along) ** 2, axis=(0, 2))
+    expected = np.sum((moved - along) ** 2, axis=(0, 2))
     # of rows of norm 5, the last bit of 100 entries; and the rotation by the step itself
     assert_allclose(apart.sum(axis=0)[0], expected[0], rtol=4e-14 / distance + 1e-9 + distance)
 
 
 def test_apart_without_demand(module, state):
     """Nothing is computed again for who asks for no distances: the step is as fast as it can be."""
-    _, squares, _, apart = step(module, *state, norms=np.zeros(state[2].shape), small=0.0)
-    assert_allclose(squares, step(module, *state)[1], **ROUNDING)
+    _, norms, _, apart = step(module, *state, norms=np.zeros(state[2].shape), small=0.0)
+    assert_allclose(norms, step(module, *state)[1], **ROUNDING)
     assert_array_equal(apart, 0.0)
 
 
@@ -127,23 +147,21 @@ def test_caps(module, draw, weight):
 
 def test_cut(module, state):
     rows, proportions, sizes = state
-    rng = np.random.default_rng(3)
-    shift = rng.standard_normal(rows.shape[1:])
-    shift[-1] = 0.0
-    out, squares, nearest, apart = step(module, *state, shift=shift)
-    norms, caps = np.sqrt(squares), rng.random(proportions.shape[1]) * np.sqrt(squares).max(axis=0)
-    factors, left, longest, change = module.cut(norms, caps, nearest, apart)
+    out, norms, nearest, apart = step(module, *state, shift=drawn_shift(rows, 3))
+    caps = np.random.default_rng(4).random(proportions.shape[1]) * norms.max(axis=0)
+    factors, left, longest, change, square = module.cut(norms, caps, nearest, apart)
     assert_allclose(left, np.minimum(norms, caps), **ROUNDING)
     assert_allclose(factors * norms, left, **ROUNDING)
     assert_array_equal(factors[norms <= caps], 1.0)
     assert_allclose(longest, left.max(axis=0), **ROUNDING)
+    assert_allclose(square, np.sum(left**2), **ROUNDING)
     difference = factors[:, :, None] * out[:, :-1] - sizes[:, :, None] * rows[:, :-1]
     assert_allclose(change, np.sum(difference**2, axis=(0, 2)), **ROUNDING)
 
 
 def test_cut_of_nothing_to_nothing(module):
     norms, zeros = np.array([[0.0, 2.0], [0.0, 0.0]]), np.zeros((2, 2))
-    sizes, left, longest, _ = module.cut(norms, np.zeros(2), zeros, zeros)
+    sizes, left, longest, *_ = module.cut(norms, np.zeros(2), zeros, zeros)
     assert_array_equal(sizes[norms == 0], 1.0)
     assert_allclose(left, 0.0, atol=1e-300)
     assert_allclose(longest, 0.0, atol=1e-300)
@@ -154,12 +172,12 @@ def test_a_step_to_nothing(module, size):
     """The distance is then the norm of the start."""
     rows, ones = np.ones((2, 2, 9)), np.ones((2, 1))
     rows[:, 1] = size
-    shift = np.zeros((2, 9))
-    shift[0] = 1.0 - size
-    _, squares, nearest, apart = step(module, rows, ones, ones, factor=0.0, shift=shift)
-    _, left, _, change = module.cut(np.sqrt(squares), np.ones(1), nearest, apart)
+    rows[:, :, 0] = 0.0
+    shift = np.full((1, 8), 1.0 - size)
+    _, norms, nearest, apart = step(module, rows, ones, ones, factor=0.0, shift=shift)
+    _, left, _, change, _ = module.cut(norms, np.ones(1), nearest, apart)
     assert_allclose(left, 0.0, atol=1e-15)
-    assert_allclose(change, 18.0)
+    assert_allclose(change, 16.0)
 
 
 @pytest.mark.parametrize("first_is_current", [True, False])
@@ -213,9 +231,8 @@ def test_what_is_not_finite_shows(module, value):
     rows[1, 0, 2] = value
     ones = np.ones((3, 2))
     _, squares = module.survey(rows, ones, ones)
-    _, found, nearest, apart = step(module, rows, ones, ones)
-    norms = np.sqrt(found)
-    _, _, _, change = module.cut(norms, module.caps(norms, 1.0), nearest, apart)
+    _, norms, nearest, apart = step(module, rows, ones, ones)
+    _, _, _, change, _ = module.cut(norms, module.caps(norms, 1.0), nearest, apart)
     assert_array_equal(np.isfinite(squares), [True, False, True])
     assert_array_equal(np.isfinite(norms[:, 0]), [True, False, True])
     assert not np.isfinite(change[0])
