@@ -8,7 +8,7 @@ import pandas as pd
 import sklearn
 
 from .._version import __version__
-from ..checks.validation import listing
+from ..checks.names import listing
 from ..differential._study import Options, Study
 from ..io import read_phenotype, read_run
 from ..io._inputs import read_as_recorded

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ..checks.validation import listing
+from ..checks.names import listing
 from ._common import POSTERIOR, matched, own_versions, read_groups, texts
 from ._contents import Contents, flag_samples, history_table
 from ._expression import summarise

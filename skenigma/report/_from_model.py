@@ -5,7 +5,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import fitted_values
 from .._transformers import aligned_bulk, proportions_std, reference_frame, shares_of
-from ..checks.validation import row_names
+from ..checks.names import row_names
 from ..proportions import ProportionEstimator, fit_quality
 from ._common import own_versions, read_groups, texts
 from ._contents import Contents, flag_samples, history_frame, reliability_frame
