@@ -361,7 +361,9 @@ ARGUMENTS = {
 WARNINGS = {
     "model_warnings": """
     ReferenceWarning
-        If ``reference`` is None.
+        If ``reference`` is None, or profiles are zero, flat, or the same but for a factor.
+    SampleWarning
+        If a sample is zero in every gene, or unlike all others, as a column that describes genes. From 100 genes on.
     ScaleWarning
         If bulk and reference seem to be in different units, or either to be logarithms, library sizes differ more
         than threefold, or single values are negative. From 20 genes on.

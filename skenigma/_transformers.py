@@ -12,11 +12,13 @@ from ._pickles import VersionedPickle
 from .checks.genes import match_genes
 from .checks.labels import row_labels
 from .checks.names import numbered, row_names
+from .checks.profiles import profile_findings
+from .checks.samples import sample_findings
 from .checks.units import scale_findings
 from .checks.validation import check_bulk, check_profiles, check_proportions
 from .checks.warning import warn
 from .core.profiles import successive_projection
-from .exceptions import ReferenceWarning, ScaleWarning
+from .exceptions import ReferenceWarning, SampleWarning, ScaleWarning
 
 
 class GeneTransformer(VersionedPickle, TransformerMixin, BaseEstimator):
@@ -87,10 +89,16 @@ class ReferenceTransformer(GeneTransformer):
         self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
         return self._align(bulk)
 
-    def _warn_of_scale(self, X, bulk, **options):
-        """Say what speaks against the scales of bulk and reference."""
-        for finding in scale_findings(bulk, self.reference_, row_names(X), **options):
-            warn(finding.message, ScaleWarning)
+    def _warn_of_data(self, X, bulk, **options):
+        """Say what speaks against samples, profiles, and the scales of both."""
+        found = (
+            (SampleWarning, sample_findings(bulk, row_names(X))),
+            (ReferenceWarning, profile_findings(self.reference_, self.cell_types_)),
+            (ScaleWarning, scale_findings(bulk, self.reference_, row_names(X), **options)),
+        )
+        for category, findings in found:
+            for finding in findings:
+                warn(finding.message, category)
 
     def _adopt(self, fitted):
         """Become fitted with the reference and genes of another estimator, as if to its aligned genes."""
@@ -136,7 +144,8 @@ class ProportionsTransformer(ReferenceTransformer):
                 self.proportion_estimator_.set_params(reference=reference_frame(self))
             with warnings.catch_warnings():
                 # this estimator has looked at the same values
-                warnings.simplefilter("ignore", ScaleWarning)
+                for category in (SampleWarning, ScaleWarning):
+                    warnings.simplefilter("ignore", category)
                 self.proportion_estimator_.fit(X)
         return self._new_proportions(X, bulk, proportions)
 

@@ -1,6 +1,6 @@
 """Warnings of the estimators, so that they can be expected, or filtered, by category."""
 
-__all__ = ["LevelWarning", "ReferenceWarning", "ScaleWarning"]
+__all__ = ["LevelWarning", "ReferenceWarning", "SampleWarning", "ScaleWarning"]
 
 
 class ScaleWarning(UserWarning):
@@ -16,7 +16,7 @@ class ScaleWarning(UserWarning):
 
 
 class ReferenceWarning(UserWarning):
-    """No reference was given: the profiles were learned from the bulk, and their names are invented.
+    """The profiles were learned from the bulk, as no reference was given, or some tell nothing: zero, flat, alike.
 
     Examples
     --------
@@ -24,6 +24,18 @@ class ReferenceWarning(UserWarning):
     >>> from skenigma.exceptions import ReferenceWarning
     >>> warnings.filterwarnings("ignore", category=ReferenceWarning)  # where that is what is wanted
     >>> warnings.filterwarnings("default", category=ReferenceWarning)
+    """
+
+
+class SampleWarning(UserWarning):
+    """Samples have no expression, or are unlike all others, and bend the fit of the others.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skenigma.exceptions import SampleWarning
+    >>> warnings.filterwarnings("error", category=SampleWarning)  # refuse such data
+    >>> warnings.filterwarnings("default", category=SampleWarning)
     """
 
 

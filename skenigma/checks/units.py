@@ -74,7 +74,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that speaks against the scales of bulk and reference.
+    """One thing that speaks against bulk or reference.
 
     Attributes
     ----------

@@ -188,7 +188,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
     def _fit(self, X, proportions, **given):
         """``fit``, by whatever only some models are told of the samples."""
         bulk = self._fit_genes(X, min_samples=2)
-        self._warn_of_scale(X, bulk)
+        self._warn_of_data(X, bulk)
         with self._few_threads(bulk):
             return self._fit_aligned(X, bulk, proportions, **given)
 

@@ -90,7 +90,9 @@ class ProportionEstimator(ReferenceTransformer):
     UserWarning
         If a sample has no positive coefficient, or X and reference share few genes.
     ReferenceWarning
-        If ``reference`` is None.
+        If ``reference`` is None, or profiles are zero, flat, or the same but for a factor.
+    SampleWarning
+        If a sample is zero in every gene, or unlike all others, as a column that describes genes. From 100 genes on.
     ScaleWarning
         If bulk or reference seem to be logarithms, or single values are negative. From 20 genes on.
 
@@ -178,7 +180,7 @@ class ProportionEstimator(ReferenceTransformer):
         if not len(self.nu) or not all(0 < nu <= 1 for nu in self.nu):
             raise ValueError(f"nu={self.nu!r} must hold one or more numbers above 0 and up to 1.")
         bulk = self._fit_genes(X)
-        self._warn_of_scale(X, bulk, proportions_only=True)
+        self._warn_of_data(X, bulk, proportions_only=True)
         self._prepare(bulk, row_names(X))
         rna = self._fit_cohort(bulk, row_names(X))
         self.quality_ = compare(X, bulk, self.reference_, rna)

@@ -302,6 +302,7 @@ def test_grid_search(cohort):
         ("Negative values in data", lambda bulk: bulk - 5),
     ],
 )
+@pytest.mark.filterwarnings("ignore::skenigma.exceptions.SampleWarning")
 def test_bulks_without_a_logarithm_are_refused(cohort, model, message, change):
     bulk, reference, theta, _ = cohort
     with pytest.raises(ValueError, match=message):

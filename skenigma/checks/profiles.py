@@ -1,0 +1,68 @@
+"""Profiles of a reference that tell nothing: without expression, flat, or alike."""
+
+import numpy as np
+
+from .names import listing
+from .units import FEWEST_GENES, Finding
+
+# One minus the cosine of two profiles up to which they are the same but for rounding and a factor: 1e-3 and more
+# between any two types of the real references at hand.
+ALIKE = 1e-6
+
+
+def profile_findings(reference, cell_types):
+    """What speaks against the profiles of a reference.
+
+    Parameters
+    ----------
+    reference : ndarray of shape (n_cell_types, n_genes)
+        Finite, on the genes in use.
+    cell_types : ndarray of str, shape (n_cell_types,)
+
+    Returns
+    -------
+    findings : list of Finding
+        Named "empty", "flat" or "alike".
+    """
+    if reference.shape[1] < FEWEST_GENES:
+        return []
+    values = reference.astype(np.float64)
+    sizes = np.linalg.norm(values, axis=1)
+    empty = sizes == 0
+    flat = ~empty & (np.ptp(values, axis=1) <= ALIKE * np.abs(values).max(axis=1))
+    found = []
+    if empty.any():
+        names = listing(cell_types[empty].tolist())
+        message = (
+            f"Profiles of the reference are zero in every gene in use: {names}. Leave these cell types out."
+        )
+        found.append(Finding("empty", message))
+    if flat.any():
+        names = listing(cell_types[flat].tolist())
+        message = (
+            f"Profiles of the reference have one value in every gene in use: {names}. A flat profile takes up "
+            f"background, and is no cell type: leave it out."
+        )
+        found.append(Finding("flat", message))
+    pairs = _alike(values[~empty] / sizes[~empty, None], cell_types[~empty])
+    if pairs:
+        message = (
+            f"Profiles of the reference are the same, but for a factor: {listing(pairs)}. Nothing tells how the "
+            f"share of both divides between them: keep one, or take their sum for one cell type."
+        )
+        found.append(Finding("alike", message))
+    return found
+
+
+def _alike(directions, cell_types):
+    """Pairs of profiles that point in one direction."""
+    near = np.triu(directions @ directions.T >= 1 - ALIKE, k=1)
+    return [_Pair(cell_types[k], cell_types[other]) for k, other in np.argwhere(near)]
+
+
+class _Pair:
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+    def __str__(self):
+        return f"'{self.first}' and '{self.second}'"
