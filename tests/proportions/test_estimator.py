@@ -14,6 +14,7 @@ from sklearn.svm import NuSVR
 
 from skenigma import ProportionEstimator
 from skenigma.datasets import make_cohort
+from skenigma.exceptions import ReferenceWarning
 from skenigma.proportions import standardize
 
 METHODS = ["rlm", "nnls", "nusvr"]
