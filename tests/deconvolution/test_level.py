@@ -91,6 +91,7 @@ def test_of_many_genes_those_with_most_of_the_bulk_are_measured():
     assert_allclose(model.expression_.level, mixed.sum(axis=1) / bulk[:, 50:2050].sum(axis=1), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::skenigma.exceptions.SampleWarning")
 def test_a_sample_without_expression_has_none(linear):
     bulk, reference, theta = linear
     bulk = bulk.copy()
