@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..deconvolution._level import level_of
+from ._sources import spaced
 
 # Values of curves in a page (genes × samples × (two bounds and an estimate per type, and the bulk)): some 1.5 MB.
 ROOM = 900_000
@@ -193,6 +194,7 @@ class _Walk:
         self.total = None if bulk is None else np.zeros_like(bulk)
         self.targets, self.first = {}, None
         if bulk is not None:
+            self.spread = _variation(bulk)
             self.targets["bulk"] = _standardized(bulk)
             if mixture is not None and mixture.min() >= 0 and bulk.min() >= 0:
                 ratio = np.divide(bulk, mixture, out=np.ones_like(bulk), where=mixture > 0)
@@ -203,7 +205,7 @@ class _Walk:
         self.means.append(values.mean(axis=0))
         self.kept.append((values[:, chosen].T, *(() if limits is None else (limit.T for limit in limits))))
         if std is not None:
-            self.doubts.append(doubts(values, std))
+            self.doubts.append(doubts(values[:, spaced(values.shape[1])], std))
         if self.bulk is None:
             return
         self.total += theta[:, None] * values
@@ -213,7 +215,7 @@ class _Walk:
             self.first = shape
         else:
             row["other types"] = _median_product(shape, self.first)
-        row["variation"] = _relative_variation(values, self.bulk)
+        row["variation"] = _relative_variation(values, self.spread)
         self.rows.append(row)
 
     def curves(self):
@@ -264,11 +266,15 @@ def _median_product(first, second):
     return float(np.median(products[there])) if there.any() else np.nan
 
 
-def _relative_variation(values, bulk):
-    """Median over genes of the coefficient of variation, relative to that of the bulk; of means above 0."""
-    usable = (values.mean(axis=0) > 0) & (bulk.mean(axis=0) > 0) & (bulk.std(axis=0) > 0)
-    if not usable.any() or bulk.min() < 0:
-        return np.nan
-    values, bulk = values[:, usable], bulk[:, usable]
-    ratio = (values.std(axis=0) / values.mean(axis=0)) / (bulk.std(axis=0) / bulk.mean(axis=0))
-    return float(np.median(ratio))
+def _variation(values):
+    """Coefficient of variation of every gene whose mean is above 0, NaN of others and where values are negative."""
+    mean = values.mean(axis=0)
+    usable = (mean > 0) & (values.min(axis=0) >= 0)
+    return np.divide(values.std(axis=0), mean, out=np.full(len(mean), np.nan), where=usable)
+
+
+def _relative_variation(values, spread):
+    """Median over genes of the coefficient of variation, relative to that of the bulk."""
+    ratio = np.divide(_variation(values), spread, out=np.full(len(spread), np.nan), where=spread > 0)
+    known = ratio[np.isfinite(ratio)]
+    return float(np.median(known)) if len(known) else np.nan

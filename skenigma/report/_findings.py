@@ -13,7 +13,7 @@ from ._sources import LEVEL
 from ._tables import table
 from ._texts import counted, number, p_text
 
-Z = 1.959964  # half the width of a 95 % interval, in standard errors
+Z = 1.959964  # half the width of a 95% interval, in standard errors
 METHODS = {
     "log_fold_change": "test of log fold changes on the bulk, with the reference as its design",
     "factor": "test on the bulk by the factor model, with the reference as its design",

@@ -67,4 +67,4 @@ def to_json(value):
 
 
 def _deflated(content):
-    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(content, 6)).decode("ascii")

@@ -256,19 +256,19 @@ def _summary(proportions, std, order):
     )
     if std is not None:
         summary["median standard error"] = std.median()
-    counts = summary.pop("samples with none")
-    summary = summary.map(_share_cell).assign(**{counts.name: counts})
     return joined(
         [
             Markup("<h3>Over all samples</h3>"),
-            table(summary.loc[order], "cell type", "Proportions over all samples", sortable=True),
+            table(
+                summary.loc[order], "cell type", "Proportions over all samples", sortable=True, shares=True
+            ),
         ]
     )
 
 
 def _per_sample(contents, order):
     """Every sample, with its group and its flag."""
-    shown = contents.proportions[order].map(_share_cell)
+    shown = contents.proportions[order].astype(float)
     if contents.groups is not None:
         shown.insert(
             0,
@@ -277,16 +277,17 @@ def _per_sample(contents, order):
         )
     parts = [
         Markup("<h3>Per sample</h3>"),
-        table(shown, "sample", "Proportions of every sample", sortable=True),
+        table(shown, "sample", "Proportions of every sample", sortable=True, shares=True),
     ]
     if contents.proportions_std is not None:
         parts += [
             Markup("<details><summary>Standard errors of all samples, a lower bound</summary>"),
             table(
-                contents.proportions_std[order].map(_share_cell),
+                contents.proportions_std[order].astype(float),
                 "sample",
                 "Standard errors of the proportions",
                 sortable=True,
+                shares=True,
             ),
             Markup("</details>"),
         ]

@@ -5,6 +5,7 @@ import pandas as pd
 
 from ._markup import Markup, joined, markup
 from ._reading import how_to_read
+from ._sources import DOUBTED
 from ._tables import table
 from ._texts import counted, percent
 
@@ -67,7 +68,7 @@ def reliability_section(contents):
     if expression.uncertainty is not None:
         parts += [
             Markup("<h3>Uncertainty of the expression</h3>"),
-            table(expression.uncertainty, "cell type", "Medians over samples and genes"),
+            table(expression.uncertainty, "cell type", _medians(expression)),
             Markup(
                 '<p class="note">genes that vary: share of the genes whose estimates vary over samples by more than '
                 "their median standard deviation; of the others the model does not claim to know how samples "
@@ -75,6 +76,11 @@ def reliability_section(contents):
             ),
         ]
     return joined(parts)
+
+
+def _medians(expression):
+    n_genes = len(expression.genes)
+    return f"Medians over samples and {f'{DOUBTED:,} evenly spaced genes' if n_genes > DOUBTED else 'genes'}"
 
 
 def _best(expression):

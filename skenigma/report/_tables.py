@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 
 from ._markup import Markup, joined, markup
-from ._texts import counted, number
+from ._pack import pack_names, pack_numbers, to_json
+from ._texts import counted, number, percent
 
 MOST_ROWS = 500  # of a table in the page; the files hold all
 
 
-def table(frame, corner, caption, *, sortable=False, most=MOST_ROWS):
+def table(frame, corner, caption, *, sortable=False, shares=False, most=MOST_ROWS):
     """A DataFrame as a table.
 
     Parameters
@@ -21,9 +22,11 @@ def table(frame, corner, caption, *, sortable=False, most=MOST_ROWS):
     caption : str
         What the table shows, for readers and for screen readers.
     sortable : bool, default=False
-        Whether the script offers search and sorting.
+        Whether the script offers search and sorting, of all rows.
+    shares : bool, default=False
+        Whether numbers with decimals are shares, to be shown in percent.
     most : int
-        Number of rows to show; the rest is counted below.
+        Number of rows in the page; of a sortable table the rest is there for the script.
 
     Returns
     -------
@@ -36,16 +39,21 @@ def table(frame, corner, caption, *, sortable=False, most=MOST_ROWS):
         for name, text in zip((corner, *shown.columns), words, strict=True)
     )
     rows = joined(
-        markup('<tr><th scope="row">{name}</th>{cells}</tr>', name=name, cells=[cell(value) for value in row])
+        markup(
+            '<tr><th scope="row">{name}</th>{cells}</tr>',
+            name=name,
+            cells=[cell(value, shares) for value in row],
+        )
         for name, row in zip(shown.index, shown.itertuples(index=False, name=None), strict=True)
     )
     whole = markup(
         '<div class="scroll" role="region" tabindex="0" aria-label="{caption}"><table{kind}>'
-        "<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>",
+        "<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}</div>",
         kind=Markup(' class="sortable"' if sortable else ""),
         caption=caption,
         head=head,
         rows=rows,
+        rest=_packed(frame, shares) if sortable and len(frame) > most else "",
     )
     if len(frame) <= most:
         return whole
@@ -59,11 +67,24 @@ def table(frame, corner, caption, *, sortable=False, most=MOST_ROWS):
     )
 
 
+def _packed(frame, shares):
+    """All rows of a table that has only its first ones in the page."""
+    columns = [
+        pack_names([str(value) for value in column])
+        if _is_text(column)
+        else pack_numbers(column.to_numpy(dtype=float))
+        for _, column in frame.items()
+    ]
+    names = pack_names([str(name) for name in frame.index])
+    data = to_json({"shares": shares, "columns": [names, *columns]})
+    return markup('<script type="application/json" class="rows">{data}</script>', data=Markup(data))
+
+
 def _is_text(column):
     return any(isinstance(value, str) and not isinstance(value, Markup) for value in column)
 
 
-def cell(value):
+def cell(value, shares=False):
     """One value; the script sorts numbers by their full value."""
     if isinstance(value, Markup):
         return markup("<td>{value}</td>", value=value)
@@ -73,7 +94,8 @@ def cell(value):
         return markup('<td class="text">{value}</td>', value=value or "")
     if pd.isna(value):
         return Markup('<td data-value="">–</td>')
-    return markup('<td data-value="{exact}">{value}</td>', exact=f"{value:.6g}", value=number(value))
+    shown = percent(value) if shares and isinstance(value, (float, np.floating)) else number(value)
+    return markup('<td data-value="{exact}">{value}</td>', exact=f"{value:.6g}", value=shown)
 
 
 def pairs(values, caption):

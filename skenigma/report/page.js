@@ -139,19 +139,31 @@
   }
 
   // Tables that the page has whole: the same, from their cells.
-  function enhance(table) {
-    const caption = table.caption.textContent;
+  async function enhance(table) {
+    const caption = table.caption.textContent, whole = table.parentElement.querySelector("script.rows");
     const labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
-    const cells = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => {
+    const cells = whole ? await packedRows(JSON.parse(whole.textContent)) : [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => {
       const exact = (cell.querySelector("[data-value]") ?? cell).dataset.value;
       const text = cell.textContent;
       return { text, value: exact === undefined ? text : exact === "" ? NaN : Number(exact), words: cell.classList.contains("text") };
     }));
     const columns = labels.map((label, c) => ({ label, value: (i) => cells[i][c].value, text: (i) => cells[i][c].text, words: cells.length > 0 && cells[0][c].words, downFirst: cells.length > 0 && typeof cells[0][c].value === "number" }));
     const place = el("div", {});
-    table.closest(".scroll").replaceWith(place);
+    const scroll = table.closest(".scroll");
+    if (whole) scroll.nextElementSibling.remove(); // the note that these are the first rows only
+    scroll.replaceWith(place);
     const made = new Table(place, columns, { caption, searchLabel: `Search ${labels[0]}`, file: `${fileName(caption)}.csv`, size: cells.length <= 40 ? 40 : ROWS });
     made.set(cells.map((_, i) => i));
+  }
+
+  // Rows of a table that is too long to be in the page as one.
+  async function packedRows({ columns, shares }) {
+    const unpacked = await Promise.all(columns.map(unpack));
+    const say = (value) => (shares && !Number.isInteger(value) ? shownShare(value) : shown(value));
+    return unpacked[0].map((_, i) => unpacked.map((column) => {
+      const value = column[i];
+      return typeof value === "number" ? { value, text: say(value), words: false } : { value, text: value, words: true };
+    }));
   }
 
   // Ticks at round numbers.
@@ -236,13 +248,15 @@
       const parts = ticks(low, high, 4).flatMap((tick) => [
         svg("line", { class: "grid", x1: left, x2: width - 6, y1: y(tick), y2: y(tick) }),
         svg("text", { class: "tick end", x: left - 5, y: y(tick) + 4 }, shown(tick, 2))]);
+      // one path for all bands, and one for the dots of each group, however many samples there are
+      const at = (v) => y(v).toFixed(1), bands = [], dots = new Map();
       order.forEach((i, j) => {
-        if (lows && Number.isFinite(lows[i])) parts.push(svg("line", { class: "band", x1: x(j), x2: x(j), y1: y(lows[i]), y2: y(Math.min(highs[i], high)) }));
-      });
-      order.forEach((i, j) => {
+        if (lows && Number.isFinite(lows[i])) bands.push(`M${x(j).toFixed(1)} ${at(lows[i])}V${at(Math.min(highs[i], high))}`);
         const group = classes ? classes.indexOf(label(i)) : 0;
-        if (Number.isFinite(numbers[i])) parts.push(svg("circle", { class: group < 0 ? "cloud" : `dot${group % 12}`, cx: x(j), cy: y(numbers[i]), r: samples > 120 ? 1.6 : 2.6 }));
+        if (Number.isFinite(numbers[i])) dots.set(group, (dots.get(group) ?? "") + `M${x(j).toFixed(1)} ${at(numbers[i])}h0`);
       });
+      parts.push(svg("path", { class: "band", d: bands.join("") }));
+      for (const [group, moves] of dots) parts.push(svg("path", { class: `dots ${group < 0 ? "" : `line${group % 12}`}`, d: moves, "stroke-width": samples > 120 ? 3 : 5 }));
       parts.push(svg("text", { class: "tick", x: (left + width) / 2, y: height - 6 }, "samples"));
       const guide = svg("line", { class: "guide", x1: -9, x2: -9, y1: top, y2: height - bottom });
       const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${name}: expression over the samples` }, ...parts, guide);
@@ -451,7 +465,7 @@
   }
 
   async function start() {
-    document.querySelectorAll("table.sortable").forEach(enhance);
+    await Promise.all([...document.querySelectorAll("table.sortable")].map(enhance));
     bars(await unpack(stored.shares));
     if (window.matchMedia("(max-width: 40rem)").matches) document.querySelectorAll("details.how").forEach((part) => { part.open = false; });
     window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));

@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skenigma import EmpiricalBayesDeconvolver
+from skenigma import EmpiricalBayesDeconvolver, ProportionEstimator
 from skenigma.differential import differential_expression
-from skenigma.report import build_report
+from skenigma.report import build_report, show
+from skenigma.report._contents import Contents, Findings, Groups
+from skenigma.report._expression import summarise
+from skenigma.report._page import page as write_page
+from skenigma.report._sources import TableSource
 
 from .browser import Browser, find_chromium
 from .support import NASTY, counts_cohort
@@ -261,8 +265,11 @@ def test_a_gene_is_shown_over_the_samples(opened, cohort, table):
     assert opened.run("document.querySelector('#gene-name').textContent") == "GENE17"
     panels = opened.run("[...document.querySelectorAll('#gene figcaption b')].map(b => b.textContent)")
     assert panels == [*model.cell_types_, "bulk, as measured"]
-    assert opened.run("document.querySelectorAll('#gene figure:first-child circle').length") == 24
-    assert opened.run("document.querySelectorAll('#gene figure:first-child .band').length") == 24
+    for part, step in (("dots", "h0"), ("band", "V")):
+        moves = opened.run(
+            f"[...document.querySelectorAll('#gene figure:first-child .{part}')].map(p => p.getAttribute('d'))"
+        )
+        assert "".join(moves).count(step) == 24
     opened.point("#gene figure:nth-child(4) svg", 0.5, 0.5)
     name, value = opened.run("document.querySelector('#gene .plotline').textContent").split(
         ": bulk, as measured "
@@ -368,8 +375,6 @@ def test_without_the_script_the_page_can_still_be_read(browser, page, table):
 
 
 def test_in_a_frame_of_a_notebook(browser, cohort, table, tmp_path):
-    from skenigma.report import show
-
     bulk, _, phenotype = cohort
     report = show(table[0], X=bulk, phenotype=phenotype, title=NASTY)
     path = tmp_path / "notebook.html"
@@ -380,4 +385,84 @@ def test_in_a_frame_of_a_notebook(browser, cohort, table, tmp_path):
     browser.wait(f"{inner}.documentElement.dataset.ready === 'yes'")
     assert browser.run(f"{inner}.querySelector('h1').textContent") == NASTY
     assert browser.run(f"{inner}.querySelectorAll('#trust tbody tr').length") == 20
+    assert problems(browser) == []
+
+
+def test_a_table_longer_than_the_page_is_searched_and_sorted_as_a_whole(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet([2, 3], 700)
+    names = [f"s{number:03d}" for number in range(700)]
+    reference = pd.DataFrame(rng.gamma(1, 50, (2, 30)), ["a", "b"])
+    model = ProportionEstimator(reference.to_numpy(), method="nnls").fit(shares @ reference.to_numpy())
+    path = tmp_path / "report.html"
+    path.write_text(
+        build_report(model, X=pd.DataFrame(shares @ reference.to_numpy(), names)), encoding="utf-8"
+    )
+    browser.open(path)
+    place = (
+        "[...document.querySelectorAll('caption')].find(c => c.textContent === 'Proportions of every sample')"
+    )
+    browser.run(f"{place}.closest('.scroll').parentElement.id = 'whole'")
+    browser.click("#whole input[type=search]")
+    browser.type("s699")
+    ((name, *found),) = rows(browser, "#whole")
+    assert name == "s699"
+    order = np.argsort(-shares.mean(axis=0))
+    # two digits in percent
+    np.testing.assert_allclose(
+        [float(text.rstrip("%")) / 100 for text in found], shares[699, order], atol=6e-3
+    )
+    assert problems(browser) == []
+
+
+def test_the_largest_page_is_below_5_mb_and_starts(browser, tmp_path):
+    """20,000 genes, 300 samples, 8 cell types, of numbers that hardly can be compressed."""
+    rng = np.random.default_rng(0)
+    types, samples = [f"type {k}" for k in range(8)], [f"sample{j}" for j in range(300)]
+    genes = [f"ENSG{number:011d}" for number in np.sort(rng.choice(300_000, 20_000, replace=False))]
+    profiles = rng.lognormal(2, 2, (8, 20_000))
+    spread = rng.lognormal(0, 0.3, (300, 20_000))
+
+    def read(kind, cell_type):
+        factor = profiles[types.index(cell_type)] * (0.3 if kind == "std" else 1)
+        return pd.DataFrame(spread * factor, samples, genes)
+
+    shares = pd.DataFrame(rng.dirichlet(np.arange(1, 9), 300), samples, types)
+    p_values = rng.uniform(0, 1, 160_000) ** 4
+    table = pd.DataFrame(
+        {
+            "cell_type": np.repeat(types, 20_000),
+            "gene": genes * 8,
+            "effect": rng.normal(0, 1, 160_000),
+            "standard_error": rng.lognormal(-1, 0.5, 160_000),
+            "p_value": p_values,
+            "q_value": np.minimum(1, 3 * p_values),
+            "flag": "",
+            "contrast": "log2(sick / healthy)",
+        }
+    )
+    expression = summarise(
+        TableSource(read, types, "log"),
+        shares,
+        bulk=pd.DataFrame(shares.to_numpy() @ profiles * spread, samples, genes),
+        reference=pd.DataFrame(profiles, types, genes),
+        reliability=pd.DataFrame(rng.uniform(0, 1, (8, 20_000)), types, genes),
+        differential=table,
+    )
+    contents = Contents(
+        shares,
+        expression=expression,
+        test=Findings(table, "log_fold_change", contrast="log2(sick / healthy)"),
+        groups=Groups("state", pd.Series(["healthy", "sick"] * 150, samples), ["healthy", "sick"]),
+        model="EmpiricalBayesDeconvolver",
+    )
+    source = write_page(contents, title="The largest", top=10)
+    assert len(source.encode("utf-8")) < 5e6
+    path = tmp_path / "report.html"
+    path.write_text(source, encoding="utf-8")
+    browser.open(path)
+    assert (
+        browser.run("document.querySelector('#explorer .pager [role=status]').textContent")
+        == "1 to 20 of 20,000"
+    )
     assert problems(browser) == []
