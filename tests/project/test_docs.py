@@ -1,5 +1,6 @@
 """The Python code that the documentation shows: every ``python`` block of a page runs, in the order of the page."""
 
+import ast
 import doctest
 import importlib
 import pathlib
@@ -66,3 +67,24 @@ def test_picture_of_the_landing_page_shows_its_code(monkeypatch):
     figure = picture.draw(*picture.cohort_and_model())
     assert sum(bool(ax.images) for ax in figure.axes) == 7  # the bulk, three cell types estimated and true
     picture.plt.close(figure)
+
+
+QUESTIONS = ROOT / "docs" / "user_guide" / "questions.md"
+QUOTED = re.findall(r"^> (.*)$", QUESTIONS.read_text("utf-8"), flags=re.MULTILINE)
+
+
+def strings_of_the_package():
+    """Every text in the code of the package, values that it formats as …."""
+    for path in (ROOT / "skenigma").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_that_the_guide_explains_are_those_of_the_package():
+    messages = list(strings_of_the_package())
+    assert len(QUOTED) > 8
+    assert [quoted for quoted in QUOTED if not any(quoted in message for message in messages)] == []
