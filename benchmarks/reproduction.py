@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
-from skenigma.io._reading import EXACT
+from skenigma.io._tables import EXACT
 from skenigma.presets import enigma_l2_max_norm, enigma_losses, enigma_trace_norm
 
 from .data import data_folder
