@@ -5,6 +5,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
 
+from .._library_size import choose_total, divide_by_length, scale_to_total
 from .._parameters import fitted_values, numbers
 from .._transformers import proportions_std, shares_of
 from .._version import __version__
@@ -14,7 +15,6 @@ from ..deconvolution._choice import Choice, choose_model, named_model
 from ..deconvolution._flow import proportion_estimator
 from ..expression import output_expression
 from ..io._formats import layer_name
-from ..library_size import choose_total, divide_by_length, scale_to_total
 from ..proportions import ProportionEstimator, fit_quality
 from ..reference._cells import is_anndata
 from ._inputs import (

@@ -2,8 +2,8 @@
 
 import inspect
 
+from .._library_size import PER_MILLION
 from ..io import read_cells
-from ..library_size import PER_MILLION
 from ..reference import make_reference, select_markers
 from ..reference._cells import choose_layer, whole
 from ._options import add_output, add_repeat, positive_integer

@@ -2,9 +2,9 @@
 
 import argparse
 
+from .._library_size import choose_total, divide_by_length, scale_to_total
 from ..checks.units import scale_findings
 from ..io import read_gene_lengths
-from ..library_size import choose_total, divide_by_length, scale_to_total
 from ._usage import UsageError
 
 AUTO, AS_IS = "auto", "as-is"

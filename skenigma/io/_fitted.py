@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from ..library_size import divide_by_length, scale_to_total
+from .._library_size import divide_by_length, scale_to_total
 from ._choices import CHOICES
 from ._inputs import read_as_recorded
 from ._lengths import read_gene_lengths

@@ -7,10 +7,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma import FactorDeconvolver, L2MaxDeconvolver, TraceNormDeconvolver
+from skenigma._library_size import choose_total, divide_by_length, scale_to_total
 from skenigma.anndata import deconvolve
 from skenigma.anndata._deconvolve import _choose
 from skenigma.deconvolution._choice import CHOSEN, MODELS, choose_model
-from skenigma.library_size import choose_total, divide_by_length, scale_to_total
 
 GENES = [f"gene{g}" for g in range(60)]
 TYPES = ["B", "T", "NK"]

@@ -12,8 +12,6 @@ from .checks.names import listing
 from .checks.units import LARGEST_DEPTHS, look_at
 from .checks.warning import warn
 
-__all__ = ["Scaling", "choose_total", "divide_by_length", "scale_to_total"]
-
 # Counts are brought to this total: counts per million.
 PER_MILLION = 1e6
 # Genes without a length are left out if no more than this share of them has none.
