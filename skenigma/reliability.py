@@ -32,7 +32,8 @@ def gene_contribution(model):
 
     What varies in a gene's bulk between samples can only tell of the cell types that it comes from. On simulated
     and pseudo-bulk cohorts of non-negative expression this share ranks genes by how well their expression is
-    recovered over samples better than any p-value or bootstrap does; see the user guide for figures.
+    recovered over samples, as the p-values of :func:`gene_significance` do, and as a bootstrap does not; see the user
+    guide for figures.
 
     Parameters
     ----------

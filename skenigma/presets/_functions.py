@@ -27,6 +27,7 @@ def enigma_l2_max_norm(
     pos=True,
     X_int=None,
     do_cpm=True,
+    calibrate=True,
 ):
     r"""Estimator that does what ``ENIGMA_L2_max_norm`` of the R package does.
 
@@ -57,6 +58,8 @@ def enigma_l2_max_norm(
         Where the iteration starts, as ``init`` of :class:`~skenigma.L2MaxDeconvolver`; None is the bulk.
     do_cpm : bool, default=True
         Of edition 0.1.6: whether to scale samples and profiles to a total of 1e5.
+    calibrate : bool, default=True
+        Of edition 0.1.6, with ``pos``: whether to bring the mean total of every cell type to that of the bulk.
 
     Returns
     -------
@@ -105,6 +108,7 @@ def enigma_l2_max_norm(
         reference,
         edition=edition,
         do_cpm=do_cpm,
+        calibrate=calibrate and pos and edition == "0.1.6",
         alpha=alpha,
         beta=PACKAGE_SIZE * beta,
         tao_k=tao_k,
@@ -134,6 +138,7 @@ def enigma_trace_norm(
     pos=True,
     X_int=None,
     do_cpm=True,
+    calibrate=True,
 ):
     """Estimator that does what ``ENIGMA_trace_norm`` of the R package does, by default with ``X_int = NULL``.
 
@@ -170,6 +175,8 @@ def enigma_trace_norm(
         the bulk; False, the default of the R package's edition 0.1.5, is zero.
     do_cpm : bool, default=True
         Of edition 0.1.6: whether to scale samples and profiles to a total of 1e5.
+    calibrate : bool, default=True
+        Of edition 0.1.6, with ``pos``: whether to bring the mean total of every cell type to that of the bulk.
 
     Returns
     -------
@@ -206,6 +213,7 @@ def enigma_trace_norm(
         reference,
         edition=edition,
         do_cpm=do_cpm,
+        calibrate=calibrate and pos and edition == "0.1.6",
         alpha=alpha,
         beta=beta / 2 if is_gradient else beta,
         tao_k=2 * tao_k if is_gradient else 1.0,

@@ -1,0 +1,86 @@
+"""Tables of the user guide: each names the command that prints it, and the quick ones are printed again."""
+
+import pathlib
+import re
+
+import pytest
+
+from benchmarks import guide
+
+PAGES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "user_guide"
+# Part of ``python -m benchmarks.guide``: the page that shows what it prints.
+SHOWN = {
+    "editions": "package_edition",
+    "sizes": "gradient_size",
+    "factor": "factor",
+    "batch": "batch",
+    "genes": "reliability",
+    "tests": "differential",
+}
+
+
+def plain(text):
+    """Rows of the tables in a text, without emphasis."""
+    rows = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    return [[cell.strip(" *") for cell in row.split("|")[1:-1]] for row in rows]
+
+
+def page(part):
+    return (PAGES / f"{SHOWN[part]}.md").read_text("utf-8")
+
+
+def test_every_part_is_named_on_its_page():
+    assert SHOWN.keys() == guide.PARTS.keys()
+    for part in SHOWN:
+        assert f"python -m benchmarks.guide --part {part}" in page(part)
+
+
+def test_quick_rows_of_sizes(capsys):
+    guide.print_sizes(guide.SHAPES[:1])
+    printed = plain(capsys.readouterr().out)
+    assert len(printed) == 2
+    shown = plain(page("sizes"))
+    assert all(row in shown for row in printed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "quick"),
+    [
+        ("factor", lambda: guide.print_factor(numbers=(10, 20, 100), compared=(20, 60))),
+        ("sizes", lambda: guide.print_sizes(guide.SHAPES[1:2])),
+    ],
+)
+def test_rows_are_printed_again(part, quick, capsys):
+    quick()
+    printed, shown = plain(capsys.readouterr().out), plain(page(part))
+    assert len(printed) > 1
+    assert all(row in shown for row in printed)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("truth_folder")
+@pytest.mark.filterwarnings("ignore:The expression of this PackageL2MaxDeconvolver")
+def test_editions_on_real_cohorts(capsys):
+    guide.print_editions()
+    printed = plain(capsys.readouterr().out)
+    shown = plain(page("editions"))
+    assert len(printed) == len(guide.EDITIONS) + 1
+    names = [row[0] for row in shown]
+    for row in printed[1:]:
+        expected = shown[names.index(row[0])]
+        # shown to 3 and 2 digits
+        assert [float(cell) for cell in row[1:]] == pytest.approx(
+            [float(cell) for cell in expected[1:]], rel=0.02
+        )
+
+
+def test_measured_tables_name_their_command():
+    """A table with figures has the command that prints it on its page."""
+    for path in PAGES.glob("*.md"):
+        text = path.read_text("utf-8")
+        figures = [
+            row for row in plain(text) if sum(bool(re.fullmatch(r"[−-]?[\d.,]+ ?%?", c)) for c in row) > 1
+        ]
+        if figures:
+            assert "python -m benchmarks" in text, (path.name, figures[0])
