@@ -1,6 +1,7 @@
 """Names of samples, genes and cell types: read, refused where they repeat, matched, listed in messages."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,12 @@ def _no_gene_names(columns, what):
 
 def numbered(prefix, count, start=0):
     """Names for what has none."""
+    return _numbered(prefix, count, start).copy()
+
+
+@lru_cache(maxsize=8)
+def _numbered(prefix, count, start):
+    # kept, because fits to unnamed arrays ask for the same names again and again
     return np.array([f"{prefix}{number}" for number in range(start, start + count)], dtype=object)
 
 

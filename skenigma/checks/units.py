@@ -120,15 +120,20 @@ def look_at(values):
 def _kind(values, n_negative, maximum):
     spaced = np.unique(np.linspace(0, len(values) - 1, LOOKED_AT).astype(int)) if len(values) else []
     some = np.asarray(values[spaced], dtype=np.float64)
-    positive = some[some > 0]
-    if not n_negative and np.array_equal(some, np.rint(some)):
+    # the first row tells most tables of decimals without a look at the others
+    if not n_negative and _is_whole(some[:1]) and _is_whole(some):
         return "counts"
-    heavy = positive.size and positive.max() >= LIGHT_TAIL * positive.mean()
+    n_positive = np.count_nonzero(some > 0)
+    heavy = n_positive and some.max() * n_positive >= LIGHT_TAIL * np.maximum(some, 0.0).sum()
     if n_negative > STRAY * values.size and (heavy or not _is_logarithmic(some)):
         return "signed"
     if not heavy and LEAST_LOG_MAXIMUM <= maximum < LOG_SCALE_MAXIMUM and values.shape[1] >= FEWEST_GENES:
         return "log"
     return "signed" if n_negative > STRAY * values.size else "linear"
+
+
+def _is_whole(values):
+    return np.array_equal(values, np.rint(values))
 
 
 def _is_logarithmic(values):

@@ -42,8 +42,9 @@ def measure_level(expression, bulk):
 
 def level_of(mixed, bulk):
     """The level of mixtures against the bulk, both of shape (n_samples, n_genes), as :func:`measure_level` has it."""
-    signs = np.where(mixed == 0, np.sign(bulk), np.sign(mixed))
-    along, length = np.einsum("jg,jg->j", signs, bulk), np.abs(mixed).sum(axis=1)
+    # s x has the sign of m x; a product of 0 counts as positive, which is what a mixture of 0 calls for
+    along = np.copysign(bulk, mixed * bulk + 0.0).sum(axis=1)
+    length = np.abs(mixed).sum(axis=1)
     # what points away from the bulk reconstructs nothing of it
     found = np.divide(length, along, out=np.zeros(len(bulk)), where=along > 0)
     return np.where(bulk.any(axis=1), found, np.nan)
