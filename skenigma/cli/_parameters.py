@@ -13,7 +13,7 @@ from ._usage import UsageError
 AUTO = "auto"
 OPTIONS = (
     "alpha", "beta", "renorm_size", "solver", "epsilon", "max_iter", "tao_k", "gamma", "n_factors", "tol",
-    "preprocess", "normalize", "positive",
+    "preprocess", "normalize", "positive", "calibrate", "n_samples_of_settings",
 )  # fmt: skip
 HELP = {name: OWN_OPTIONS.get(name) or PARAMETERS[name].option for name in OPTIONS}
 # Parameters that are data, or that the command line decides.
