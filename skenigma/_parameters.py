@@ -346,6 +346,9 @@ ARGUMENTS = {
         Bulk expression, samples as rows.""",
     "X_new": """array-like or DataFrame of shape (n_samples, n_genes)
         Bulk expression, with the genes of the fit.""",
+    "X_named": """array-like or DataFrame of shape (n_samples, n_genes)
+        Bulk expression. A named table has the genes of the fit in any order, others are left out; an array has them
+        in the order of the fit.""",
     "y": """Ignored
         Present for API consistency; in a Pipeline it is the phenotype.""",
     "proportions": """array-like or DataFrame of shape (n_samples, n_cell_types), default=None
@@ -455,4 +458,5 @@ def _class_entry(name, defaults):
 
 def _entry(name, text):
     kind, *lines = [line.strip() for line in text.splitlines()]
-    return "\n".join([f"{name.removesuffix('_new')} : {kind}", *(f"    {line}" for line in lines)])
+    name = name.removesuffix("_new").removesuffix("_named")
+    return "\n".join([f"{name} : {kind}", *(f"    {line}" for line in lines)])

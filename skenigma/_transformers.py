@@ -9,11 +9,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._pickles import VersionedPickle
+from ._repr import ShortRepr
 from .checks.genes import match_genes
 from .checks.labels import row_labels
-from .checks.names import numbered, row_names
+from .checks.names import column_names, listing, numbered, refuse_repeats, row_names
 from .checks.profiles import profile_findings
 from .checks.samples import sample_findings
+from .checks.tables import as_pandas
 from .checks.units import scale_findings
 from .checks.validation import check_bulk, check_profiles, check_proportions
 from .checks.warning import warn
@@ -21,7 +23,7 @@ from .core.profiles import successive_projection
 from .exceptions import ReferenceWarning, SampleWarning, ScaleWarning
 
 
-class GeneTransformer(VersionedPickle, TransformerMixin, BaseEstimator):
+class GeneTransformer(ShortRepr, VersionedPickle, TransformerMixin, BaseEstimator):
     """Transformer that works on the genes that X shares with something else.
 
     Fitting sets ``cell_types_`` and ``gene_names_``.
@@ -42,6 +44,24 @@ class GeneTransformer(VersionedPickle, TransformerMixin, BaseEstimator):
         """Validated X, on the genes of the fit."""
         check_is_fitted(self)
         return self._align(check_bulk(self, X, reset=False))
+
+    def _with_genes_of_fit(self, X):
+        """X with the columns of the fit, found by name where both are named; others are left out."""
+        check_is_fitted(self)
+        given, known = column_names(X, "X"), getattr(self, "feature_names_in_", None)
+        if given is None or known is None or np.array_equal(given, known):
+            return X
+        # an estimator of proportions of the user's sees all columns; those that are not in use are 0 otherwise
+        needed = self.gene_names_ if getattr(self, "proportion_estimator", None) is None else known
+        missing = pd.Index(needed).difference(given, sort=False)
+        if len(missing):
+            raise ValueError(
+                f"X lacks {len(missing)} of the {len(needed)} genes of the fit: {listing(list(missing))}."
+            )
+        kept = np.isin(given, known)
+        refuse_repeats(given[kept], "Genes of X", "Sum, average or drop the repeated columns first.")
+        X = as_pandas(X)
+        return X.loc[:, kept].reindex(columns=known, fill_value=0.0)
 
     def _align(self, bulk):
         return bulk if self._gene_positions is None else bulk[:, self._gene_positions]

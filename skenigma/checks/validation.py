@@ -1,6 +1,6 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from numbers import Integral, Real
 
 import numpy as np
@@ -107,7 +107,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
         "ensure_min_samples": min_samples,
     }
     values = homogeneous_values(X)
-    with text_named(X, "X"):
+    with text_named(X, "X"), _other_genes(estimator):
         if values is None:
             values = validate_data(estimator, X, reset=reset, **checks)
         else:
@@ -116,6 +116,20 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     refuse_annotation(rows, values, "X", "sample")
     check_finite(values, "X", rows, names)
     return values
+
+
+@contextmanager
+def _other_genes(estimator):
+    """Say how to bring columns into the order of the fit, where scikit-learn refuses them."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("The feature names should match"):
+            raise
+        other = ""
+        if hasattr(estimator, "predict_expression"):
+            other = ", or predict_expression(X), which finds the genes by name, in any order"
+        raise ValueError(f"{str(error).rstrip()}\nPass X[model.feature_names_in_]{other}.") from None
 
 
 def check_profiles(reference, dtype):

@@ -19,5 +19,15 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=level)
 
 
+def is_called_by(module):
+    """Whether the user's line called this through a module of another package, such as a search of scikit-learn."""
+    frame = sys._getframe(1)
+    while frame is not None and _package(frame) in INSIDE:
+        if frame.f_globals["__name__"].startswith(module):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _package(frame):
     return frame.f_globals.get("__name__", "").partition(".")[0]

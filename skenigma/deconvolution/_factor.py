@@ -139,6 +139,8 @@ class FactorDeconvolver(BaseDeconvolver):
     ):  # fmt: skip
         set_parameters(self, locals())
 
+    _score_depends_on = ("preprocess",)
+
     def _default_proportion_estimator(self):
         return ProportionEstimator(method="auto")
 
@@ -169,8 +171,9 @@ class FactorDeconvolver(BaseDeconvolver):
                 print(f"step {step}: evidence {bound:.6g}, {n_factors:.0f} factors")
         if not found.converged:
             warn(
-                f"{type(self).__name__} did not converge in {self.max_iter} steps: the evidence still rose by "
-                f"{np.diff(found.history[-2:, 0]).sum():.3g}. Use a larger max_iter or tol.",
+                f"{type(self).__name__} did not converge in {self.max_iter} steps with n_factors={self.n_factors!r}: "
+                f"the evidence still rose by {np.diff(found.history[-2:, 0]).sum():.3g}. Use a larger max_iter or "
+                f"tol.",
                 ConvergenceWarning,
             )
 
@@ -191,6 +194,7 @@ class FactorDeconvolver(BaseDeconvolver):
             Mean over values.
         """
         check_is_fitted(self)
+        self._warn_of_incomparable_scores()
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
             state, _ = self._predict_state(X, bulk, proportions)

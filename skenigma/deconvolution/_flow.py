@@ -17,7 +17,7 @@ from ..checks.names import check_selection, listing, row_names
 from ..checks.scales import SCALES
 from ..checks.unchanged import Unchanged
 from ..checks.validation import few_blas_threads, fit_context
-from ..checks.warning import warn
+from ..checks.warning import is_called_by, warn
 from ..expression import (
     CellTypeExpression,
     Conversion,
@@ -160,6 +160,37 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         normalize=None, materialize=True, output_cell_types=None, verbose=0,
     ):  # fmt: skip
         set_parameters(self, locals())
+
+    # parameters on which the unit of score depends
+    _score_depends_on: tuple = ()
+
+    def set_params(self, **params):
+        """Set the parameters of this estimator, and of those within it.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name; ``proportion_estimator__method`` is one of a nested estimator.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+        """
+        searched = [name for name in self._score_depends_on if name in params]
+        if searched and is_called_by("sklearn.model_selection"):
+            self._searched = searched
+        return super().set_params(**params)
+
+    def _warn_of_incomparable_scores(self):
+        """Say so where a search compares scores that have no common unit."""
+        if getattr(self, "_searched", None):
+            warn(
+                f"This search compares scores of {type(self).__name__} across {', '.join(self._searched)}. Its score "
+                f"is on a scale that these parameters change, so that such scores cannot be compared. Pass a scorer "
+                f"of skenigma.metrics.recovery_scorer, for a cohort whose expression is known, or use "
+                f"L2MaxDeconvolverCV."
+            )
 
     def _estimate(self, cohort):
         """Fit the model to a cohort: a :class:`Cohort` in, an :class:`Estimate` out."""
@@ -369,7 +400,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
 
         Parameters
         ----------
-        {X_new}
+        {X_named}
         {proportions}
 
         Returns
@@ -380,6 +411,7 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         return self._predict_expression(X, proportions)
 
     def _predict_expression(self, X, proportions, **given):
+        X = self._with_genes_of_fit(X)
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
             found = self._predict(X, bulk, proportions, **given)

@@ -63,6 +63,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
 
     # what decides the length of a step, and when "auto" cannot diverge: for the remedies of solvers
     _steps, _safe_if = "tao_k", ""
+    _score_depends_on = ("alpha", "beta", "preprocess", "n_samples_of_settings")
     # how settings depend on the number of samples: arguments of standing_for
     _growth = {"growth": 0.0, "summed": True}  # noqa: RUF012 - never changed
     # whether the expression is held at 0 where the bulk is 0
@@ -158,11 +159,19 @@ class OptimisedDeconvolver(BaseDeconvolver):
     def _warn_unless_converged(self, solution, n_samples):
         if not solution.converged:
             warn(
-                f"{type(self).__name__} did not converge in {len(solution.delta)} iterations: the largest squared "
-                f"change of the last was {solution.delta[-1].max():.3g}. {self._remedy(self._solver.if_slow)}"
+                f"{type(self).__name__} did not converge in {len(solution.delta)} iterations with "
+                f"{self._named_settings()}: the largest squared change of the last was "
+                f"{solution.delta[-1].max():.3g}. {self._remedy(self._solver.if_slow)}"
                 f"{self._size_remedy(n_samples)}",
                 ConvergenceWarning,
             )
+
+    def _named_settings(self):
+        """The settings, for a message."""
+        names = ["solver", "alpha", "beta", self._solver.parameter]
+        if self._solver.rescales and hasattr(self, "renorm_size"):
+            names.append("renorm_size")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names if name)
 
     def _size_remedy(self, n_samples):
         """What to do where the number of samples is far from that of the settings; empty if it is not."""
@@ -234,6 +243,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
         score : float
             Minus F over the number of entries of X.
         """
+        self._warn_of_incomparable_scores()
         bulk = self._new_bulk(X)
         reference = self._reference_on_model_scale()
         with self._few_threads(bulk):

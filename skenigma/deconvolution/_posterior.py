@@ -286,7 +286,7 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
 
         Parameters
         ----------
-        {X_new}
+        {X_named}
         {proportions}
         {covariates}
 
