@@ -47,7 +47,7 @@ class Spelling:
         """How to do so in pandas, with genes as columns."""
         if self.pattern is None:
             return ".columns.str.upper()"
-        return f".columns.str.replace(r'{self.pattern}', r'{self.kept}', regex=True)"
+        return f".columns.str.replace(r{self.pattern!r}, r{self.kept!r}, regex=True)".replace("\\\\", "\\")
 
 
 SPELLINGS = (

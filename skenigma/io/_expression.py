@@ -1,5 +1,6 @@
 """Expression from any file: what holds no expression is left out and said, what is doubtful is refused by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def read_expression(source, choices, what, notes):
         return _from_annotated(read_annotated(path, kind, notes), path, choices, what, notes)
     if kind.name == "parquet":
         choices.refuse(path, "a table in Parquet", "layer", "quantity", "strandedness")
-        return _from_table(_parquet_expression(path, notes), path, choices, what, notes)
+        return _from_table(_parquet_expression(path, choices, notes), path, choices, what, notes)
     text = sheet_text(path, notes) if kind.name == "xlsx" else Text(path, kind.packing, kind.encoding)
     return _from_text(text, choices, what, notes)
 
@@ -94,7 +95,7 @@ def _from_text(text, choices, what, notes):
             read_outputs([Output(look, output.tool)], choices, notes), text.path, choices, what, notes
         )
     table = table_of(look, choices, notes)
-    layout = table.layout
+    layout = _named_by_column(table.layout, text.path, choices, notes)
     if choices.rows == "genes" or choices.duplicates == "refuse":
         refuse_repeated_columns(look, layout, "gene" if choices.rows != "genes" else what)
     frame = parse_numbers(text, layout, notes)
@@ -111,8 +112,6 @@ def _from_table(frame, path, choices, what, notes, unnamed=False):
     """Expression in a table whose index is its first column."""
     if not frame.size:
         raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")
-    if choices.gene_column is not None:
-        frame = _by_column(frame, path, choices, notes)
     frame = named(frame, path)
     if choices.rows != "genes":
         return _finished(to_numbers(frame, path), path, choices, what, notes)
@@ -122,17 +121,33 @@ def _from_table(frame, path, choices, what, notes, unnamed=False):
     return _turned(to_numbers(frame, path), path, choices, what, notes)
 
 
+def _named_by_column(layout, path, choices, notes):
+    """The layout of a text with the names of genes from the column that was asked for."""
+    if choices.gene_column is None or choices.gene_column == layout.names[layout.index]:
+        return layout
+    _refuse_gene_column(layout.names, path, choices)
+    index = layout.names.index(choices.gene_column)
+    notes.append(
+        f"took the names of genes from column '{choices.gene_column}', in the place of the first column"
+    )
+    return replace(layout, index=index, columns=[i for i in layout.columns if i != index])
+
+
 def _by_column(frame, path, choices, notes):
-    """The frame with the names of genes from another column."""
+    """A frame with the names of genes from the column that was asked for."""
     name = choices.gene_column
-    if choices.rows != "genes":
-        raise ValueError(f"{path}: a gene column needs genes as rows; these are {choices.rows}.")
     if name == frame.index.name:
         return frame
-    if name not in frame.columns:
-        raise ValueError(f"{path} has no column '{name}'; it has {listing(list(frame.columns))}.")
-    notes.append(f"took the names of genes from column '{name}', in the place of the first column")
+    _refuse_gene_column(list(frame.columns), path, choices)
+    notes.append(f"took the names of genes from column '{name}', in the place of the index")
     return frame.set_index(frame[name].astype(object).where(frame[name].notna(), "")).drop(columns=name)
+
+
+def _refuse_gene_column(columns, path, choices):
+    if choices.rows != "genes":
+        raise ValueError(f"{path}: a gene column needs genes as rows; these are {choices.rows}.")
+    if choices.gene_column not in columns:
+        raise ValueError(f"{path} has no column '{choices.gene_column}'; it has {listing([*columns])}.")
 
 
 def _without_summaries(frame, notes):
@@ -234,9 +249,11 @@ def read_parquet(path):
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 
 
-def _parquet_expression(path, notes):
+def _parquet_expression(path, choices, notes):
     """Expression in Parquet: its index is the one of pandas, or a column of names."""
     frame = read_parquet(path)
+    if choices.gene_column is not None:
+        return _by_column(frame, path, choices, notes)
     if not isinstance(frame.index, pd.RangeIndex) or not frame.shape[1]:
         return frame
     first = frame.columns[0]
@@ -295,8 +312,6 @@ def _not_numbers(frame, path):
     found = np.argwhere(~written)
     shown = [Cell(wrong.iat[i, j], wrong.index[i], wrong.columns[j]) for i, j in found[:SHOWN]]
     message = f"{path} holds {len(found)} cell(s) that are not numbers: {listing(shown, total=len(found))}."
-    if not written.any(axis=0).all():
-        return f"{message} Remove columns of annotation; only names (first column) and values belong here."
     return f"{message} {_remedy([wrong.iat[i, j] for i, j in found])}"
 
 

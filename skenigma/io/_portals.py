@@ -73,7 +73,7 @@ def table_of(look, choices, notes):
     if columns:
         return _tximport(look, columns, choices, notes)
     if GCT.fullmatch(first):
-        return _gct(look, notes)
+        return _gct(look, choices, notes)
     if first.startswith(DESCRIPTION):
         return _series(look, notes)
     if look.header[:2] == ["Hugo_Symbol", "Entrez_Gene_Id"]:
@@ -103,7 +103,7 @@ def _description_length(text):
     )
 
 
-def _gct(look, notes):
+def _gct(look, choices, notes):
     """GCT 1.2 and 1.3 of the Broad: two lines before the header, and columns that describe rows."""
     version = look.preamble[0].strip()[1:]
     sizes = look.preamble[1].split()
@@ -111,8 +111,8 @@ def _gct(look, notes):
         raise ValueError(
             f"{look.path} is GCT {version} by its first line, but its second is {quoted(look.preamble[1])}."
         )
-    n_rows, n_columns, *described = map(int, sizes)
-    row_fields, column_rows = described or (1, 0)
+    n_rows, n_columns, *more = map(int, sizes)
+    row_fields, column_rows = more or (1, 0)
     header = look.header
     if len(header) != 1 + row_fields + n_columns:
         raise ValueError(
@@ -121,8 +121,9 @@ def _gct(look, notes):
         )
     notes.append(f"read as GCT {version}")
     taken = list(range(1 + row_fields, len(header)))
-    if row_fields:
-        notes.append(f"left out columns that describe genes: {listing(header[1 : 1 + row_fields])}")
+    described = [name for name in header[1 : 1 + row_fields] if name != choices.gene_column]
+    if described:
+        notes.append(f"left out columns that describe genes: {listing(described)}")
     if column_rows:
         notes.append(
             f"left out rows that describe samples: {listing([row[0] for row in look.rows[:column_rows]])}"

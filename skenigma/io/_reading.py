@@ -152,8 +152,14 @@ def read_reference(path, *, rows="genes", layer=None, gene_column=None, duplicat
         AnnData with one row per cell type. Formats as for :func:`read_bulk`.
     rows : {"genes", "cell types"}, default="genes"
         What the rows of a table are. Of no effect on AnnData.
-    layer, gene_column, duplicates, notes
-        As for :func:`read_bulk`.
+    layer : str, default=None
+        As for :func:`read_bulk`, as are the following.
+    gene_column : str, default=None
+        Column with the names of the genes.
+    duplicates : {"refuse", "sum", "largest"}, default="refuse"
+        What to do with genes named more than once.
+    notes : list, default=None
+        Takes a line for everything that was done besides reading.
 
     Returns
     -------
