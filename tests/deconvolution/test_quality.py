@@ -187,7 +187,7 @@ class TestFrames:
         ("change", "message"),
         [
             (lambda table: table * 100, "do not sum to 1"),
-            (lambda table: table.iloc[:5], r"shape \(5, 4\)"),
+            (lambda table: table.iloc[:5], r"do not name sample .donor5"),
             (lambda table: table.rename(columns={"T cell": "T"}), "'T cell'"),
         ],
         ids=["percentages", "rows", "names"],
