@@ -68,10 +68,15 @@ def gene_contribution(model):
     check_is_fitted(model)
     reason = "Shares need expression that is not centred."
     check_nonnegative(model.reference_, "reference", model.cell_types_, model.gene_names_, reason)
-    parts = model.proportions_.mean(axis=0)[:, None] * model.reference_
-    total = parts.sum(axis=0)
-    share = np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0)
+    share = contributions(model.proportions_, model.reference_)
     return pd.DataFrame(share, model.cell_types_, model.gene_names_)
+
+
+def contributions(proportions, reference):
+    """Share of each gene's bulk by cell type, of arrays; NaN for a gene that no profile expresses."""
+    parts = proportions.mean(axis=0)[:, None] * reference
+    total = parts.sum(axis=0)
+    return np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0)
 
 
 def gene_significance(bulk, proportions, *, refine=False, level=0.05, reference=None):

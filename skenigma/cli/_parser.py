@@ -14,6 +14,7 @@ SUMMARIES = {
     "proportions": "estimate how much of each cell type every sample contains",
     "deconvolve": "estimate what every cell type expresses in every single sample",
     "transform": "estimate the expression of new samples by an earlier run",
+    "reliability": "tell how far to trust each gene in each cell type",
     "differential": "find genes that differ between groups, by cell type",
     "simulate": "simulate a cohort whose cell-type-specific expression is known",
     "report": "show a run as one page of HTML",

@@ -1,27 +1,21 @@
 """``skenigma transform``."""
 
-from functools import partial
-
-import numpy as np
 import pandas as pd
 
 from .._transformers import shares_of
-from .._version import __version__
 from ..checks.names import listing
 from ..checks.units import scale_findings
 from ..expression import normalized
-from ..io import read_bulk, read_proportions, read_run
+from ..io import read_bulk, read_run
 from ..io._choices import CHOICES
-from ..io._fitted import as_recorded, read_fitted_pair, scale_like
-from ..io._runs import PROPORTIONS
-from ..proportions import ProportionEstimator
+from ..io._fitted import read_fitted_pair, scale_like
 from . import _expression
-from ._deconvolve import make_model
 from ._expression import add_form, check_form, foresee_expression, wanted, write_expression
 from ._level import note_level
 from ._options import FORMATS, READING, add_output, add_reading, add_repeat, add_threads
 from ._parameters import model_name
-from ._proportions import read_gene_list, read_known_proportions, say_notes, write_quality
+from ._proportions import read_known_proportions, say_notes, write_quality
+from ._refit import check_own_model, refit
 from ._tables import write_shares
 from ._understood import counted
 from ._usage import UsageError
@@ -50,8 +44,6 @@ DEFAULTS: dict = {
     "threads": None,
     **_expression.DEFAULTS,
 }
-# Proportions of a refit that differ more from those of the run are not its own.
-SAME = 1e-6
 
 
 def add_options(parser):
@@ -102,21 +94,13 @@ def check(options):
         raise UsageError(
             f"{run.path} is a run of '{run.record['command']}': give one of 'deconvolve' or 'proportions'"
         )
-    ran = run.record["options"]
-    own = ":" in str(ran.get("model", ""))
-    if own and options["model"] != ran["model"]:
-        raise UsageError(
-            f"{run.path} names the class {ran['model']}, and no record decides what code is run: if you trust it, "
-            f"say --model {ran['model']}"
-        )
-    if options["model"] and not own:
-        raise UsageError("--model is for models of your own: the run says which of the others it is")
+    check_own_model(run, options["model"])
     if options["proportions"] and run.record["command"] == "proportions":
         raise UsageError("--proportions are given: there is nothing that this run could add")
     options["run"] = str(run.path / "run.json")
     options["fitted_bulk"] = options["fitted_bulk"] or run.record["inputs"]["bulk"]["path"]
     options["reference"] = options["reference"] or run.record["inputs"]["reference"]["path"]
-    options["threads"] = options["threads"] or ran.get("threads", 1)
+    options["threads"] = options["threads"] or run.record["options"].get("threads", 1)
     check_form(options)
     return options
 
@@ -135,7 +119,7 @@ def run(job):
     if expressed:
         normalizes = ran["parameters"].get("normalize") is not None
         foresee_expression(job, kinds, list(reference.index), normalizes)
-    model = _refit(job, folder, bulk, reference)
+    model = refit(job, folder, bulk, reference)
     if not expressed:
         _write_proportions(job, model, new, reference, known)
         return
@@ -186,34 +170,6 @@ def _read_new(job, folder, reference):
         one_scale=folder.record["understood"].get("one_scale", {"total": None}),
     )
     return new
-
-
-def _refit(job, folder, bulk, reference):
-    """The model or estimator of a run, fitted again; a warning if it is not the same."""
-    ran, inputs = {**folder.record["options"], "threads": job.options["threads"]}, folder.record["inputs"]
-    markers = known = None
-    if "markers" in inputs:
-        marked = as_recorded(folder, "markers", None, read_gene_list)
-        markers = reference.columns.intersection(marked, sort=False)
-    if folder.record["command"] == "proportions":
-        profiles = reference if markers is None else reference[markers]
-        model = ProportionEstimator(profiles, method=ran["method"], n_jobs=ran["threads"]).fit(bulk)
-    else:
-        if "proportions" in inputs:
-            known = as_recorded(folder, "proportions", None, partial(read_proportions, notes=[]))
-        model = make_model(ran, reference, markers)
-        if hasattr(model, "max_iter"):
-            job.console.progress(model)
-        model.fit(bulk, proportions=known)
-    difference = np.abs(model.proportions_ - folder.table(PROPORTIONS).to_numpy()).max()
-    if not difference <= SAME:
-        then = folder.record["versions"].get("skenigma")
-        job.console.warn(
-            f"Fitted again, the proportions differ from those of the run by up to {difference:.2g}: it is another "
-            f"model. The run was made by skenigma {then}, and this is {__version__}."
-        )
-    job.console.facts([("fit", f"{type(model).__name__} of {counted(len(bulk), 'sample')}, again")])
-    return model
 
 
 def _write_proportions(job, estimator, new, reference, shares):

@@ -13,7 +13,15 @@ RECORD_VERSION = 1
 # A record has a few lines per file and cell type: what is larger or deeper is something else.
 MOST_BYTES, MOST_LEVELS = 2**25, 32
 SHOWN = 60
-COMMANDS = ("reference", "proportions", "deconvolve", "transform", "differential", "simulate")
+COMMANDS = (
+    "reference",
+    "proportions",
+    "deconvolve",
+    "transform",
+    "reliability",
+    "differential",
+    "simulate",
+)
 
 
 def load_record(path):

@@ -29,7 +29,16 @@ from skenigma.reference._cells import layer_names
 
 SMALL = {"n_samples": 24, "n_genes": 120, "n_cell_types": 3}
 PACKAGES = {"parquet": "pyarrow", "h5ad": "anndata"}
-COMMANDS = ("reference", "proportions", "deconvolve", "transform", "differential", "simulate", "report")
+COMMANDS = (
+    "reference",
+    "proportions",
+    "deconvolve",
+    "transform",
+    "reliability",
+    "differential",
+    "simulate",
+    "report",
+)
 
 
 @pytest.fixture(scope="module")
