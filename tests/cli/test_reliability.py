@@ -62,6 +62,7 @@ def test_of_linear_values(runs, cohort, tmp_path):
     assert record["result"]["significant"]["celltype1"] == expected[:60]["significant"].sum()
 
 
+@pytest.mark.slow
 def test_bootstrap_in_the_folder_of_the_run(runs, cohort, capsys):
     judged(runs / "centred_run", "--bootstrap", 3, "--seed", 5)
     found = pd.read_csv(runs / "centred_run" / "reliability" / "genes.tsv", sep="\t")
