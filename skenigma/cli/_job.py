@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 import unicodedata
+from importlib import import_module
 from pathlib import Path
 
 import joblib
@@ -18,6 +19,7 @@ from .._version import __version__
 from ..checks.validation import limit_blas_threads
 from ..io import file_checksum, read_run, staged_folder, write_table
 from ..io._checksums import watched_readings
+from ..io._engines import PANDAS, available_writer, chosen_writer
 from ..io._inputs import check_input, input_entry
 from ..io._records import RECORD_VERSION
 from ..io._staging import hidden_complete
@@ -84,6 +86,13 @@ def execute(command, given, console):
     """
     repeated = read_run(given["from_run"]) if "from_run" in given else None
     options = _resolve(command, given, repeated)
+    writer = repeated.record.get("writer", PANDAS) if repeated else available_writer()
+    with chosen_writer(writer):
+        return _execute(command, given, options, repeated, writer, console)
+
+
+def _execute(command, given, options, repeated, writer, console):
+    """The run itself, of options that are complete."""
     inputs = {name: Path(options[name]).absolute() for name in command.INPUTS if options.get(name)}
     out = Path(options["out"]).absolute()
     keep = [*inputs.values(), *([given["from_run"]] if repeated else [])]
@@ -100,7 +109,7 @@ def execute(command, given, console):
         recorded_inputs = {name: input_entry(path, readings) for name, path in inputs.items()}
         if repeated:
             _refuse_changed(recorded_inputs, repeated)
-        record = _record(command, job, recorded_inputs)
+        record = _record(command, job, recorded_inputs, writer)
         write_record(record, folder)
     code = _compare(record, repeated, console) if repeated else 0
     console.say(f"{_sentence(record)} written to {options['out']}{level_text(job.result)}")
@@ -171,7 +180,7 @@ def _refuse_changed(inputs, repeated):
             )
 
 
-def _record(command, job, inputs):
+def _record(command, job, inputs, writer):
     options = {name: value for name, value in job.options.items() if name not in FREE}
     options.update((name, entry["path"]) for name, entry in inputs.items())
     return {
@@ -179,7 +188,8 @@ def _record(command, job, inputs):
         "command": command.NAME,
         "date": _now(),
         "argv": sys.argv,
-        "versions": _versions(),
+        "versions": _versions(writer),
+        "writer": writer,
         "options": options,
         "seeds": job.seeds,
         "inputs": inputs,
@@ -207,8 +217,8 @@ def _now():
     return now.isoformat(timespec="seconds")
 
 
-def _versions():
-    packages = (np, scipy, pd, sklearn, joblib)
+def _versions(writer):
+    packages = [np, scipy, pd, sklearn, joblib] + ([import_module(writer)] if writer != PANDAS else [])
     return {
         "skenigma": __version__,
         "python": platform.python_version(),

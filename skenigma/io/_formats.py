@@ -2,6 +2,7 @@
 
 import csv
 import io
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,12 @@ class Text:
     def open(self, delimiter="\t"):
         """The text opened from its start, unpacked, within bounds."""
         return BoundedText(self, delimiter)
+
+    @contextmanager
+    def open_bytes(self):
+        """Its bytes from the start, unpacked; whoever reads them sees to bounds."""
+        with open_input(self.path) if self.content is None else io.BytesIO(self.content) as raw:
+            yield OPENERS[self.packing](raw) if self.packing else raw
 
 
 class BoundedText:

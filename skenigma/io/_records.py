@@ -279,7 +279,9 @@ GENERAL = entries(
         "warnings": TEXTS,
         "files": dict_of(either(INSIDE, dict_of(INSIDE))),
         "outputs": dict_of(entries(FILE), INSIDE),
-    }
+    },
+    # of tables of numbers; records of older versions know of pandas only
+    {"writer": one("polars or pandas", lambda value: value in ("polars", "pandas"))},
 )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..checks.names import listing
 from ..checks.numbers import is_written_number, quoted
+from ._engines import read_numbers
 from ._formats import DELIMITERS, Text, records_of
 
 NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces", "|": "bars"}
@@ -311,6 +312,11 @@ def parse(text, layout, *, missing=(), names=()):
     names : sequence of int
         Positions of fields that are texts whatever stands there.
     """
+    if not missing and not names:
+        with clear_errors(text):
+            numbers = read_numbers(text, layout)
+        if numbers is not None:
+            return _framed(*numbers, layout)
     taken = [layout.index, *layout.columns]
     # where all are taken, pandas refuses rows that are too long
     chosen = {} if len(taken) == len(layout.names) else {"usecols": sorted(taken)}
@@ -336,6 +342,12 @@ def parse(text, layout, *, missing=(), names=()):
         )
     index = frame.pop(layout.index).fillna("").to_numpy(dtype=object)
     frame = frame[layout.columns] if list(frame.columns) != layout.columns else frame
+    return _framed(index, frame, layout)
+
+
+def _framed(index, values, layout):
+    """A table with the names of its layout."""
+    frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(values, copy=False)
     frame.columns = pd.Index([layout.names[i] for i in layout.columns], dtype=object)
     return frame.set_axis(pd.Index(index, name=layout.names[layout.index] or None), axis=0)
 

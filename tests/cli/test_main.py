@@ -4,6 +4,7 @@ import errno
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from skenigma.cli._console import Console, IterationCounter
 from skenigma.cli._understood import understand
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression
+from skenigma.io._engines import available_writer
 from skenigma.io._signals import ending_signals
 from skenigma.reference import make_reference, select_markers
 from skenigma.reference._cells import layer_names
@@ -133,6 +135,21 @@ class TestSimulate:
             main(["simulate", "--from", str(data / "run.json"), "--out", str(tmp_path / "again"), "-q"]) == 0
         )
         assert contents(tmp_path / "again") == contents(data)
+
+    @pytest.mark.parametrize("writer", ["polars", "pandas", None])
+    def test_a_repeat_has_the_writer_of_the_record(self, data, tmp_path, fails, monkeypatch, writer):
+        """None: records of before there was a choice, and pandas wrote."""
+        shutil.copytree(data, tmp_path / "run")
+        path = tmp_path / "run" / "run.json"
+        recorded = record(path.parent)
+        assert recorded.pop("writer") == available_writer()
+        path.write_text(json.dumps(recorded | ({"writer": writer} if writer else {})))
+        monkeypatch.setitem(sys.modules, "polars", None)
+        if writer == "polars":
+            fails("simulate", "--from", path, "--out", tmp_path / "again", parts=["polars", "skenigma[text]"])
+            return
+        assert main(["simulate", "--from", str(path), "--out", str(tmp_path / "again"), "-q"]) in (0, 3)
+        assert record(tmp_path / "again")["writer"] == "pandas"
 
     def test_bad_number(self, fails, tmp_path):
         fails("simulate", "--out", tmp_path / "c", "--noise", "-1", parts=["noise"])
