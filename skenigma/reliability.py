@@ -145,7 +145,10 @@ def gene_significance(bulk, proportions, *, refine=False, level=0.05, reference=
     >>> len(table)
     150
     """
-    refine = _suits(reference) if isinstance(refine, str) and refine == "auto" else bool(refine)
+    if isinstance(refine, str):
+        if refine != "auto":
+            raise ValueError(f"refine must be True, False or 'auto', got {refine!r}.")
+        refine = _suits(reference)
     genes, cell_types = names_of(bulk, "bulk", "x"), cell_types_of(proportions)
     samples = row_labels(bulk)
     bulk = check_table(bulk, "bulk", dtype=np.float64)

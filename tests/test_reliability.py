@@ -137,6 +137,8 @@ def test_refinement_is_decided_as_in_the_original(recorded, package):
     assert "score" not in gene_significance(*recorded, refine="auto", reference=twins)
     with pytest.raises(ValueError, match="pass the reference"):
         gene_significance(*recorded, refine="auto")
+    with pytest.raises(ValueError, match="refine must be"):
+        gene_significance(*recorded, refine="yes")
 
 
 def test_coefficients_and_p_values_by_the_formulas():

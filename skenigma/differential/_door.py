@@ -1,6 +1,9 @@
 """The one door from a fitted model: which test, and what it is given."""
 
+from numbers import Real
+
 import pandas as pd
+from sklearn.utils import check_scalar
 
 from .._transformers import aligned_bulk
 from ..checks.labels import match_rows, row_labels
@@ -142,6 +145,8 @@ def differential_expression(
     True
     """
     check_deconvolver(model)
+    if significance_level is not None:
+        check_scalar(significance_level, "significance_level", Real, min_val=0, max_val=1)
     if method != "auto" and method not in METHODS:
         raise ValueError(f"method must be one of {listing(['auto', *METHODS])}, got {method!r}.")
     cohort = Cohort(model, None if X is None else _bulk_of_fit(model, X))

@@ -86,10 +86,16 @@ class PackageL2MaxDeconvolver(PackageEdition, L2MaxDeconvolver):
     {edition}
     {do_cpm}
     {alpha}
-    beta, epsilon, renorm_size, gamma, solver : object
+    beta, epsilon : float, default=50.0, 1e-3
         As of :class:`~skenigma.L2MaxDeconvolver`.
     {tao_k}
+    renorm_size : float, "auto" or None, default=200.0
+        As of :class:`~skenigma.L2MaxDeconvolver`.
     {max_iter}
+    gamma : float, default=2.0
+        As of :class:`~skenigma.L2MaxDeconvolver`.
+    solver : {"proximal", "admm", "admm_fast", "accelerated"}, default="proximal"
+        As of :class:`~skenigma.L2MaxDeconvolver`; edition 0.1.6 needs one of the first three.
     {common}
     {init}
     {calibrate}
@@ -170,9 +176,12 @@ class PackageTraceNormDeconvolver(PackageEdition, TraceNormDeconvolver):
     {edition}
     {do_cpm}
     {alpha}
-    beta, gamma, epsilon, tao_k, solver : object
+    beta, gamma, epsilon : float or "auto", default=1.0, "auto", "auto"
         As of :class:`~skenigma.TraceNormDeconvolver`.
+    {tao_k}
     {max_iter}
+    solver : {{"admm", "admm_fast", "proximal", "accelerated"}, default="admm"
+        As of :class:`~skenigma.TraceNormDeconvolver`; edition 0.1.6 needs one of the first three.
     {common}
     {init}
     {calibrate}

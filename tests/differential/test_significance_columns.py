@@ -52,6 +52,12 @@ def test_level_is_that_of_the_calls(fitted):
     assert (table["significance"][table["significant"]] < 1e-4).all()
 
 
+def test_a_level_is_a_probability(fitted):
+    model, bulk, phenotype = fitted
+    with pytest.raises(ValueError, match="significance_level == 5"):
+        differential_expression(model, phenotype, method="marginal", X=bulk, significance_level=5)
+
+
 def test_the_bulk_is_needed(fitted):
     model, _, phenotype = fitted
     with pytest.raises(ValueError, match="significance_level tests the bulk"):
