@@ -21,6 +21,7 @@ from math import sqrt
 import numpy as np
 
 from ..blocks import row_blocks, row_products
+from .mixture import reconstruction_gradient_norm, reference_gradient_norm
 from .passes import cut_factors
 from .penalties import Norms, Terms, loss_record
 from .problem import Problem
@@ -57,6 +58,11 @@ class Rows:
     def kept(self):
         """Where the expression may differ from 0, (n_samples, 1, n_genes); 1 everywhere without a mask."""
         return (self.bulk != 0)[:, None] if self.masked else np.ones((1, 1, 1), dtype=bool)
+
+    @cached_property
+    def theta_squares(self):
+        """Sum of the squares of the proportions of a sample, (n_samples,)."""
+        return row_products(self.proportions, self.proportions)
 
     def start(self, start):
         """Expression (n_samples, n_cell_types, n_genes) at a start."""
@@ -208,7 +214,8 @@ def solve_plain(problem, basis, settings, monitor):
     FloatingPointError
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
-    cohort, scales = Cohort(problem), _scales(problem)
+    cohort = Cohort(problem)
+    scales = _scales(cohort)
     # where each sample of the cohort starts is no start for others
     found = PlainMap([], [], [], cohort.start if cohort.start.is_shared else Start(), problem.masked)
     size = len(problem.reference) * np.vdot(problem.bulk, problem.bulk)
@@ -239,17 +246,15 @@ def solve_plain(problem, basis, settings, monitor):
     )
 
 
-def _scales(problem):
+def _scales(cohort):
     """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
+    problem, half = cohort.problem, 0.5 * cohort.problem.penalty.curvature
     squares = row_products(problem.bulk, problem.bulk)
     means = sqrt(len(problem.reference) * np.mean(squares)) + np.linalg.norm(problem.reference)
-    curvature = problem.penalty.curvature
-    return curvature * sqrt(_weighted(problem, squares)), curvature * means / sqrt(len(squares))
-
-
-def _weighted(problem, squares):
-    """Σ_j (Σ_k θ_jk²) times squared norms of the samples."""
-    return row_products(problem.proportions, problem.proportions) @ squares
+    return (
+        half * reconstruction_gradient_norm(cohort.rows, squares),
+        half * reference_gradient_norm(means, len(squares)),
+    )
 
 
 def _gradients(cohort, survey, settings, scales):
@@ -259,7 +264,7 @@ def _gradients(cohort, survey, settings, scales):
     offset = survey.mean - problem.reference
     # of data terms without 1/2, as the original prints them
     norms = (
-        curvature * sqrt(_weighted(problem, survey.residuals)),
+        0.5 * curvature * reconstruction_gradient_norm(cohort.rows, survey.residuals),
         curvature * sqrt(np.sum(cohort.counts * offset**2)) / n_samples,
     )
     factors = [settings.rescale(norm, scale) for norm, scale in zip(norms, scales, strict=True)]
