@@ -48,7 +48,7 @@ def table(frame, corner, caption, *, sortable=False, shares=False, most=MOST_ROW
     )
     whole = markup(
         '<div class="scroll" role="region" tabindex="0" aria-label="{caption}"><table{kind}>'
-        "<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}</div>",
+        "<caption><span>{caption}</span></caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}</div>",
         kind=Markup(' class="sortable"' if sortable else ""),
         caption=caption,
         head=head,
@@ -105,7 +105,7 @@ def pairs(values, caption):
         for name, text in values.items()
     ]
     return markup(
-        '<table class="pairs"><caption>{caption}</caption><tbody>{rows}</tbody></table>',
+        '<table class="pairs"><caption><span>{caption}</span></caption><tbody>{rows}</tbody></table>',
         caption=caption,
         rows=rows,
     )

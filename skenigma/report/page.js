@@ -35,7 +35,7 @@
   function shown(value, digits = 3) {
     if (!Number.isFinite(value)) return "–";
     const size = Math.abs(value);
-    if (size !== 0 && (size >= 1e5 || size < 1e-3)) return minus(value.toExponential(1));
+    if (size !== 0 && (size >= 1e5 || size < 1e-3)) return minus(value.toExponential(Math.max(0, digits - 1)));
     return minus(size >= 1000 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(digits)));
   }
   const shownP = (p) => (Number.isNaN(p) ? "–" : p >= 1e-3 ? String(+p.toPrecision(2)) : p.toExponential(1));
@@ -82,7 +82,7 @@
       this.next = el("button", { type: "button", onclick: () => this.turn(1) }, "Next");
       place.append(this.tools,
         el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": options.caption },
-          el("table", {}, el("caption", {}, options.caption), el("thead", {}, el("tr", {}, ...this.heads)), this.body)),
+          el("table", {}, el("caption", {}, el("span", {}, options.caption)), el("thead", {}, el("tr", {}, ...this.heads)), this.body)),
         el("div", { class: "pager" }, this.back, this.next, this.count));
     }
     set(rows, file) {
@@ -174,6 +174,12 @@
     for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) found.push(Math.abs(tick) < step * 1e-9 ? 0 : tick);
     return found;
   }
+  // As many digits as tell neighbouring ticks apart.
+  function shownTick(tick, all) {
+    const step = all.length > 1 ? all[1] - all[0] : Math.abs(tick);
+    const digits = tick && step ? Math.max(1, Math.floor(Math.log10(Math.abs(tick)) + 1e-9) - Math.floor(Math.log10(step) + 1e-9) + 1) : 1;
+    return shown(tick, digits);
+  }
 
   // Where the pointer is, in the units of a picture.
   function place(picture, event) {
@@ -245,9 +251,9 @@
       if (high - low < 1e-12 * Math.max(1, Math.abs(high))) { low -= 0.5 * (Math.abs(low) || 1); high += 0.5 * (Math.abs(high) || 1); }
       const y = (v) => top + (height - top - bottom) * (high - v) / (high - low);
       const x = (j) => left + (width - left - 6) * (j + 0.5) / samples;
-      const parts = ticks(low, high, 4).flatMap((tick) => [
+      const parts = ticks(low, high, 4).flatMap((tick, _, all) => [
         svg("line", { class: "grid", x1: left, x2: width - 6, y1: y(tick), y2: y(tick) }),
-        svg("text", { class: "tick end", x: left - 5, y: y(tick) + 4 }, shown(tick, 2))]);
+        svg("text", { class: "tick end", x: left - 5, y: y(tick) + 4 }, shownTick(tick, all))]);
       // one path for all bands, and one for the dots of each group, however many samples there are
       const at = (v) => y(v).toFixed(1), bands = [], dots = new Map();
       order.forEach((i, j) => {
