@@ -22,6 +22,7 @@ from ._parameters import (
     build_model,
     check_any_choice,
     model_name,
+    only_model,
     used_parameters,
 )
 from ._proportions import add_method, read_data, read_known_proportions, read_markers, write_quality
@@ -96,6 +97,8 @@ def check(options):
     given = {name: options.pop(name) for name in HELP if name in options}
     given.update(options.pop("set", ()))
     options["parameters"] = {**options["parameters"], **given}
+    if options["model"] == AUTO:
+        options["model"] = only_model(options["parameters"]) or AUTO
     if options["model"] == AUTO:
         check_any_choice(options["parameters"])
     else:

@@ -116,6 +116,12 @@ def build_model(kind, given, **more):
     return model
 
 
+def only_model(given):
+    """The one model that has all of these parameters, where the data may not choose one that has; else None."""
+    fit = [kind for kind, model in MODELS.items() if not given.keys() - used_parameters(model()).keys()]
+    return fit[0] if len(fit) == 1 and fit[0] not in CHOSEN else None
+
+
 def check_any_choice(given):
     """A UsageError if parameters are given that not every model has which may be chosen by the data."""
     for name in given:

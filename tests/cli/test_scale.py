@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from skenigma import EmpiricalBayesDeconvolver, ProportionEstimator, io
 from skenigma.cli import main
+from skenigma.cli._parameters import only_model
 from skenigma.differential import log_fold_change_test
 
 GENES = [f"gene{g}" for g in range(80)]
@@ -249,3 +250,18 @@ class TestModel:
         repeated = json.loads((tmp_path / "again" / "run.json").read_text())
         assert repeated["options"]["model"] == "l2max"
         assert repeated["options"]["total"] == "as-is"
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({"renorm_size": "auto"}, "l2max"),
+        ({"renorm_size": "auto", "alpha": 0.5}, "l2max"),
+        ({"alpha": 0.5}, None),
+        ({"platform": "bulk"}, None),
+        ({"temperature": 3}, None),
+        ({}, None),
+    ],
+)
+def test_an_option_of_one_published_model_names_it(given, model):
+    assert only_model(given) == model
