@@ -31,6 +31,11 @@ def check_finite(values, what, rows, columns, remedy="Impute or drop these sampl
         clean = np.isfinite(np.sum(stored(values)))
     if not clean:
         _refuse_entries(_elementwise(np.isnan, values), "NaN", what, rows, columns, remedy)
+        if np.isneginf(stored(values)).any():
+            remedy = (
+                "Minus infinity is the logarithm of 0: pass the values as they were before, take log(x + 1), or drop "
+                "these samples or genes."
+            )
         _refuse_entries(_elementwise(np.isinf, values), "infinity (inf)", what, rows, columns, remedy)
     check_magnitude(stored(values), what)
 

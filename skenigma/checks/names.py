@@ -60,6 +60,11 @@ def _no_gene_names(columns, what):
             f"{len(unnamed)} gene(s) of {what} have no name (NaN), at position {listing(unnamed.tolist())}. Name or "
             f"drop them: {what}.loc[:, {what}.columns.notna()]."
         )
+    if isinstance(columns, pd.MultiIndex):
+        return (
+            f"The columns of {what} have {columns.nlevels} levels: keep the one that names genes, {what}.columns = "
+            f"{what}.columns.get_level_values(0)."
+        )
     return (
         f"The column names of {what} are not strings (the first are {listing(list(columns))}). Gene names must be "
         f"strings, in bulk and reference alike: {what}.columns = {what}.columns.astype(str)."

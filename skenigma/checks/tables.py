@@ -1,5 +1,6 @@
 """Frames and arrays as tables of numbers; columns of text are named."""
 
+import re
 from contextlib import contextmanager
 from itertools import islice
 
@@ -8,7 +9,10 @@ import pandas as pd
 from sklearn.utils.validation import check_array
 
 from .names import Noted, listing
-from .numbers import RESCALE, of_objects, quoted, refuse_masked, unconvertible
+from .numbers import RESCALE, is_convertible, of_objects, quoted, refuse_masked, unconvertible
+
+# As a message quotes an entry.
+DECIMAL_COMMA = re.compile(r"'\s*[+-]?\d+,\d+\s*'")
 
 
 def as_pandas(frame):
@@ -34,6 +38,7 @@ def homogeneous_values(frame):
 
 def check_table(table, what, **checks):
     """``check_array`` of a table, which names columns of text and takes sparse frames."""
+    refuse_anndata(table, what)
     refuse_masked(table, what)
     values = homogeneous_values(table)
     with text_named(table, what):
@@ -46,15 +51,51 @@ def text_named(frame, what):
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:
-        text = _text_columns(frame)
-        if text:
-            raise ValueError(
-                f"{what} has {len(text)} column(s) that are not numbers: {listing(text)}. Names of rows must stand "
-                f"in the index: read the table with index_col=0. Drop or convert other columns."
-            ) from error
+        message = _text_message(frame, what)
+        if message:
+            raise ValueError(message) from error
         if isinstance(error, OverflowError):
             raise ValueError(f"{what} holds integers that no float can hold: {error}. {RESCALE}") from error
         raise
+
+
+def refuse_anndata(table, what):
+    """Refuse an AnnData where a table is needed, which NumPy would take for one object."""
+    if all(hasattr(table, name) for name in ("X", "obs", "var_names", "layers")):
+        raise ValueError(
+            f"{what} is an AnnData: pass a table, {what}.to_df() or {what}.to_df(layer=...), of samples or cell "
+            f"types × genes. skenigma.anndata.deconvolve takes AnnData as they are."
+        )
+
+
+def _text_message(frame, what):
+    """What is no number in a table, and the remedy; nothing if all entries are numbers."""
+    frame = as_pandas(frame)
+    found = _text_columns(frame)
+    if not found:
+        return ""
+    rows = _text_rows(frame) if len(found) == frame.shape[1] else []
+    if rows:
+        dropped = ", ".join(repr(str(row.name)) for row in rows)
+        return (
+            f"{what} has {len(rows)} row(s) that are not numbers: {listing(rows)}. Drop what describes genes: "
+            f"{what}.drop(index=[{dropped}]).astype(float)."
+        )
+    message = f"{what} has {len(found)} column(s) that are not numbers: {listing(found)}. "
+    if all(DECIMAL_COMMA.fullmatch(column.note) for column in found):
+        return message + "These are decimal commas: read the table with decimal=','."
+    if [column.name for column in found] == [frame.columns[0]]:
+        message += "Names of rows must stand in the index: read the table with index_col=0. "
+    return message + "Drop or convert other columns."
+
+
+def _text_rows(frame):
+    """The rows that hold no number, where all others hold nothing else."""
+    first = frame.iloc[:, 0]
+    texts = [not is_convertible(entry) for entry in first]
+    names = [Noted(first.index[i], quoted(first.iloc[i])) for i in np.flatnonzero(texts)]
+    numbers = frame[~np.array(texts, dtype=bool)]
+    return names if len(numbers) and not _text_columns(numbers) else []
 
 
 def _text_columns(frame):

@@ -28,7 +28,7 @@ from .names import (
     row_names,
 )
 from .numbers import refuse_masked
-from .tables import as_pandas, check_table, homogeneous_values, text_named
+from .tables import as_pandas, check_table, homogeneous_values, refuse_anndata, text_named
 
 __all__ = [
     "HasMethods",
@@ -95,6 +95,7 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     X : ndarray of shape (n_samples, n_features)
         float32 if it was, else float64.
     """
+    refuse_anndata(X, "X")
     refuse_masked(X, "X")
     X = as_pandas(X)
     names = column_names(X, "X")
@@ -145,6 +146,7 @@ def check_profiles(reference, dtype):
     -------
     Profiles
     """
+    refuse_anndata(reference, "reference")
     genes = column_names(reference, "reference")
     refuse_repeats(genes, "Genes of reference", "Sum, average or drop the repeated columns first.")
     cell_types = _cell_types(reference)

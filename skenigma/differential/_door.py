@@ -56,7 +56,8 @@ def differential_expression(
     reference_level : scalar, default=None
         The class that others are compared with. None takes the first.
     missing : {"raise", "drop"}, default="raise"
-        What to do with samples without phenotype: refuse, or leave them out of the test. The fit stays as it is.
+        What to do with samples that lack the phenotype or a covariate: refuse, or leave them out of the
+        test. The fit stays as it is.
     significance_level : float, default=None
         Add whether the cell type contributes to the gene's bulk at all, at this level: the columns that version 0.1.6
         of the R package has, whose ``p_cutoff`` is 0.05. None adds none.

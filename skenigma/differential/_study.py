@@ -9,8 +9,8 @@ import pandas as pd
 from ..checks.labels import match_rows
 from ..checks.names import listing, row_names
 from ..checks.numbers import check_magnitude, refuse_masked
+from ..checks.warning import warn
 from ..core.regress.generalized import SharedDesign
-from ._names import refuse_nonfinite
 
 # Share of a column that must lie beyond the columns before it; less is dependence but for rounding.
 DEPENDENT = 1e-7
@@ -20,6 +20,15 @@ MIN_DEGREES = 5
 MIN_PROPORTION = 0.01
 # Share of texts that look like numbers above which a variable is taken for a quantity with typing errors in it.
 MOSTLY_NUMBERS = 0.5
+# What clinical tables write for a missing value, and how many different numbers are grades, not a measurement.
+MISSING_WORDS = frozenset(
+    (
+        "na", "n/a", "nan", "null", "missing", "unknown", "unk", "not reported", "not available", "not applicable",
+        "not evaluated", "not done", "indeterminate", "discrepancy", "pending",
+    )
+)  # fmt: skip
+MISSING_NUMBERS = (9, 99, 999, 9999, 77, 88, 777, 888, -9, -99, -999, -9999)
+MOST_GRADES = 6
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 BOUND = re.compile(r"[<>]=?|[≤≥~]")
 
@@ -59,7 +68,7 @@ class Study:
     coded : ndarray of shape (n_samples, n_columns)
         An indicator of each class but the first, or the centred quantity.
     covariates : ndarray of shape (n_samples, n_covariates)
-        Centred.
+        Centred, each of size 1.
     covariate_names : list of str
     """
 
@@ -68,7 +77,9 @@ class Study:
         values = _phenotype_series(phenotype, n_samples, samples)
         if row_names(phenotype) is not None:  # and else the samples may have no names: covariates go by these
             samples = row_names(values)
-        values, self.used = _taking_part(values, options)
+        _refuse_dates(values, "phenotype")
+        frame = _matched_covariates(covariates, n_samples, samples)
+        values, self.used = _taking_part(values, options, _incomplete(frame, samples, options))
         self.name = "phenotype" if values.name is None else str(values.name)
         self.n_samples, self.fold_change = len(values), options.fold_change
         self.classes = _classes(values, options)
@@ -83,7 +94,9 @@ class Study:
             raise ValueError(
                 f"fold_change=True compares two classes, but the phenotype {found}: pass fold_change=False."
             )
-        self.covariates, self.covariate_names = _covariates(covariates, n_samples, samples, self.used)
+        self.covariates, self.covariate_names = _coded_covariates(frame, self.used)
+        if frame is None:
+            self.covariates = np.empty((self.n_samples, 0))
 
     @property
     def contrast(self):
@@ -162,8 +175,8 @@ def _phenotype_series(phenotype, n_samples, samples):
     return values
 
 
-def _taking_part(values, options):
-    """The phenotype of the samples that are tested, and which these are."""
+def _taking_part(values, options, incomplete=False):
+    """The phenotype of the samples that are tested, and which these are; ``incomplete`` ones are left out."""
     if options.missing not in ("raise", "drop"):
         raise ValueError(f"missing must be 'raise' or 'drop', got {options.missing!r}.")
     missing = values.isna().to_numpy()
@@ -176,7 +189,7 @@ def _taking_part(values, options):
             f"phenotype is NaN or infinite in {missing.sum()} sample(s): {listing(list(values.index[missing]))}. "
             f"Drop these samples from the test by missing='drop', or give them a value."
         )
-    used = ~missing
+    used = ~(missing | incomplete)
     if options.levels is not None:
         unknown = [level for level in options.levels if not (values[used] == level).any()]
         if unknown:
@@ -202,6 +215,42 @@ def _refuse_broken_numbers(values, what):
         )
 
 
+def _refuse_spellings(classes):
+    """Refuse classes that differ only in case or spaces, of which one is a typing error."""
+    spelt = {}
+    for label in classes:
+        if isinstance(label, str):
+            spelt.setdefault(" ".join(label.split()).lower(), []).append(label)
+    alike = [label for labels in spelt.values() if len(labels) > 1 for label in labels]
+    if alike:
+        raise ValueError(
+            f"phenotype has classes that differ only in case or spaces: {listing(alike)}. Spell them alike."
+        )
+
+
+def _warn_of_codes(values, classes):
+    """Warn of classes, or numbers, that seem to stand for a missing value."""
+    codes = [
+        label
+        for label in classes
+        if isinstance(label, str) and label.strip(" []()_.").lower() in MISSING_WORDS
+    ]
+    numbers = np.array([label for label in classes if not isinstance(label, (str, bool, np.bool_))])
+    if len(numbers) == len(classes) and 2 < len(classes) <= MOST_GRADES:
+        # beside 0 and 1, or grades
+        others = numbers[~np.isin(numbers, MISSING_NUMBERS)]
+        if len(others) > 1 and np.ptp(others) < len(numbers) + 1:
+            beyond = others.max() + np.ptp(others) + 1
+            codes = [label for label in classes if label in MISSING_NUMBERS and not -1 < label < beyond]
+    if codes:
+        count = int(values.isin(codes).sum())
+        warn(
+            f"phenotype is {listing(codes)} in {count} sample(s), which seems to stand for a missing value, and is "
+            f"taken for {'a number' if len(numbers) else 'a class'} like the others. Make it NaN and pass "
+            f"missing='drop', or choose classes by levels."
+        )
+
+
 def _classes(values, options):
     """Classes, that of reference first, or None for a quantity."""
     _refuse_broken_numbers(values, "phenotype")
@@ -218,6 +267,8 @@ def _classes(values, options):
         raise ValueError(
             f"phenotype has only one class, {listing(classes)}: there is nothing to compare it with."
         )
+    _refuse_spellings(classes)
+    _warn_of_codes(values, classes)
     quantity = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     first = options.reference_level
     if quantity and len(classes) > 2:
@@ -235,30 +286,66 @@ def _classes(values, options):
     return [first, *(level for level in classes if level != first)]
 
 
-def _covariates(covariates, n_samples, samples, used):
-    """Centred columns and their names; categories one-hot encoded without the first."""
+def _matched_covariates(covariates, n_samples, samples):
+    """The covariates in the order of the samples, as a table; None where there are none."""
     if covariates is None:
-        return np.empty((len(np.arange(n_samples)[used]), 0)), []
+        return None
     frame = _covariate_frame(covariates)
     frame = frame.iloc[match_rows(covariates, samples, "rows of covariates")]
     if len(frame) != n_samples:
         raise ValueError(f"covariates have {len(frame)} rows, but there are {n_samples} samples.")
+    frame = frame.infer_objects()
+    frame.columns = [str(name) for name in frame.columns]
+    for name, column in frame.items():
+        _refuse_dates(column, f"covariate '{name}'")
+    return frame
+
+
+def _incomplete(frame, samples, options):
+    """Which samples lack a covariate; refused unless they are to be left out."""
+    if frame is None:
+        return False
+    lacking = frame.isna() | frame.isin([np.inf, -np.inf])
+    rows = lacking.any(axis=1).to_numpy()
+    if rows.any() and options.missing == "raise":
+        names = np.flatnonzero(rows) if row_names(frame) is None else row_names(frame)[rows]
+        raise ValueError(
+            f"covariates contain NaN or infinity in column {listing(list(frame.columns[lacking.any()]))}, of "
+            f"{rows.sum()} sample(s): {listing(list(names))}. Leave these samples out of the test by missing='drop', "
+            f"or give them a value."
+        )
+    return rows
+
+
+def _coded_covariates(frame, used):
+    """Centred columns of size 1 and their names; categories one-hot encoded without the first."""
+    if frame is None:
+        return np.empty((0, 0)), []
     frame = frame.iloc[used].infer_objects()
-    frame.columns = names = np.array([str(name) for name in frame.columns], dtype=object)
-    refuse_nonfinite(frame.isna().any(axis=0).to_numpy(), names, "covariates", "column")
+    names = frame.columns
     constant = names[(frame.nunique() == 1).to_numpy()]
     if len(constant):
         raise ValueError(
-            f"Collinear covariates: {listing(constant)} have the same value in every sample. Drop them."
+            f"Collinear covariates: {listing(list(constant))} have the same value in every sample. Drop them."
         )
     for name in names:
         _refuse_broken_numbers(frame[name], f"covariate '{name}'")
     coded = pd.get_dummies(frame.apply(_without_unused), drop_first=True, dtype=np.float64)
-    values, names = coded.to_numpy(dtype=np.float64), coded.columns.to_numpy()
-    refuse_nonfinite(~np.isfinite(values).all(axis=0), names, "covariates", "column")
+    values, names = coded.to_numpy(dtype=np.float64), list(coded.columns)
     for name, column in zip(names, values.T, strict=True):
         check_magnitude(column, f"covariate '{name}'")
-    return values - values.mean(axis=0), list(names)
+    values = values - values.mean(axis=0)
+    # whatever the unit of a covariate, the design stays well conditioned
+    return values / np.abs(values).max(axis=0), names
+
+
+def _refuse_dates(column, what):
+    """Refuse dates and durations: as numbers they have no natural unit."""
+    if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
+        raise ValueError(
+            f"{what} holds dates or durations: pass numbers, such as days, (dates - dates.min()).dt.days, or classes "
+            f"as texts."
+        )
 
 
 def _without_unused(column):

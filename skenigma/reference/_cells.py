@@ -133,7 +133,7 @@ def _take_apart(cells, layer):
 def choose_layer(data, layer):
     """One matrix of an AnnData in memory, and the names of its columns."""
     if layer is None:
-        matrix, genes = data.X, data.var_names
+        matrix, genes = _main_matrix(data), data.var_names
     elif layer in data.layers:
         matrix, genes = data.layers[layer], data.var_names
     elif layer == "raw" and data.raw is not None:
@@ -144,6 +144,14 @@ def choose_layer(data, layer):
         raise ValueError(f"The AnnData has no X: choose a layer. It has: {_other_layers(data)}.")
     in_memory = getattr(matrix, "to_memory", None)
     return matrix if in_memory is None else in_memory(), np.array([str(name) for name in genes], dtype=object)
+
+
+def _main_matrix(data):
+    """X, or None: one that is read from a file as needed fails where the file has none."""
+    try:
+        return data.X
+    except KeyError:
+        return None
 
 
 def _other_layers(data):

@@ -1,5 +1,6 @@
 """Differential expression: recorded R outputs, the formulas, what is flagged, what is refused."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from skenigma import L2MaxDeconvolver, TraceNormDeconvolver, differential
 from skenigma.core.regress import generalized
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression, interaction_test, joint_test, marginal_test
+from skenigma.differential._study import Options, Study
 from skenigma.normalization import normalize
 
 # Two ways of solving the same well-conditioned systems in double precision.
@@ -724,7 +726,7 @@ class TestPhenotype:
 
 def test_sample_that_the_phenotype_does_not_name(cohort):
     renamed = cohort.phenotype.rename({"donor4": "donor four"})
-    with refused("index of phenotype", "'donor4'"):
+    with refused("rows of phenotype", "'donor4'"):
         call(interaction_test, cohort, phenotype=renamed)
 
 
@@ -746,8 +748,43 @@ class TestCovariates:
     @pytest.mark.parametrize(("column", "value"), [("age", np.nan), ("age", np.inf), ("sex", None)])
     def test_missing(self, cohort, test, column, value):
         cohort.covariates.loc["donor2", column] = value
-        with refused("covariates contains NaN or infinity in column", f"'{column}'"):
+        with refused(
+            f"covariates contain NaN or infinity in column '{column}'", "'donor2'", "missing='drop'"
+        ):
             call(test, cohort, covariates=cohort.covariates)
+
+    def test_samples_without_a_covariate_can_be_left_out(self, cohort, test):
+        """As if they were not there."""
+        kept = np.arange(24) != 2
+        cohort.covariates.loc["donor2", "age"] = np.nan
+        phenotype = cohort.phenotype.astype(object).where(np.arange(24) != 7)
+        table = call(test, cohort, phenotype=phenotype, covariates=cohort.covariates, missing="drop")
+        kept[7] = False
+        expected = call(
+            test,
+            cohort,
+            phenotype=cohort.phenotype.where(kept),
+            covariates=cohort.covariates.fillna({"age": 0.0}),
+            missing="drop",
+        )
+        pd.testing.assert_frame_equal(table, expected, rtol=1e-9)  # rounding
+
+    def test_the_unit_of_a_covariate_makes_no_difference(self, cohort, test):
+        table = call(test, cohort, covariates=cohort.covariates)
+        scaled = cohort.covariates.assign(age=cohort.covariates["age"] * 1e17 + 1e20)
+        found = call(test, cohort, covariates=scaled)
+        merged = table.merge(found, on=["cell_type", "gene"])
+        assert len(merged) == len(table)
+        # 1e20 leaves the ages four digits
+        assert_allclose(merged.p_value_x, merged.p_value_y, rtol=1e-2)
+
+    @pytest.mark.parametrize("unit", ["datetime64[ns]", "timedelta64[ns]"])
+    def test_dates_are_refused(self, cohort, test, unit):
+        dates = np.arange(24).astype(unit)
+        with refused("covariate 'visit' holds dates", r"dt.days"):
+            call(test, cohort, covariates=pd.DataFrame({"visit": dates}, cohort.bulk.index))
+        with refused("phenotype holds dates"):
+            call(test, cohort, phenotype=pd.Series(dates, cohort.bulk.index))
 
     def test_constant(self, cohort, test):
         table = cohort.covariates.assign(batch="one", run=3)
@@ -772,7 +809,7 @@ class TestCovariates:
     def test_unknown_sample(self, cohort, test):
         if test is not interaction_test:
             cohort.phenotype = cohort.phenotype.copy()
-        with refused("index of covariates", "'donor4'"):
+        with refused("rows of covariates", "'donor4'"):
             call(test, cohort, covariates=cohort.covariates.rename({"donor4": "x"}))
 
     def test_a_series_and_an_array_of_one_column(self, cohort, test):
@@ -925,3 +962,44 @@ def test_public_names():
         "marginal_test",
         "untested",
     }
+
+
+def classes_of(phenotype, **options):
+    """Classes of a phenotype."""
+    return Study(phenotype, None, len(phenotype), None, Options(**options)).classes
+
+
+class TestClassesThatAreNone:
+    @pytest.mark.parametrize("other", ["Case ", " case", "CASE", "case\u00a0"])
+    def test_two_spellings_of_one_class_are_refused(self, other):
+        with refused("differ only in case or spaces", repr(other)):
+            classes_of(["case", "control", other] * 4)
+
+    @pytest.mark.parametrize("code", ["not reported", "[Not Available]", "unknown", "NA", "Unknown"])
+    def test_words_for_missing_values(self, code):
+        with pytest.warns(UserWarning, match=rf"phenotype is '{re.escape(code)}' in 2 sample\(s\).*levels"):
+            classes_of(["dead", "alive", code] * 2)
+        assert classes_of(["dead", "alive", code] * 2, levels=("alive", "dead")) == ["alive", "dead"]
+
+    @pytest.mark.parametrize(
+        ("numbers", "code"), [([0, 1, 9], 9), ([0, 1, -9], -9), ([1, 2, 99], 99), ([1, 2, 3, 4, 999], 999)]
+    )
+    def test_numbers_for_missing_values(self, numbers, code):
+        with pytest.warns(UserWarning, match=rf"phenotype is {code} in 3 sample\(s\)"):
+            assert classes_of(numbers * 3) is None
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            [0, 1],
+            [1, 2, 3],
+            [7, 8, 9],
+            [5, 9, 12],
+            [0, 3, 6, 9],
+            list(range(99)),
+            [-1, 0, 1],
+            ["case", "none"],
+        ],
+    )
+    def test_what_is_none(self, values):
+        classes_of(values * 3)
