@@ -757,7 +757,7 @@ class TestCovariates:
         """As if they were not there."""
         kept = np.arange(24) != 2
         cohort.covariates.loc["donor2", "age"] = np.nan
-        phenotype = cohort.phenotype.astype(object).where(np.arange(24) != 7)
+        phenotype = cohort.phenotype.where(np.arange(24) != 7)
         table = call(test, cohort, phenotype=phenotype, covariates=cohort.covariates, missing="drop")
         kept[7] = False
         expected = call(
