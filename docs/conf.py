@@ -66,6 +66,8 @@ toc_object_entries_show_parents = "hide"
 intersphinx_mapping = write_inventories(HERE / "_build" / "inventories")
 
 autosummary_generate = True
+# signatures show names and defaults; docstrings say what these may be
+autodoc_typehints = "none"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 numpydoc_xref_aliases = ALIASES

@@ -5,6 +5,7 @@ Each is samples × cell types × genes, like ``cse_``, for the functions of :mod
 
 import numpy as np
 
+from ._typing import Table
 from .checks.entries import check_finite, check_nonnegative
 from .checks.labels import row_labels
 from .checks.names import column_names, listing, refuse_repeats, row_names
@@ -14,7 +15,7 @@ from .checks.validation import check_profiles, check_proportions
 __all__ = ["baselines", "bulk_itself", "reference_itself", "scaled_reference"]
 
 
-def bulk_itself(X, reference):
+def bulk_itself(X: Table, reference: Table) -> np.ndarray:
     """The bulk of a sample in the place of each of its cell types.
 
     Parameters
@@ -45,7 +46,7 @@ def bulk_itself(X, reference):
     return _bulk(bulk, len(profiles.values))
 
 
-def reference_itself(X, reference):
+def reference_itself(X: Table, reference: Table) -> np.ndarray:
     """The reference profiles in the place of every sample.
 
     Parameters
@@ -76,7 +77,7 @@ def reference_itself(X, reference):
     return _reference(profiles.values, len(bulk))
 
 
-def scaled_reference(X, reference, proportions):
+def scaled_reference(X: Table, reference: Table, proportions: Table) -> np.ndarray:
     r"""The reference profiles, each gene scaled so that their mixture is the bulk of the sample.
 
     .. math:: p_{jkg} = r_{kg}\, x_{jg} \Big/ \sum_i \theta_{ji} r_{ig}
@@ -120,7 +121,7 @@ def scaled_reference(X, reference, proportions):
     return _scaled(bulk, profiles.values, theta)
 
 
-def baselines(X, reference, proportions):
+def baselines(X: Table, reference: Table, proportions: Table) -> dict[str, np.ndarray]:
     """All answers that need no model, by name.
 
     Parameters

@@ -1,6 +1,7 @@
 """How far to trust cell-type-specific expression, gene by gene, where no truth is known."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from ._transformers import reference_frame
+from ._typing import Estimator, Seed, Table
 from .checks.entries import check_nonnegative
 from .checks.labels import cell_types_of, row_labels
 from .checks.names import listing, names_of
@@ -27,7 +29,7 @@ ALIKE = 0.85
 FOUND = ("beta", "gamma", "epsilon", "tao_k", "renorm_size")
 
 
-def gene_contribution(model):
+def gene_contribution(model: Estimator) -> pd.DataFrame:
     """Share of each gene's bulk that comes from each cell type: the first thing to ask of a gene.
 
     What varies in a gene's bulk between samples can only tell of the cell types that it comes from. On simulated
@@ -79,7 +81,14 @@ def contributions(proportions, reference):
     return np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0)
 
 
-def gene_significance(bulk, proportions, *, refine=False, level=0.05, reference=None):
+def gene_significance(
+    bulk: Table,
+    proportions: Table,
+    *,
+    refine: bool | str = False,
+    level: float = 0.05,
+    reference: Table | None = None,
+) -> pd.DataFrame:
     """Test which genes each cell type contributes to the bulk: the original's gene-significance test.
 
     Per gene, the bulk is regressed on the proportions without an intercept, and the coefficient of each cell type is
@@ -269,15 +278,15 @@ class BootstrapReliability:
 
 
 def bootstrap_reliability(
-    model,
-    X,
+    model: Estimator,
+    X: Table,
     *,
-    n_bootstraps=100,
-    reestimate_proportions=False,
-    n_jobs=None,
-    random_state=None,
-    progress=None,
-):
+    n_bootstraps: int = 100,
+    reestimate_proportions: bool = False,
+    n_jobs: int | None = None,
+    random_state: Seed = None,
+    progress: Callable | None = None,
+) -> BootstrapReliability:
     """Standard error and stability of every cell type's mean expression, by resampling the samples of the cohort.
 
     The model is fitted to cohorts of as many samples, drawn from X with replacement, and the mean of its expression

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
 
 from .._library_size import choose_total, divide_by_length, scale_to_total
 from .._parameters import fitted_values, numbers
 from .._transformers import proportions_std, shares_of
+from .._typing import AnnData, Estimator, Table
 from .._version import __version__
 from ..checks.names import refuse_repeats
 from ..checks.validation import Real
@@ -32,23 +34,23 @@ from ._inputs import (
 
 
 def deconvolve(
-    bulk_adata,
-    reference_adata,
-    groupby="cell_type",
+    bulk_adata: AnnData,
+    reference_adata: AnnData,
+    groupby: str | ArrayLike = "cell_type",
     *,
-    model="auto",
-    layer=None,
-    reference_layer=None,
-    proportions=None,
-    normalize="auto",
-    gene_lengths=None,
-    min_cells=10,
-    n_markers=None,
-    key="skenigma",
-    copy=True,
-    return_model=False,
-    verbose=True,
-):
+    model: str | Estimator = "auto",
+    layer: str | None = None,
+    reference_layer: str | None = None,
+    proportions: str | Table | None = None,
+    normalize: float | str | None = "auto",
+    gene_lengths: str | pd.Series | None = None,
+    min_cells: int = 10,
+    n_markers: int | None = None,
+    key: str = "skenigma",
+    copy: bool = True,
+    return_model: bool = False,
+    verbose: bool = True,
+) -> AnnData:
     """Deconvolve an AnnData of bulk samples by an AnnData of annotated cells.
 
     The mean of the cells of each type is the reference. Bulk and reference are brought to the genes that they share,

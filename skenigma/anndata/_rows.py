@@ -1,14 +1,18 @@
 """Expression as rows: one per sample and cell type."""
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._typing import AnnData
 from ..checks.optional import import_optional
 from ..checks.validation import check_deconvolver
 from ..expression import output_expression, sample_and_type
 from ..reference._cells import is_anndata
 
 
-def cse_to_anndata(source, *, key="skenigma", sample_names=None):
+def cse_to_anndata(source: Any, *, key: str = "skenigma", sample_names: ArrayLike | None = None) -> AnnData:
     """Cell-type-specific expression as an AnnData with one row per sample and cell type.
 
     Parameters

@@ -16,7 +16,7 @@ FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Parameters
@@ -39,7 +39,8 @@ def main(argv=None):
     0
     """
     ready_streams()
-    console, given = Console(), {}
+    console = Console()
+    given: dict = {}
     with ending_signals(final=argv is None) as raised:
         try:
             if (code := _parse(argv, given)) is None:

@@ -106,7 +106,7 @@ def build_parser(width=None):
     return parser
 
 
-def help_texts(width=100):
+def help_texts(width: int = 100) -> dict[str, str]:
     """What ``--help`` prints, of the whole and of each command, for documentation.
 
     Parameters

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from .._typing import Seed
 from ..checks.names import numbered
 
 __all__ = ["make_cohort"]
@@ -31,17 +32,17 @@ phenotype    samples; 0 control, 1 case
 
 
 def make_cohort(
-    n_samples=100,
-    n_genes=1000,
-    n_cell_types=5,
+    n_samples: int = 100,
+    n_genes: int = 1000,
+    n_cell_types: int = 5,
     *,
-    effect=4.8,
-    changed=0.1,
-    noise=1.0,
-    cse_noise=1.0,
-    as_frame=False,
-    random_state=None,
-):
+    effect: float = 4.8,
+    changed: float = 0.1,
+    noise: float = 1.0,
+    cse_noise: float = 1.0,
+    as_frame: bool = False,
+    random_state: Seed = None,
+) -> Bunch:
     """Simulate bulk samples of two groups, with all that deconvolution should recover.
 
     The defaults simulate the published benchmark of the ENIGMA method [1]_: 100 samples, 1,000

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
+from .._typing import Seed
 from ..checks.names import numbered
 
 __all__ = ["make_counts"]
@@ -33,18 +34,18 @@ N_PROGRAMS, IN_PROGRAM = 2, 0.1
 
 
 def make_counts(
-    n_samples=60,
-    n_genes=2000,
-    n_cell_types=6,
-    n_cells=1200,
+    n_samples: int = 60,
+    n_genes: int = 2000,
+    n_cell_types: int = 6,
+    n_cells: int = 1200,
     *,
-    n_changed=100,
-    changed_types=1,
-    fold=3.0,
-    platform=0.3,
-    depth=(2e6, 1e7),
-    random_state=None,
-):
+    n_changed: int = 100,
+    changed_types: int = 1,
+    fold: float = 3.0,
+    platform: float = 0.3,
+    depth: tuple[float, float] = (2e6, 1e7),
+    random_state: Seed = None,
+) -> Bunch:
     """Simulate counts of annotated cells and of bulk samples, with all that deconvolution should recover.
 
     Where :func:`make_cohort` has the centred values of the published benchmark, this has what people's tables look

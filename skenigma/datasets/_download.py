@@ -6,12 +6,15 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
+
+from .._typing import PathLike
 
 VARIABLE = "SKENIGMA_DATA_HOME"
 SECONDS = 60
 
 
-def data_home(folder=None):
+def data_home(folder: PathLike | None = None) -> Path:
     """Folder in which public data are kept.
 
     Parameters

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from .._typing import PathLike
 from ..checks.optional import import_optional
 from ._download import kept
 
@@ -68,7 +69,7 @@ n_cells      samples x cell types; number of cells that were added up
 """
 
 
-def fetch_whole_blood(*, data_home=None, download_if_missing=True):
+def fetch_whole_blood(*, data_home: PathLike | None = None, download_if_missing: bool = True) -> Bunch:
     """Load whole blood with its sorted cell types: real samples, and the truth about their expression.
 
     Parameters
@@ -135,7 +136,7 @@ def fetch_whole_blood(*, data_home=None, download_if_missing=True):
     return cohort
 
 
-def fetch_lupus_pbmc(*, data_home=None, download_if_missing=True):
+def fetch_lupus_pbmc(*, data_home: PathLike | None = None, download_if_missing: bool = True) -> Bunch:
     """Load blood cells of patients with lupus, added up to a bulk of which everything is known.
 
     Parameters

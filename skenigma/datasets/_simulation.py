@@ -4,6 +4,7 @@ import numpy as np
 from scipy.optimize import nnls
 from sklearn.utils import Bunch, check_array, check_random_state
 
+from .._typing import Seed, Table
 from ..checks.genes import match_genes
 from ..checks.labels import row_labels
 from ..checks.names import column_names
@@ -18,7 +19,7 @@ LARGEST_FOLD = 20.0
 OFFSET = 0.01
 
 
-def simulate_like(bulk, reference, proportions, *, random_state=None):
+def simulate_like(bulk: Table, reference: Table, proportions: Table, *, random_state: Seed = None) -> Bunch:
     """Simulate a cohort that resembles a bulk, with the cell-type-specific expression known.
 
     It has as many samples and genes as ``bulk``, the same proportions, gene by gene the same mean and about the

@@ -66,8 +66,11 @@ class OptimisedDeconvolver(BaseDeconvolver):
     _score_depends_on = ("alpha", "beta", "preprocess", "n_samples_of_settings")
     # how settings depend on the number of samples: arguments of standing_for
     _growth = {"growth": 0.0, "summed": True}  # noqa: RUF012 - never changed
-    # whether the expression is held at 0 where the bulk is 0
-    _masked = False
+
+    @property
+    def _masked(self):
+        """Whether the expression is held at 0 where the bulk is 0."""
+        return False
 
     def _estimate(self, cohort):
         start, own_start = starting_point(self, cohort)

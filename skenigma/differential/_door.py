@@ -1,11 +1,14 @@
 """The one door from a fitted model: which test, and what it is given."""
 
+from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 import pandas as pd
 from sklearn.utils import check_scalar
 
 from .._transformers import aligned_bulk
+from .._typing import Column, Estimator, Table
 from ..checks.labels import match_rows, row_labels
 from ..checks.names import listing
 from ..checks.validation import check_deconvolver
@@ -15,18 +18,18 @@ from ._study import Options, Study
 
 
 def differential_expression(
-    model,
-    phenotype,
+    model: Estimator,
+    phenotype: Column,
     *,
-    method="auto",
-    X=None,
-    covariates=None,
-    fold_change=False,
-    levels=None,
-    reference_level=None,
-    missing="raise",
-    significance_level=None,
-):
+    method: str = "auto",
+    X: Table | None = None,
+    covariates: Table | None = None,
+    fold_change: bool = False,
+    levels: Sequence | None = None,
+    reference_level: Any = None,
+    missing: str = "raise",
+    significance_level: float | None = None,
+) -> pd.DataFrame:
     """Genes whose expression in a cell type goes with the phenotype, from a fitted deconvolver.
 
     Parameters

@@ -1,10 +1,15 @@
 """The test by the factor model: the bulk and the reference, with the phenotype as known columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import chi2, norm
 
+from .._typing import Column, Table
 from ..checks.names import listing
 from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
@@ -24,20 +29,20 @@ SMALLEST = 1e-300
 
 
 def factor_test(
-    X,
-    proportions,
-    phenotype,
+    X: Table,
+    proportions: Table,
+    phenotype: Column,
     *,
-    reference,
-    covariates=None,
-    levels=None,
-    reference_level=None,
-    missing="raise",
-    n_factors="auto",
-    min_proportion=MIN_PROPORTION,
-    cell_types=None,
-    gene_names=None,
-):
+    reference: Table,
+    covariates: Table | None = None,
+    levels: Sequence | None = None,
+    reference_level: Any = None,
+    missing: str = "raise",
+    n_factors: int | str = "auto",
+    min_proportion: float = MIN_PROPORTION,
+    cell_types: ArrayLike | None = None,
+    gene_names: ArrayLike | None = None,
+) -> pd.DataFrame:
     r"""Test by the factor model in which cell type a gene goes with the phenotype.
 
     The bulk x, less what reference r and proportions θ expect of it, is explained by the cell types' deviations from
@@ -137,10 +142,10 @@ def factor_test(
     >>> bool(len(called) > 80 and right > 0.95)
     True
     """
-    X, proportions, names, samples = check_bulk(X, proportions, cell_types, gene_names)
-    reference = matched_reference(reference, *names)
+    X, proportions, (types, genes), samples = check_bulk(X, proportions, cell_types, gene_names)
+    reference = matched_reference(reference, types, genes)
     study = Study(phenotype, covariates, len(X), samples, Options(False, levels, reference_level, missing))
-    return factor(X, proportions, reference, study, *names, n_factors, min_proportion)
+    return factor(X, proportions, reference, study, types, genes, n_factors, min_proportion)
 
 
 def factor(

@@ -1,11 +1,16 @@
 """The test of log fold changes: the bulk, with the reference as its design."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, check_scalar
 
+from .._typing import Column, Seed, Table
 from ..checks.entries import check_nonnegative
 from ..checks.names import column_names, listing
 from ..checks.validation import Integral
@@ -20,24 +25,24 @@ SAMPLES_PER_FACTOR, MOST_FACTORS = 30, 3
 
 
 def log_fold_change_test(
-    X,
-    proportions,
-    phenotype,
+    X: Table,
+    proportions: Table,
+    phenotype: Column,
     *,
-    reference,
-    covariates=None,
-    levels=None,
-    reference_level=None,
-    missing="raise",
-    min_proportion=MIN_PROPORTION,
-    min_share=MIN_SHARE,
-    n_factors="auto",
-    robust=True,
-    n_permutations=100,
-    random_state=0,
-    cell_types=None,
-    gene_names=None,
-):
+    reference: Table,
+    covariates: Table | None = None,
+    levels: Sequence | None = None,
+    reference_level: Any = None,
+    missing: str = "raise",
+    min_proportion: float = MIN_PROPORTION,
+    min_share: float = MIN_SHARE,
+    n_factors: int | str = "auto",
+    robust: bool = True,
+    n_permutations: int = 100,
+    random_state: Seed = 0,
+    cell_types: ArrayLike | None = None,
+    gene_names: ArrayLike | None = None,
+) -> pd.DataFrame:
     r"""Test on the bulk of which cell type a gene's log fold change is, with the reference as the design.
 
     The reference says how much of a gene's bulk every cell type is expected to give,
@@ -137,12 +142,12 @@ def log_fold_change_test(
     True
     """
     given_genes = column_names(X, "bulk") if gene_names is None else gene_names
-    X, proportions, names, samples = check_bulk(X, proportions, cell_types, given_genes)
-    reference = matched_reference(reference, *names)
+    X, proportions, (types, genes), samples = check_bulk(X, proportions, cell_types, given_genes)
+    reference = matched_reference(reference, types, genes)
     options = Options(False, levels, reference_level, missing)
     study = Study(phenotype, covariates, len(X), samples, options)
     settings = Settings(min_proportion, min_share, n_factors, robust, n_permutations, random_state)
-    return fold_change(X, proportions, reference, study, *names, settings)
+    return fold_change(X, proportions, reference, study, types, genes, settings)
 
 
 @dataclass(frozen=True)

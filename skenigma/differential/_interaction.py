@@ -1,10 +1,15 @@
 """The interaction test: the bulk, its proportions, and their products with the phenotype."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, check_scalar
 
+from .._typing import Column, Seed, Table
 from ..checks.validation import Integral
 from ..core.regress.generalized import gene_blocks
 from ..core.regress.interactions import InteractionModel, interaction_tests
@@ -15,22 +20,22 @@ from ._study import MIN_PROPORTION, Options, Study
 
 
 def interaction_test(
-    bulk,
-    proportions,
-    phenotype,
+    bulk: Table,
+    proportions: Table,
+    phenotype: Column,
     *,
-    covariates=None,
-    fold_change=False,
-    levels=None,
-    reference_level=None,
-    missing="raise",
-    min_proportion=MIN_PROPORTION,
-    errors="weighted",
-    n_permutations=0,
-    random_state=0,
-    cell_types=None,
-    gene_names=None,
-):
+    covariates: Table | None = None,
+    fold_change: bool = False,
+    levels: Sequence | None = None,
+    reference_level: Any = None,
+    missing: str = "raise",
+    min_proportion: float = MIN_PROPORTION,
+    errors: str = "weighted",
+    n_permutations: int = 0,
+    random_state: Seed = 0,
+    cell_types: ArrayLike | None = None,
+    gene_names: ArrayLike | None = None,
+) -> pd.DataFrame:
     r"""Test on the bulk in which cell type a gene goes with the phenotype.
 
     Per gene, the bulk x is regressed on the proportions and on their products with the phenotype y,
@@ -113,11 +118,11 @@ def interaction_test(
     >>> bool(changed.abs().mean() > 0.9)
     True
     """
-    bulk, proportions, names, samples = check_bulk(bulk, proportions, cell_types, gene_names)
+    bulk, proportions, (types, genes), samples = check_bulk(bulk, proportions, cell_types, gene_names)
     options = Options(fold_change, levels, reference_level, missing)
     study = Study(phenotype, covariates, len(bulk), samples, options)
     how = Errors(errors, n_permutations, random_state, min_proportion)
-    return interaction(bulk, proportions, study, *names, how)
+    return interaction(bulk, proportions, study, types, genes, how)
 
 
 # Largest value of a bulk within which fourth powers of its values are numbers.

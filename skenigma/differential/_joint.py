@@ -1,7 +1,13 @@
 """The joint test: the expression of every cell type, given that of all others."""
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from .._typing import Column, Table
 from ..checks.names import listing
 from ..core.regress.generalized import gene_blocks, linear_tests, logistic_tests, multivariate_tests
 from ._result import Result, benjamini_hochberg, is_constant
@@ -13,17 +19,17 @@ GATE = 0.05
 
 
 def joint_test(
-    cse,
-    phenotype,
+    cse: ArrayLike,
+    phenotype: Column,
     *,
-    covariates=None,
-    fold_change=False,
-    levels=None,
-    reference_level=None,
-    missing="raise",
-    cell_types=None,
-    gene_names=None,
-):
+    covariates: Table | None = None,
+    fold_change: bool = False,
+    levels: Sequence | None = None,
+    reference_level: Any = None,
+    missing: str = "raise",
+    cell_types: ArrayLike | None = None,
+    gene_names: ArrayLike | None = None,
+) -> pd.DataFrame:
     r"""Test, for every gene, which cell type's expression goes with the phenotype given all others.
 
     Per gene, a logistic model of the phenotype on the expression in all cell types, or, for a quantity, a linear

@@ -1,7 +1,13 @@
 """The marginal test: the expression of every cell type on its own."""
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from .._typing import Column, Table
 from ..core.regress.generalized import gene_blocks
 from ._result import Result, benjamini_hochberg, is_constant
 from ._study import Options
@@ -9,17 +15,17 @@ from ._tensor import effects_on, tensor_test
 
 
 def marginal_test(
-    cse,
-    phenotype,
+    cse: ArrayLike,
+    phenotype: Column,
     *,
-    covariates=None,
-    fold_change=False,
-    levels=None,
-    reference_level=None,
-    missing="raise",
-    cell_types=None,
-    gene_names=None,
-):
+    covariates: Table | None = None,
+    fold_change: bool = False,
+    levels: Sequence | None = None,
+    reference_level: Any = None,
+    missing: str = "raise",
+    cell_types: ArrayLike | None = None,
+    gene_names: ArrayLike | None = None,
+) -> pd.DataFrame:
     r"""Test, for every cell type and gene on its own, whether the expression goes with the phenotype.
 
     A linear model per cell type and gene, with phenotype y and covariates c,

@@ -83,7 +83,7 @@ class Result:
         )
 
 
-def untested(table):
+def untested(table: pd.DataFrame) -> dict[str, int]:
     """Numbers of tests without p-value, by their reason: they are no negative answers.
 
     Parameters

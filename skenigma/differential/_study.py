@@ -1,6 +1,7 @@
 """Phenotype and covariates of a cohort: checked, coded, and the design that they ask for."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ class Options:
     """How a phenotype is read and compared; see :func:`~skenigma.differential.differential_expression`."""
 
     fold_change: bool = False
-    levels: tuple | None = None
+    levels: Sequence | None = None
     reference_level: object = None
     missing: str = "raise"
 

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 
+from .._typing import PathLike
+
 KINDS = {
     stat.S_IFIFO: "a pipe (FIFO)",
     stat.S_IFSOCK: "a socket",
@@ -19,7 +21,7 @@ CHANGED = "{} changed while it was read: run again when nothing writes to it."
 _readings = ContextVar("readings", default=None)
 
 
-def file_checksum(path):
+def file_checksum(path: PathLike) -> str:
     """SHA-256 of a file, as ``run.json`` has it.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from .._typing import PathLike
 from ..checks.names import listing
 from ._expression import MISSING
 from ._reading import read_table
@@ -10,7 +11,7 @@ from ._reading import read_table
 LENGTH = "length"
 
 
-def read_gene_lengths(path, *, column=None):
+def read_gene_lengths(path: PathLike, *, column: str | None = None) -> pd.Series:
     r"""Read lengths of genes.
 
     Parameters

@@ -1,10 +1,12 @@
 """Readers: a file → a DataFrame with samples (or cell types) as rows; what cannot be meant is refused by name."""
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
+from .._typing import AnnData, PathLike
 from ..checks.identifiers import why_unlike
 from ..checks.names import listing
 from ..checks.warning import warn
@@ -38,16 +40,16 @@ NOT_A_NUMBER = ("", "nan")
 
 
 def read_bulk(
-    path,
+    path: PathLike | Sequence[PathLike],
     *,
-    rows="genes",
-    layer=None,
-    gene_column=None,
-    quantity=None,
-    strandedness="auto",
-    duplicates="refuse",
-    notes=None,
-):
+    rows: str = "genes",
+    layer: str | None = None,
+    gene_column: str | None = None,
+    quantity: str | None = None,
+    strandedness: str = "auto",
+    duplicates: str = "refuse",
+    notes: list | None = None,
+) -> pd.DataFrame:
     r"""Read bulk expression, as samples × genes.
 
     What a file is, is told by what it holds, not by the end of its name. :doc:`/user_guide/files` lists what is read.
@@ -142,7 +144,15 @@ def read_bulk(
         return read_expression(path, choices, "sample", taken)
 
 
-def read_reference(path, *, rows="genes", layer=None, gene_column=None, duplicates="refuse", notes=None):
+def read_reference(
+    path: PathLike,
+    *,
+    rows: str = "genes",
+    layer: str | None = None,
+    gene_column: str | None = None,
+    duplicates: str = "refuse",
+    notes: list | None = None,
+) -> pd.DataFrame:
     r"""Read reference profiles, as cell types × genes.
 
     Parameters
@@ -197,7 +207,7 @@ def read_reference(path, *, rows="genes", layer=None, gene_column=None, duplicat
         return read_expression(path, choices, "cell type", taken)
 
 
-def read_proportions(path, *, notes=None):
+def read_proportions(path: PathLike, *, notes: list | None = None) -> pd.DataFrame:
     r"""Read proportions, as samples × cell types.
 
     Parameters
@@ -248,7 +258,7 @@ def read_proportions(path, *, notes=None):
     return frame
 
 
-def read_phenotype(path, *, groups=(), notes=None):
+def read_phenotype(path: PathLike, *, groups: Sequence[str] = (), notes: list | None = None) -> pd.DataFrame:
     r"""Read what is known of the samples: one row per sample, one column per variable.
 
     Parameters
@@ -299,7 +309,7 @@ def read_phenotype(path, *, groups=(), notes=None):
     return frame
 
 
-def read_cells(path, *, gene_column=None, notes=None):
+def read_cells(path: PathLike, *, gene_column: str | None = None, notes: list | None = None) -> AnnData:
     """Read annotated single cells.
 
     Parameters
@@ -463,7 +473,7 @@ def _read_plain(path, missing=(), names=()):
     return _filled(frame, path).rename_axis(frame.index.name)
 
 
-def check_orientation(bulk, reference):
+def check_orientation(bulk: pd.DataFrame, reference: pd.DataFrame) -> pd.Index:
     """Refuse a bulk or a reference that is turned the wrong way round, by the genes that they share.
 
     Parameters

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from .._typing import PathLike
 from ..checks.names import listing
 from ._checksums import file_checksum
 from ._inputs import read_as_recorded
@@ -82,7 +83,7 @@ class RunFolder:
         return read_as_recorded(read, path, recorded, changed)
 
 
-def read_run(folder):
+def read_run(folder: PathLike) -> RunFolder:
     """Read the record of a run of the command line.
 
     Parameters

@@ -12,9 +12,11 @@ import secrets
 import shutil
 import stat
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .._typing import PathLike
 from ._renames import exchange, rename_new
 from ._runs import file_states, own_files, remove_files
 from ._signals import held_signals, raise_lost_signal
@@ -26,7 +28,9 @@ TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 
 @contextmanager
-def staged_file(path, *, force=False, replaceable=None, done=None):
+def staged_file(
+    path: PathLike, *, force: bool = False, replaceable: Callable | None = None, done: Callable | None = None
+) -> Iterator[Path]:
     """Write a file beside its place, and move it there when all went well.
 
     Parameters
@@ -76,7 +80,9 @@ def staged_file(path, *, force=False, replaceable=None, done=None):
 
 
 @contextmanager
-def staged_folder(path, *, force=False, keep=(), done=None):
+def staged_folder(
+    path: PathLike, *, force: bool = False, keep: Sequence[PathLike] = (), done: Callable | None = None
+) -> Iterator[Path]:
     """Fill a folder beside its place, and move it there when all went well.
 
     Parameters

@@ -3,16 +3,19 @@
 import csv
 import gzip
 import io
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 
+from .._typing import PathLike
 from ..checks.optional import import_optional
 from ._engines import write_numbers
 from ._formats import file_format, layer_name
 
 
-def write_table(frame, path):
+def write_table(frame: pd.DataFrame, path: PathLike) -> None:
     """Write a DataFrame, in the format that the end of the name tells; equal frames give equal bytes.
 
     Parameters
@@ -83,7 +86,14 @@ def _bytes(path, form):
             yield packed
 
 
-def write_anndata(path, expression, bulk, proportions, *, proportions_std=None):
+def write_anndata(
+    path: PathLike,
+    expression: Mapping[str, pd.DataFrame],
+    bulk: pd.DataFrame,
+    proportions: pd.DataFrame,
+    *,
+    proportions_std: pd.DataFrame | None = None,
+) -> None:
     """Write expression of all cell types as one AnnData file: samples × genes, a layer per cell type.
 
     Parameters

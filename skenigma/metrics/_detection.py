@@ -1,11 +1,13 @@
 """How well changed genes are found."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 from sklearn.utils import check_random_state
 
+from .._typing import Seed, Table
 from ..checks.names import listing
 from ._checks import check_tables
 
@@ -13,7 +15,15 @@ from ._checks import check_tables
 LARGEST_P_VALUE = 0.99
 
 
-def detection_auprc(changed, p_values, effect, *, levels=None, n_levels=10_000, random_state=None):
+def detection_auprc(
+    changed: Table,
+    p_values: Table,
+    effect: Table,
+    *,
+    levels: ArrayLike | None = None,
+    n_levels: int = 10_000,
+    random_state: Seed = None,
+) -> np.ndarray:
     """Area under the precision-recall curve of detected changed genes, by the original's definition.
 
     Thresholds are quantiles of a cell type's p-values at random levels. At each, the genes with a smaller p-value
@@ -77,7 +87,7 @@ def detection_auprc(changed, p_values, effect, *, levels=None, n_levels=10_000, 
     return np.array([_area_under_calls(*row) for row in rows])
 
 
-def detection_average_precision(changed, scores, effect=None):
+def detection_average_precision(changed: Table, scores: Table, effect: Table | None = None) -> np.ndarray:
     """Average precision of a ranking of genes by their evidence of change, per cell type.
 
     Parameters
@@ -115,8 +125,8 @@ def detection_average_precision(changed, scores, effect=None):
     [0.5]
     """
     effect = changed if effect is None else effect
-    changed, scores, effect = _check_detection(changed, scores, effect)
-    return np.array([_average_precision(*row) for row in zip(changed, scores, effect, strict=True)])
+    rows = zip(*_check_detection(changed, scores, effect), strict=True)
+    return np.array([_average_precision(*row) for row in rows])
 
 
 def _area_under_calls(changed, p_values, effect, levels):

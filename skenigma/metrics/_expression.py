@@ -1,6 +1,7 @@
 """How well expression is recovered. Tensors are read in blocks: no temporary of their size is ever built."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.utils import gen_batches
 
@@ -13,7 +14,7 @@ ROUNDING_MARGIN = 8
 METHODS = ("pearson", "spearman")
 
 
-def per_gene_correlation(cse_true, cse_pred, *, method="pearson"):
+def per_gene_correlation(cse_true: ArrayLike, cse_pred: ArrayLike, *, method: str = "pearson") -> np.ndarray:
     """Correlate estimated with true expression over samples, for every cell type and gene.
 
     Answers whether an estimate follows a gene from sample to sample within a cell type.
@@ -60,7 +61,9 @@ def per_gene_correlation(cse_true, cse_pred, *, method="pearson"):
     return result
 
 
-def per_sample_correlation(cse_true, cse_pred, *, method="pearson"):
+def per_sample_correlation(
+    cse_true: ArrayLike, cse_pred: ArrayLike, *, method: str = "pearson"
+) -> np.ndarray:
     """Correlate estimated with true expression over genes, for every sample and cell type.
 
     Answers whether an estimate has the right profile. That is the easier question: the reference profile itself,
@@ -107,7 +110,9 @@ def per_sample_correlation(cse_true, cse_pred, *, method="pearson"):
     return result
 
 
-def root_mean_squared_error(cse_true, cse_pred, *, per=None):
+def root_mean_squared_error(
+    cse_true: ArrayLike, cse_pred: ArrayLike, *, per: str | None = None
+) -> float | np.ndarray:
     """Root of the mean squared difference of estimated and true expression.
 
     Parameters
@@ -153,7 +158,14 @@ def root_mean_squared_error(cse_true, cse_pred, *, per=None):
     return np.sqrt(by_sample) if per == "sample" else float(np.sqrt(by_sample.mean()))
 
 
-def recovery_score(cse_true, cse_pred, *, per="gene", method="pearson", undefined="zero"):
+def recovery_score(
+    cse_true: ArrayLike,
+    cse_pred: ArrayLike,
+    *,
+    per: str = "gene",
+    method: str = "pearson",
+    undefined: str = "zero",
+) -> float:
     """Mean correlation of estimated with true expression.
 
     Parameters

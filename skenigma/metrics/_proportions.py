@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from .._typing import Table
 from ._checks import check_tables
 
 
-def concordance(proportions_true, proportions_pred):
+def concordance(proportions_true: Table, proportions_pred: Table) -> np.ndarray:
     """Lin's concordance correlation coefficient of estimated with true proportions, per cell type.
 
     2·s_xy / (s_x² + s_y² + (x̄ − ȳ)²) over samples, with moments over n: 1 only if the estimates lie on the line of

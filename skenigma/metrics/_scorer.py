@@ -1,5 +1,7 @@
 """Recovery of expression as a scorer for model selection."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
@@ -10,7 +12,7 @@ from ._checks import check_choice
 from ._expression import METHODS, recovery_score, root_mean_squared_error
 
 
-def recovery_scorer(kind="per_gene", *, method="pearson", undefined="zero"):
+def recovery_scorer(kind: str = "per_gene", *, method: str = "pearson", undefined: str = "zero") -> Callable:
     """Make a scorer for scikit-learn's model selection that takes the true expression as ``y``.
 
     Parameters

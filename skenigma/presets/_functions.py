@@ -1,34 +1,37 @@
 """Functions with the names, arguments and defaults of the R package's."""
 
+from typing import Any
+
 import numpy as np
 
+from .._typing import Estimator, Table
 from ._editions import PackageL2MaxDeconvolver, PackageTraceNormDeconvolver
 
 # Norm to which the package rescales both gradients, and factor of beta in its proximal step.
 PACKAGE_SIZE = 1e5
 # Arguments of the trace norm whose defaults differ between the editions.
-TRACE_DEFAULTS = {
+TRACE_DEFAULTS: dict[str, dict] = {
     "0.1.5": {"gamma": "auto", "epsilon": "auto", "solver": "admm"},
     "0.1.6": {"gamma": 0.5, "epsilon": 1e-3, "solver": "proximalpoint"},
 }
 
 
 def enigma_l2_max_norm(
-    reference=None,
+    reference: Table | None = None,
     *,
-    preprocess,
-    edition="0.1.5",
-    alpha=0.5,
-    tao_k=0.01,
-    beta=0.1,
-    epsilon=1e-3,
-    max_iter=1000,
-    norm_method="frac",
-    pos=True,
-    X_int=None,
-    do_cpm=True,
-    calibrate=True,
-):
+    preprocess: str | None,
+    edition: str = "0.1.5",
+    alpha: float = 0.5,
+    tao_k: float = 0.01,
+    beta: float = 0.1,
+    epsilon: float = 1e-3,
+    max_iter: int = 1000,
+    norm_method: str = "frac",
+    pos: bool = True,
+    X_int: Any = None,
+    do_cpm: bool = True,
+    calibrate: bool = True,
+) -> PackageL2MaxDeconvolver:
     r"""Estimator that does what ``ENIGMA_L2_max_norm`` of the R package does.
 
     Parameters
@@ -123,23 +126,23 @@ def enigma_l2_max_norm(
 
 
 def enigma_trace_norm(
-    reference=None,
+    reference: Table | None = None,
     *,
-    preprocess,
-    edition="0.1.5",
-    alpha=0.5,
-    beta=1.0,
-    tao_k=1.0,
-    gamma=None,
-    epsilon=None,
-    max_iter=1000,
-    solver=None,
-    norm_method="frac",
-    pos=True,
-    X_int=None,
-    do_cpm=True,
-    calibrate=True,
-):
+    preprocess: str | None,
+    edition: str = "0.1.5",
+    alpha: float = 0.5,
+    beta: float = 1.0,
+    tao_k: float = 1.0,
+    gamma: float | str | None = None,
+    epsilon: float | str | None = None,
+    max_iter: int = 1000,
+    solver: str | None = None,
+    norm_method: str = "frac",
+    pos: bool = True,
+    X_int: Any = None,
+    do_cpm: bool = True,
+    calibrate: bool = True,
+) -> PackageTraceNormDeconvolver:
     """Estimator that does what ``ENIGMA_trace_norm`` of the R package does, by default with ``X_int = NULL``.
 
     Parameters
@@ -228,7 +231,7 @@ def enigma_trace_norm(
     )
 
 
-def enigma_losses(model, X, *, proportions=None):
+def enigma_losses(model: Estimator, X: Table, *, proportions: Table | None = None) -> np.ndarray:
     r"""Loss history of a fitted model as ``ENIGMA_L2_max_norm`` reports it.
 
     Parameters

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .._transformers import ReferenceTransformer
+from .._typing import Table
 from ..checks.entries import check_nonnegative
 from ..checks.labels import row_labels
 from ..checks.names import row_names
@@ -16,7 +17,7 @@ OFFSET = 0.01
 TINY = 1e-300
 
 
-def fit_quality(X, reference, proportions):
+def fit_quality(X: Table, reference: Table, proportions: Table) -> pd.DataFrame:
     r"""How well a reference, mixed by proportions, reproduces every bulk sample.
 
     Parameters
@@ -117,7 +118,9 @@ def _compare(samples, mixtures):
     return np.column_stack([1 - error / variance, np.sqrt(error), correlation, scale, explained])
 
 
-def unexplained_genes(X, reference, proportions, *, minimum=1.0):
+def unexplained_genes(
+    X: Table, reference: Table, proportions: Table, *, minimum: float = 1.0
+) -> pd.DataFrame:
     r"""Genes that samples express and a mixture of the reference does not, and the cell types that they resemble.
 
     Parameters

@@ -5,8 +5,10 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
 
+from .._typing import Cells
 from ..checks.names import listing
 from ..checks.warning import warn
 from ..core.regress.log_scale import pair_weights
@@ -59,17 +61,17 @@ def _tally(table):
 
 
 def make_reference(
-    cells,
-    labels,
+    cells: Cells,
+    labels: str | ArrayLike,
     *,
-    layer=None,
-    gene_names=None,
-    normalize=None,
-    min_cells=10,
-    n_markers=None,
-    donors=None,
-    return_report=False,
-):
+    layer: str | None = None,
+    gene_names: ArrayLike | None = None,
+    normalize: float | str | None = None,
+    min_cells: int = 10,
+    n_markers: int | None = None,
+    donors: str | ArrayLike | None = None,
+    return_report: bool = False,
+) -> pd.DataFrame | tuple[pd.DataFrame, ReferenceReport]:
     """Reference profiles: the mean expression of the cells of each type.
 
     Sparse cells stay sparse: what is needed beyond them is a block of some 10 MB and the profiles.
@@ -193,17 +195,17 @@ def _reported(names, kept, reason, **columns):
 
 
 def select_markers(
-    cells,
-    labels,
-    n_markers=100,
+    cells: Cells,
+    labels: str | ArrayLike,
+    n_markers: int = 100,
     *,
-    rule="pairs",
-    among=None,
-    layer=None,
-    gene_names=None,
-    normalize=None,
-    min_cells=10,
-):
+    rule: str = "pairs",
+    among: ArrayLike | None = None,
+    layer: str | None = None,
+    gene_names: ArrayLike | None = None,
+    normalize: float | str | None = None,
+    min_cells: int = 10,
+) -> pd.DataFrame:
     r"""Genes that tell cell types apart, by differences that the cells support.
 
     Parameters

@@ -1,12 +1,15 @@
 """Pseudo-bulk samples mixed from annotated cells, with the answer known."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from .._typing import Cells, Column, Seed, Table
 from ..checks.names import listing, numbered, refuse_repeats, row_names
 from ..checks.validation import check_proportions
 from ._cells import Members, read_cells, weighted_sums
@@ -33,25 +36,25 @@ phenotype         samples; 0 control, 1 case
 
 
 def make_pseudobulk(
-    cells,
-    labels,
-    n_samples=100,
+    cells: Cells,
+    labels: str | ArrayLike,
+    n_samples: int = 100,
     *,
-    n_cells=1000,
-    proportions=None,
-    composition="uniform",
-    concentration=1.0,
-    changed_types=(),
-    changed=0.1,
-    effect=1.0,
-    reference_share=None,
-    return_cse=True,
-    layer=None,
-    gene_names=None,
-    normalize=None,
-    min_cells=10,
-    random_state=None,
-):
+    n_cells: int = 1000,
+    proportions: Table | None = None,
+    composition: str | Column = "uniform",
+    concentration: float = 1.0,
+    changed_types: Sequence[str] = (),
+    changed: float = 0.1,
+    effect: float = 1.0,
+    reference_share: float | None = None,
+    return_cse: bool = True,
+    layer: str | None = None,
+    gene_names: ArrayLike | None = None,
+    normalize: float | str | None = None,
+    min_cells: int = 10,
+    random_state: Seed = None,
+) -> Bunch:
     """Mix annotated cells into bulk samples, with all that deconvolution should recover.
 
     Cells are drawn with replacement, and a cell counts as often as it was drawn. The proportions are therefore

@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import fitted_values
+from .._typing import Estimator
 from ._expression import Expression, doubts
 
 LOSSES = ("reconstruction", "reference", "penalty")
@@ -106,7 +107,7 @@ class Contents:
     converged: bool | None = None
 
 
-def history_frame(model):
+def history_frame(model: Estimator) -> pd.DataFrame:
     """Losses, gradient norms and changes of a fit: a row per iteration.
 
     Parameters
@@ -202,7 +203,7 @@ def reliability_frame(model):
     return pd.DataFrame(found, pd.Index(names[0], name="cell_type"), pd.Index(names[1], name="gene"))
 
 
-def flag_samples(quality):
+def flag_samples(quality: pd.DataFrame) -> pd.DataFrame:
     """Quality of the proportions with a column that says which samples to distrust.
 
     Parameters

@@ -4,7 +4,11 @@ import base64
 import hashlib
 from html import escape
 from importlib.resources import files
+from typing import Any
 
+import pandas as pd
+
+from .._typing import Column, PathLike, Table
 from .._version import __version__
 from ._charts import N_COLOURS
 from ._data import script_data
@@ -20,7 +24,16 @@ from ._tables import table
 from ._verdict import verdict_section
 
 
-def build_report(source, *, X=None, phenotype=None, differential=None, title=None, top=10, key="skenigma"):
+def build_report(
+    source: Any,
+    *,
+    X: Table | None = None,
+    phenotype: Column | str | None = None,
+    differential: pd.DataFrame | PathLike | None = None,
+    title: str | None = None,
+    top: int = 10,
+    key: str = "skenigma",
+) -> str:
     """One self-contained page of HTML on a run, a fitted model or an AnnData.
 
     It says in words what can be relied on, compares proportions between groups, shows the genes that differ and how
@@ -205,7 +218,7 @@ class Report:
             file.write(self.html)
 
 
-def show(source, *, height=800, **options):
+def show(source: Any, *, height: int = 800, **options: Any) -> Report:
     """The report of a fitted model, an AnnData or a run, in a notebook.
 
     Parameters

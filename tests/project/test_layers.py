@@ -37,6 +37,7 @@ RANKS = {
     "skenigma.checks": 1,
     "skenigma.normalization": 1,
     "skenigma._pickles": 0.5,
+    "skenigma._typing": 0,
     "skenigma._repr": 0,
     "skenigma._version": 0,
     "skenigma.exceptions": 0,
