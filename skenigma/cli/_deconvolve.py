@@ -9,7 +9,8 @@ from ..io._runs import HISTORY, RELIABILITY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
 from ..report._contents import LOSSES, reliability_frame
-from . import _expression, _scale
+from . import _choice, _expression, _scale
+from ._choice import add_choose, check_choose, fit_choice
 from ._expression import add_form, check_form, foresee_expression, wanted, write_expression
 from ._level import note_level
 from ._options import READING, add_data, add_output, add_repeat, add_threads
@@ -56,6 +57,7 @@ DEFAULTS: dict = {
     **READING,
     **_scale.DEFAULTS,
     "model": AUTO,
+    **_choice.DEFAULTS,
     "proportions": None,
     "proportion_method": None,
     "markers": None,
@@ -83,6 +85,7 @@ def add_options(parser):
         "with their published parameters: no sample stands out (l2max), samples differ along few directions "
         "(tracenorm). Or a model of your own: a class in a module that Python can import, and will run",
     )
+    add_choose(group)
     add_method(group, "--proportion-method")
     group.add_argument("--float32", action="store_true", help="compute in single precision: half the memory")
     add_threads(group)
@@ -103,6 +106,7 @@ def check(options):
         check_any_choice(options["parameters"])
     else:
         build_model(options["model"], options["parameters"])
+    check_choose(options, given)
     _scale.check_scale(options)
     if options["proportions"] and options["markers"]:
         raise UsageError("--proportions are given: there is nothing to estimate from --markers")
@@ -127,8 +131,12 @@ def run(job):
     job.console.facts([("model", f"{type(model).__name__}, {reason}"), ("parameters", _described(model))])
     if hasattr(model, "max_iter"):
         job.console.progress(model)
-    model.fit(bulk, proportions=proportions)
-    job.result = {**_result(model), "chosen": reason}
+    choice = None
+    if options["choose"]:
+        model, choice = fit_choice(job, model, bulk, proportions)
+    else:
+        model.fit(bulk, proportions=proportions)
+    job.result = {**_result(model), "chosen": reason, **({"choice": choice} if choice else {})}
     if proportions is None:
         job.result["proportion_method"] = model.proportion_estimator_.method_
     if hasattr(model, "converged_"):
