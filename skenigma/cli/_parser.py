@@ -11,6 +11,7 @@ from ._streams import visible
 # What each command does, in a line: here, because the list of commands loads none of them.
 SUMMARIES = {
     "reference": "make the profiles of a reference from annotated single cells",
+    "batch": "take out what bulk and reference measure differently",
     "proportions": "estimate how much of each cell type every sample contains",
     "deconvolve": "estimate what every cell type expresses in every single sample",
     "transform": "estimate the expression of new samples by an earlier run",

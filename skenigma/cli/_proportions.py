@@ -82,14 +82,16 @@ def run(job):
     write_quality(job, estimator.proportions_, bulk, reference)
 
 
-def read_data(job):
-    """Bulk and reference of a job, on the scale of the fit; says what they are."""
+def read_data(job, reference=None):
+    """Bulk and reference of a job, on the scale of the fit; says what they are. A given reference is not read."""
     options = job.options
     notes = {name: [] for name in CHOICES}
     how = {name: {choice: options[choice] for choice in choices} for name, choices in CHOICES.items()}
     bulk = read_bulk(options["bulk"], rows=options["bulk_rows"], **how["bulk"], notes=notes["bulk"])
-    rows = options["reference_rows"].replace("-", " ")
-    reference = read_reference(options["reference"], rows=rows, **how["reference"], notes=notes["reference"])
+    if reference is None:
+        rows = options["reference_rows"].replace("-", " ")
+        path, choices = options["reference"], how["reference"]
+        reference = read_reference(path, rows=rows, **choices, notes=notes["reference"])
     say_notes(job, notes)
     if options.get("float32"):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")

@@ -119,8 +119,13 @@ def _total(cells, options, console):
         return None
     if options["total"] != AUTO:
         return options["total"]
-    counts = whole(choose_layer(cells, options["layer"])[0])
-    options["total"] = PER_MILLION if counts else AS_IS
-    text = f"every cell to a total of {PER_MILLION:,.0f}: counts" if counts else "as they are: no counts"
+    total = cell_total(cells, options["layer"])
+    options["total"] = AS_IS if total is None else total
+    text = "as they are: no counts" if total is None else f"every cell to a total of {total:,.0f}: counts"
     console.facts([("scale", text)])
-    return PER_MILLION if counts else None
+    return total
+
+
+def cell_total(cells, layer):
+    """What cells are scaled to where nobody says: a million for counts, None as they are for others."""
+    return PER_MILLION if whole(choose_layer(cells, layer)[0]) else None

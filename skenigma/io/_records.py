@@ -15,6 +15,7 @@ MOST_BYTES, MOST_LEVELS = 2**25, 32
 SHOWN = 60
 COMMANDS = (
     "reference",
+    "batch",
     "proportions",
     "deconvolve",
     "transform",

@@ -33,6 +33,7 @@ SMALL = {"n_samples": 24, "n_genes": 120, "n_cell_types": 3}
 PACKAGES = {"parquet": "pyarrow", "h5ad": "anndata"}
 COMMANDS = (
     "reference",
+    "batch",
     "proportions",
     "deconvolve",
     "transform",
