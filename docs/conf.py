@@ -82,6 +82,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "within_subsection_order": ExplicitOrder(
         [
+            "plot_first_run.py",
             "plot_whole_blood.py",
             "plot_gradient_norm.py",
             "plot_pbmc_pseudobulk.py",

@@ -18,8 +18,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV
 from skenigma.datasets import make_cohort
+from skenigma.exceptions import LevelWarning
 from skenigma.metrics import recovery_score
 from skenigma.plotting import RecoveryDisplay
+
+# Correlations over samples are compared here, and they do not see the level: each fit would warn that it has lost it.
+warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
 # A cohort that the published settings do not suit

@@ -9,6 +9,8 @@ It shows how many of the genes that a test calls have changed in that cell type 
 have changed it calls (recall), and how both compare with a plain test on the bulk.
 """
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -17,7 +19,11 @@ from sklearn.metrics import precision_recall_curve
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression, marginal_test
+from skenigma.exceptions import LevelWarning
 from skenigma.plotting import DifferentialExpressionDisplay
+
+# Differences between groups are tested here, and these do not see the level, of which each fit would warn.
+warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
 # From bulk to a table

@@ -8,6 +8,8 @@ Here the phenotype of a sample is predicted from its cell-type-specific expressi
 ``renorm_size``. The baseline that it has to beat is the same classifier on the bulk itself.
 """
 
+import warnings
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from sklearn.linear_model import LogisticRegression
@@ -18,6 +20,10 @@ from sklearn.preprocessing import StandardScaler
 
 from skenigma import L2MaxDeconvolver
 from skenigma.datasets import make_cohort
+from skenigma.exceptions import LevelWarning
+
+# The settings compared here shrink the expression below the level of the bulk, of which each fit would warn.
+warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
 # Data

@@ -9,6 +9,8 @@ only. Which of them is right depends on how cell types vary, so this example sim
 variation, and compares the models with each other and with what is free.
 """
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -17,8 +19,12 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
+from skenigma.exceptions import LevelWarning
 from skenigma.metrics import per_gene_correlation, per_sample_correlation
 from skenigma.normalization import normalize
+
+# Correlations are compared here, and they do not see the level, of which each fit of a published model would warn.
+warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
 # Two cohorts

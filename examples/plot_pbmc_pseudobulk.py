@@ -11,6 +11,8 @@ The cells are 700 peripheral blood mononuclear cells (PBMC) that come with scanp
 downloaded: ``pip install 'skenigma[plot,anndata]' scanpy``.
 """
 
+import warnings
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -22,8 +24,12 @@ from sklearn.metrics import average_precision_score
 from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.anndata import cse_to_anndata, deconvolve
 from skenigma.baselines import bulk_itself, scaled_reference
+from skenigma.exceptions import LevelWarning
 from skenigma.metrics import per_gene_correlation, per_sample_correlation
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
+
+# Changes over samples are compared here; of the level that the published model loses, each fit would warn.
+warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
 # Cells on the linear scale

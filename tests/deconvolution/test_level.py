@@ -142,7 +142,9 @@ COLLAPSED = {
 @pytest.mark.parametrize(("model", "remedy"), COLLAPSED.values(), ids=COLLAPSED)
 def test_a_collapsed_fit_says_so_and_what_to_do(linear, model, remedy):
     bulk, reference, theta = linear
-    with pytest.warns(LevelWarning, match=f"{type(model).__name__} has not the level of the bulk.*{remedy}"):
+    with pytest.warns(
+        LevelWarning, match=f"{type(model).__name__} does not have the level of the bulk.*{remedy}"
+    ):
         model.set_params(reference=reference).fit(bulk, proportions=theta)
     assert model.level_ < 0.5
 

@@ -20,7 +20,8 @@ def test_readme_shows_python_code():
 def test_code_runs_and_shows_the_shapes_it_says(code):
     names = {}
     exec(code, names)
-    samples, cell_types, genes = len(names["cohort"].bulk), len(names["cohort"].reference), 1000
+    samples, cell_types = len(names["cohort"].bulk), len(names["cohort"].cell_types)
+    genes = len(names["model"].gene_names_)
     for attribute, axes in re.findall(r"^model\.(\w+) +# (.*)$", code, flags=re.MULTILINE):
         sizes = {"samples": samples, "cell types": cell_types, "genes": genes}
         assert getattr(names["model"], attribute).shape == tuple(sizes[axis] for axis in axes.split(" × "))
