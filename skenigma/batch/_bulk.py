@@ -8,9 +8,17 @@ from ..checks.entries import check_nonnegative
 from ..checks.names import row_names
 from ..checks.validation import StrOptions, fit_context
 from ..checks.warning import warn
-from ..core.regress.combat import combat
+from ..core.regress.combat import Moments, alignment
 from ..proportions import ProportionEstimator
-from ._effect import LOG, NEGATIVE, apply_effect, check_expression, warn_of_logarithms, warn_of_units
+from ._effect import (
+    LOG,
+    LOGS_AT_ONCE,
+    NEGATIVE,
+    apply_effect,
+    check_expression,
+    warn_of_logarithms,
+    warn_of_units,
+)
 
 
 @documented
@@ -140,7 +148,10 @@ class BulkBatchCorrector(ProportionsTransformer):
         proportions = self._fit_proportions(X, bulk, proportions)
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
         anchor = None if self.target == "pooled" else 1
-        effects = combat(self._batches(bulk, proportions), anchor=anchor, mean_only=self.mean_only)
+        step = max(1, LOGS_AT_ONCE // len(bulk))
+        parts = (slice(start, start + step) for start in range(0, bulk.shape[1], step))
+        moments = Moments.joined([Moments.of(self._batches(bulk, proportions, genes)) for genes in parts])
+        effects = alignment(moments, anchor=anchor, mean_only=self.mean_only)
         self.slope_, self.intercept_ = (effect[0] for effect in effects)
         if np.all(self.slope_ == 1) and not self.intercept_.any():
             warn(
@@ -178,9 +189,9 @@ class BulkBatchCorrector(ProportionsTransformer):
         """
         return self._genes_out(input_features)
 
-    def _batches(self, bulk, proportions):
-        """The measured samples and their mixtures of the reference, as logarithms."""
-        return LOG.forward(bulk), LOG.forward(proportions @ self.reference_)
+    def _batches(self, bulk, proportions, genes=slice(None)):
+        """The measured samples and their mixtures of the reference, as logarithms, of some genes."""
+        return LOG.forward(bulk[:, genes]), LOG.forward(proportions @ self.reference_[:, genes])
 
     def _default_proportion_estimator(self):
         return ProportionEstimator()

@@ -6,21 +6,27 @@ from ..checks.entries import check_nonnegative
 from ..checks.names import listing
 from ..checks.scales import SCALES
 from ..checks.warning import warn
+from ..core.blocks import row_blocks
 from ..reference._cells import LOG_SCALE_MAXIMUM
 
 LOG = SCALES["log"]
 LINEAR = "Batch effects are removed on the scale log2(x + 1): pass expression on the linear scale."
 NEGATIVE = f"Negative values in data cannot be expression. {LINEAR}"
+# Numbers of which there are logarithms at a time.
+LOGS_AT_ONCE = 2**19
 # Ratio of mean totals beyond which bulk and reference are not in the same units.
 FAR_APART = 10
 
 
 def apply_effect(values, slope, intercept):
     """Expression through affine maps of its logarithms; what would fall below 0 is 0."""
-    logs = slope * LOG.forward(values) + intercept
-    np.maximum(logs, 0, out=logs)
-    LOG.backward(logs)
-    return logs.astype(values.dtype, copy=False)
+    corrected = np.empty(values.shape, dtype=values.dtype)
+    for some in row_blocks(values, LOGS_AT_ONCE):
+        logs = slope * LOG.forward(values[some]) + intercept
+        np.maximum(logs, 0, out=logs)
+        LOG.backward(logs)
+        corrected[some] = logs
+    return corrected
 
 
 def check_expression(values, what, rows, genes):

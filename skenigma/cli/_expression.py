@@ -1,5 +1,6 @@
 """Expression in the folder of a run: its options, and how it is written."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from ..io import write_anndata
@@ -79,11 +80,27 @@ def write_expression(job, kinds, expression, normalized, bulk, shares, shares_st
     for name, build in built.items():
         job.files[name] = files = _expression_files(job.options, name, kinds)
         if isinstance(files, str):
-            frames = {kind: build(kind) for kind in kinds}
+            frames = Built(build, kinds)
             write_anndata(job.folder / files, frames, bulk, shares, proportions_std=shares_std)
         else:
             for kind in kinds:
                 job.write(build(kind).T.rename_axis("gene"), files[kind])
+
+
+class Built(Mapping):
+    """Tables by cell type, each built whenever it is asked for."""
+
+    def __init__(self, build, kinds):
+        self._build, self._kinds = build, kinds
+
+    def __getitem__(self, kind):
+        return self._build(kind)
+
+    def __iter__(self):
+        return iter(self._kinds)
+
+    def __len__(self):
+        return len(self._kinds)
 
 
 def _expression_files(options, name, kinds):

@@ -100,9 +100,9 @@ def write_anndata(
     ----------
     path : str or path-like
         Ends in ``.h5ad``.
-    expression : dict of str to DataFrame of shape (n_samples, n_genes)
+    expression : Mapping of str to DataFrame of shape (n_samples, n_genes)
         Expression by cell type: the layers. A slash in a name becomes a bar there; ``uns["cell_types"]`` has the
-        names as they are.
+        names as they are. It is asked for one cell type after the other, and holds no more than it has to.
     bulk : DataFrame of shape (n_samples, n_genes)
         The bulk: X.
     proportions : DataFrame of shape (n_samples, n_cell_types)
@@ -133,13 +133,11 @@ def write_anndata(
     """
     anndata = import_optional("anndata", "anndata", f"Writing {path}")
     check_layers(expression, path)
-    layers = {layer_name(kind): np.asarray(values) for kind, values in expression.items()}
     tables = {"proportions": proportions, "proportions_std": proportions_std}
     adata = anndata.AnnData(
         X=bulk.to_numpy(),
         obs=bulk[[]].copy(),
         var=bulk.T[[]].copy(),
-        layers=layers,
         obsm={
             name: table.rename(columns=layer_name).rename_axis(None)
             for name, table in tables.items()
@@ -148,6 +146,19 @@ def write_anndata(
         uns={"cell_types": np.array(list(expression), dtype=object)},
     )
     adata.write_h5ad(path)
+    h5py = import_optional("h5py", "anndata", f"Writing {path}")
+    # one layer after the other: all of them are as large as the whole result
+    with h5py.File(path, "r+") as file:
+        for kind in expression:
+            _write_element(file, f"layers/{layer_name(kind)}", np.asarray(expression[kind]))
+
+
+def _write_element(file, name, values):
+    try:
+        from anndata.io import write_elem
+    except ImportError:  # before version 0.11
+        from anndata.experimental import write_elem
+    write_elem(file, name, values)
 
 
 def check_layers(cell_types, path):

@@ -25,6 +25,8 @@ LINEAR = (
     "Negative values in data cannot be compared on the logarithmic scale, as method='log' does: pass expression as "
     "it was before centring or logarithms, or use method='rlm'."
 )
+# Numbers of the bulk that robust regression holds standardised.
+STANDARDISED_AT_ONCE = 2**21
 
 
 @documented
@@ -382,9 +384,12 @@ class ProportionEstimator(ReferenceTransformer):
     def _rlm(self, bulk, rows):
         profiles = standardize(self.reference_)
         design = np.column_stack([np.ones(profiles.shape[1]), profiles.T])
-        coefficients, n_iter, converged = robust_regression(
-            design, standardize(bulk), max_iter=self.max_iter, tol=self.tol
-        )
+        # samples are independent of one another, and only a block of them is standardised at a time
+        found = [
+            robust_regression(design, standardize(bulk[some]), max_iter=self.max_iter, tol=self.tol)
+            for some in row_blocks(bulk, STANDARDISED_AT_ONCE)
+        ]
+        coefficients, n_iter, converged = map(np.concatenate, zip(*found, strict=True))
         self._warn(
             ~converged,
             rows,

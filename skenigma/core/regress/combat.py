@@ -9,6 +9,8 @@ and the corrected value puts γ = 0 and δ = 1. That is one affine map per batch
 than means and variances within batches, and any further sample of a batch can be sent through it.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 # The relative change of the estimates at which the original stops; exact ones differ by less than 1e-6.
@@ -69,8 +71,13 @@ def combat(batches, *, anchor=None, mean_only=False, tol=TOLERANCE):
     >>> bool(after < before / 10)
     True
     """
-    size, mean, variance, constant = _moments(batches)
-    genes = ~constant.any(axis=0)
+    return alignment(Moments.of(batches), anchor=anchor, mean_only=mean_only, tol=tol)
+
+
+def alignment(moments, *, anchor=None, mean_only=False, tol=TOLERANCE):
+    """The maps of :func:`combat`, from the :class:`Moments` of the batches."""
+    size, mean, variance = moments.size, moments.mean, moments.variance
+    genes = ~moments.constant.any(axis=0)
     slope, intercept = np.ones(mean.shape), np.zeros(mean.shape)
     if not genes.any():
         return slope, intercept
@@ -86,23 +93,46 @@ def combat(batches, *, anchor=None, mean_only=False, tol=TOLERANCE):
     return slope, intercept
 
 
-def _moments(batches):
-    """Size, means and variances of every batch, and which genes are constant in it."""
-    batches = [np.asarray(batch) for batch in batches]
-    widths = {batch.shape[1:] for batch in batches}
-    if len(widths) > 1 or any(batch.ndim != 2 for batch in batches):
-        raise ValueError(
-            f"Batches must be two-dimensional with the same genes; shapes: {[b.shape for b in batches]}."
-        )
-    if min(len(batch) for batch in batches) < 2:
-        raise ValueError(
-            f"Every batch needs at least two samples; they have {[len(batch) for batch in batches]}."
-        )
-    mean = np.array([batch.mean(axis=0, dtype=np.float64) for batch in batches])
-    variance = np.array([batch.var(axis=0, ddof=1, dtype=np.float64) for batch in batches])
-    rounding = ROUNDING_MARGIN * np.array([_precision(batch) for batch in batches])[:, None]
-    constant = variance <= (rounding * np.abs(mean)) ** 2
-    return np.array([len(batch) for batch in batches]), mean, variance, constant
+@dataclass(frozen=True)
+class Moments:
+    """All that the maps take of several batches.
+
+    Attributes
+    ----------
+    size : ndarray of shape (n_batches,)
+        Numbers of samples.
+    mean, variance : ndarray of shape (n_batches, n_genes), float64
+    constant : ndarray of bool, shape (n_batches, n_genes)
+        Which genes are constant within a batch.
+    """
+
+    size: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    constant: np.ndarray
+
+    @classmethod
+    def of(cls, batches):
+        """Moments of batches, as of :func:`combat`."""
+        batches = [np.asarray(batch) for batch in batches]
+        widths = {batch.shape[1:] for batch in batches}
+        if len(widths) > 1 or any(batch.ndim != 2 for batch in batches):
+            raise ValueError(
+                f"Batches must be two-dimensional with the same genes; shapes: {[b.shape for b in batches]}."
+            )
+        size = np.array([len(batch) for batch in batches])
+        if size.min() < 2:
+            raise ValueError(f"Every batch needs at least two samples; they have {size.tolist()}.")
+        mean = np.array([batch.mean(axis=0, dtype=np.float64) for batch in batches])
+        variance = np.array([batch.var(axis=0, ddof=1, dtype=np.float64) for batch in batches])
+        rounding = ROUNDING_MARGIN * np.array([_precision(batch) for batch in batches])[:, None]
+        return cls(size, mean, variance, variance <= (rounding * np.abs(mean)) ** 2)
+
+    @classmethod
+    def joined(cls, parts):
+        """Moments of all genes, from those of parts of them."""
+        tables = ("mean", "variance", "constant")
+        return cls(parts[0].size, *(np.hstack([getattr(part, name) for part in parts]) for name in tables))
 
 
 def _precision(batch):

@@ -1,0 +1,110 @@
+"""What is as large as the bulk is held as often as it has to be: memory that NumPy's arrays take, in copies of X."""
+
+import tracemalloc
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skenigma import ProportionEstimator, io
+from skenigma.batch import BulkBatchCorrector, _bulk, _effect
+from skenigma.io._reading import read_layers
+from skenigma.proportions import _estimator
+
+N_SAMPLES, N_GENES = 100, 3000
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    rng = np.random.default_rng(0)
+    reference = rng.lognormal(3, 1, (3, N_GENES))
+    shares = rng.dirichlet([2.0, 2.0, 2.0], N_SAMPLES)
+    return shares @ reference * rng.lognormal(0, 0.2, (N_SAMPLES, N_GENES)), reference, shares
+
+
+def copies(run, X):
+    """Most memory at once, and what is left, beyond what there was, in sizes of X."""
+    tracemalloc.start()
+    try:
+        kept = run()
+        left, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept is not None
+    return peak / X.nbytes, left / X.nbytes
+
+
+def test_robust_regression(cohort, monkeypatch):
+    X, reference, _ = cohort
+    monkeypatch.setattr(_estimator, "STANDARDISED_AT_ONCE", X.size // 10)
+    peak, _ = copies(lambda: ProportionEstimator(reference).fit(X), X)
+    assert peak < 1.3  # working arrays of a fixed size, which are as large as X here
+
+
+def test_batch_correction(cohort, monkeypatch):
+    """The corrected bulk is one; everything else is held by blocks."""
+    X, reference, shares = cohort
+    for module in (_bulk, _effect):
+        monkeypatch.setattr(module, "LOGS_AT_ONCE", X.size // 40)
+    model = BulkBatchCorrector(reference)
+    peak, left = copies(lambda: model.fit(X, proportions=shares), X)
+    assert peak < 0.4
+    assert left < 0.1
+    peak, left = copies(lambda: model.transform(X), X)
+    assert peak < 1.25
+    assert left < 1.05
+
+
+def test_blocks_change_nothing(cohort, monkeypatch):
+    X, reference, shares = cohort
+    whole, whole_shares = (
+        BulkBatchCorrector(reference).fit(X, proportions=shares),
+        ProportionEstimator(reference).fit(X),
+    )
+    monkeypatch.setattr(_bulk, "LOGS_AT_ONCE", 7 * N_SAMPLES)
+    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", 7 * N_GENES)
+    monkeypatch.setattr(_estimator, "STANDARDISED_AT_ONCE", 7 * N_GENES)
+    parts = BulkBatchCorrector(reference).fit(X, proportions=shares)
+    np.testing.assert_allclose(parts.transform(X), whole.transform(X), rtol=1e-12)
+    # the same regression in other products: rounding, which the iteration may carry
+    found = ProportionEstimator(reference).fit(X).proportions_
+    np.testing.assert_allclose(found, whole_shares.proportions_, rtol=0, atol=1e-12)
+
+
+class OneAtATime(Mapping):
+    """Expression of which no more than one cell type may be held."""
+
+    def __init__(self, bulk, kinds):
+        self.bulk, self.kinds = bulk, kinds
+
+    def __getitem__(self, kind):
+        return self.bulk * (1.0 + self.kinds.index(kind))
+
+    def __iter__(self):
+        return iter(self.kinds)
+
+    def __len__(self):
+        return len(self.kinds)
+
+
+def test_anndata_is_written_one_cell_type_after_the_other(cohort, tmp_path):
+    pytest.importorskip("anndata")
+    X, _, _ = cohort
+    bulk = pd.DataFrame(X, [f"s{j}" for j in range(len(X))], [f"g{i}" for i in range(N_GENES)])
+    kinds = ["B", "T", "NK", "monocyte / macrophage", "DC", "platelet"]
+    shares = pd.DataFrame(1 / 6, bulk.index, kinds)
+    write = io.write_anndata
+    write(tmp_path / "first.h5ad", OneAtATime(bulk, kinds), bulk, shares)  # what is imported counts otherwise
+
+    def run():
+        write(tmp_path / "t.h5ad", OneAtATime(bulk, kinds), bulk, shares)
+        return True
+
+    peak, left = copies(run, X)
+    assert peak < 2.6  # one frame, its copy in the making, and anndata's own of X
+    assert left < 0.1
+    found = read_layers(tmp_path / "t.h5ad")
+    assert list(found) == kinds
+    for number, kind in enumerate(kinds):
+        pd.testing.assert_frame_equal(found[kind], bulk * (1.0 + number))
