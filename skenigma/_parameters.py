@@ -426,6 +426,25 @@ def documented(cls):
     return cls
 
 
+def filled(entries):
+    """Decorator: fill whole entries into the docstring of a function, or into those of the methods of a class.
+
+    A line that holds nothing but "{name}" becomes the entry of that name, in which "{class}" stands for the class.
+    """
+
+    def fill(target):
+        is_class = inspect.isclass(target)
+        members = [getattr(one, "__func__", one) for one in vars(target).values()] if is_class else [target]
+        for function in members:
+            if inspect.isfunction(function) and function.__doc__:
+                function.__doc__ = _filled(
+                    function.__doc__, lambda name: entries[name].replace("{class}", target.__name__)
+                )
+        return target
+
+    return fill
+
+
 def _with_group(text, group, names):
     """A docstring with a line "{name}" for each name of a group that it does not document already."""
     own = re.findall(r"^ *(?:\{(\w+)\}$|(\w+) : )", text, flags=re.MULTILINE)

@@ -1,11 +1,26 @@
 """Penalties that skenigma does not have, for the tests of its solvers."""
 
-from dataclasses import dataclass
+import importlib.util
+import pathlib
 
 import numpy as np
 
 from skenigma.core.optimize.penalties import CapMap, Conjugate, Norms, Penalty
 from skenigma.core.optimize.states import Tensor
+
+DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+
+
+def extending_example():
+    """The module whose code the pages "Add a penalty" and "Add a solver" show."""
+    spec = importlib.util.spec_from_file_location("extending_example", DOCS / "extending_example.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+EXAMPLE = extending_example()
+GroupLasso = EXAMPLE.CertifiedGroupLasso
 
 
 class MaxNorm(Penalty):
@@ -41,40 +56,6 @@ class MaxNorm(Penalty):
         return Conjugate(0.0, self.beta / float(gradient.norms().sum(axis=0).max()))
 
 
-@dataclass(frozen=True)
-class ScaleMap:
-    factor: float
-    nbytes = 8
-
-    def apply(self, rows, out):
-        np.multiply(rows, self.factor, out=out)
-
-
-class GroupLasso(Penalty):
-    """β Σ_k ‖P_k‖_F: every cell type is one group. Summaries are squared norms, which add up."""
-
-    curvature = 1.0
-
-    def __init__(self, beta):
-        self.beta = beta
-
-    def value(self, expression):
-        return self.beta * float(np.sum(np.sqrt(np.sum(expression.norms() ** 2, axis=0))))
-
-    def summarise(self, rows):
-        return np.einsum("kjd,kjd->k", rows, rows)
-
-    def maps(self, summary, step):
-        sizes = np.sqrt(summary)
-        left = np.maximum(sizes - step * self.beta, 0.0)
-        return tuple(
-            ScaleMap(float(f)) for f in np.divide(left, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-        )
-
-    def conjugate(self, gradient):
-        return Conjugate(0.0, self.beta / float(np.sqrt(np.sum(gradient.norms() ** 2, axis=0)).max()))
-
-
 class Ridge(Penalty):
     """β/2 Σ_k ‖P_k‖_F². Its operator needs to know nothing of the samples."""
 
@@ -91,7 +72,7 @@ class Ridge(Penalty):
 
     def maps(self, summary, step):
         factors = 1.0 / (1.0 + np.broadcast_to(step, len(summary)) * self.beta)
-        return tuple(ScaleMap(float(factor)) for factor in factors)
+        return tuple(EXAMPLE.ScaleMap(float(factor)) for factor in factors)
 
     def conjugate(self, gradient):
         return Conjugate(float(np.sum(gradient.norms() ** 2)) / (2.0 * self.beta), np.inf)

@@ -9,12 +9,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, norm
 
+from .._parameters import filled
 from .._typing import Column, Table
 from ..checks.names import listing
 from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_effects import deviations_from_reference, explained_by_known, known_effects
 from ..deconvolution._factor import residual_of, warn_of_linear_counts
+from ._entries import ENTRIES
 from ._names import check_bulk, matched_reference
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
 from ._study import MIN_PROPORTION, Options, Study
@@ -28,6 +30,7 @@ FITS_NONE, VISIBLE = 0.25, 0.1
 SMALLEST = 1e-300
 
 
+@filled(ENTRIES)
 def factor_test(
     X: Table,
     proportions: Table,
@@ -63,8 +66,7 @@ def factor_test(
     X : array-like or DataFrame of shape (n_samples, n_genes)
         Bulk expression whose values have one variance over their range: signed, centred, standardised. Counts are for
         :func:`log_fold_change_test`.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        Proportions, rows summing to 1 up to 0.05.
+    {proportions}
     phenotype : array-like or Series of shape (n_samples,)
         See :func:`differential_expression`. For a quantity the columns are its distances from its least and its
         greatest value.
@@ -72,15 +74,11 @@ def factor_test(
         Profiles, on the scale of X. Frames are matched by the names of genes and cell types.
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         Further known columns, like the phenotype: what goes with them may differ between cell types.
-    levels, reference_level, missing : see :func:`differential_expression`
-        Which classes and samples take part, and with what an effect compares.
+    {comparison}
     n_factors : int or "auto", default="auto"
         Number of hidden factors, see :class:`~skenigma.FactorDeconvolver`.
-    min_proportion : float, default=0.01
-        A cell type whose mean proportion is below this, or that fewer than 5 samples reach, is flagged "rare" and
-        not tested. 0 tests all.
-    cell_types : array-like of str, default=None
-        Names; None takes the columns of proportions, or counts.
+    {min_proportion}
+    {cell_types}
     gene_names : array-like of str, default=None
         Names; None takes the columns of X, or counts.
 

@@ -10,12 +10,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, check_scalar
 
+from .._parameters import filled
 from .._typing import Column, Seed, Table
 from ..checks.entries import check_nonnegative
 from ..checks.names import column_names, listing
 from ..checks.validation import Integral
 from ..core.regress.fold_changes import MIN_SHARE, FoldChangeModel, fold_change_tests
 from ..core.regress.permutation import permuted_phenotypes
+from ._entries import ENTRIES
 from ._names import check_bulk, matched_reference
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
 from ._study import MIN_PROPORTION, Options, Study
@@ -24,6 +26,7 @@ from ._study import MIN_PROPORTION, Options, Study
 SAMPLES_PER_FACTOR, MOST_FACTORS = 30, 3
 
 
+@filled(ENTRIES)
 def log_fold_change_test(
     X: Table,
     proportions: Table,
@@ -63,10 +66,8 @@ def log_fold_change_test(
     X : array-like or DataFrame of shape (n_samples, n_genes)
         Bulk, not negative, linear: counts per million, TPM or counts. Each sample is brought to the depth that the
         reference lets expect for it, by the median ratio over genes.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        Proportions, rows summing to 1 up to 0.05.
-    phenotype : array-like or Series of shape (n_samples,)
-        See :func:`differential_expression`.
+    {proportions}
+    {phenotype}
     reference : array-like or DataFrame of shape (n_cell_types, n_genes)
         Profiles, not negative, in the order of the cell types; on the scale of counts per million or TPM. Frames are
         matched by the names of genes and cell types.
@@ -91,8 +92,7 @@ def log_fold_change_test(
         bulks. Time grows with it.
     random_state : int, RandomState instance or None, default=0
         Of the permutations.
-    cell_types : array-like of str, default=None
-        Names; None takes the columns of proportions, or counts.
+    {cell_types}
     gene_names : array-like of str, default=None
         Names; None takes the columns of X, or counts.
 

@@ -9,16 +9,19 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, check_scalar
 
+from .._parameters import filled
 from .._typing import Column, Seed, Table
 from ..checks.validation import Integral
 from ..core.regress.generalized import gene_blocks
 from ..core.regress.interactions import InteractionModel, interaction_tests
 from ..core.regress.permutation import permuted_phenotypes
+from ._entries import ENTRIES
 from ._names import check_bulk
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
 from ._study import MIN_PROPORTION, Options, Study
 
 
+@filled(ENTRIES)
 def interaction_test(
     bulk: Table,
     proportions: Table,
@@ -51,19 +54,14 @@ def interaction_test(
     ----------
     bulk : array-like or DataFrame of shape (n_samples, n_genes)
         Bulk expression, on the scale on which cell types mix: not logarithms.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        Proportions, rows summing to 1 up to 0.05.
-    phenotype : array-like or Series of shape (n_samples,)
-        See :func:`differential_expression`.
+    {proportions}
+    {phenotype}
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         Further columns c of the design; the same effect in every cell type.
     fold_change : bool, default=False
         Effects as ratio of the two classes' fitted means, see :func:`differential_expression`.
-    levels, reference_level, missing : see :func:`differential_expression`
-        Which classes and samples take part, and with what an effect compares.
-    min_proportion : float, default=0.01
-        A cell type whose mean proportion is below this, or that fewer than 5 samples reach, is flagged "rare" and
-        not tested. 0 tests all.
+    {comparison}
+    {min_proportion}
     errors : {"weighted", "ols"}, default="weighted"
         "weighted" gives every value of a non-negative bulk the weight that a law of variance and mean, fitted to all
         genes, gives it at its fitted value, gives samples of larger residuals smaller weights, and moderates the
@@ -74,8 +72,7 @@ def interaction_test(
         parametric one and the share of permuted statistics of like genes that reach the observed one.
     random_state : int, RandomState instance or None, default=0
         Of the permutations.
-    cell_types : array-like of str, default=None
-        Names; None takes the columns of proportions, or counts.
+    {cell_types}
     gene_names : array-like of str, default=None
         Names; None takes the columns of bulk, or counts.
 

@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .._parameters import filled
 from .._typing import Column, Table
 from ..core.regress.generalized import gene_blocks
+from ._entries import ENTRIES
 from ._result import Result, benjamini_hochberg, is_constant
 from ._study import Options
 from ._tensor import effects_on, tensor_test
 
 
+@filled(ENTRIES)
 def marginal_test(
     cse: ArrayLike,
     phenotype: Column,
@@ -36,20 +39,12 @@ def marginal_test(
 
     Parameters
     ----------
-    cse : array-like of shape (n_samples, n_cell_types, n_genes)
-        Cell-type-specific expression.
-    phenotype : array-like or Series of shape (n_samples,)
-        See :func:`differential_expression`.
-    covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
-        See :func:`differential_expression`.
-    fold_change : bool, default=False
-        See :func:`differential_expression`.
-    levels, reference_level, missing : see :func:`differential_expression`
-        Which classes and samples take part, and with what an effect compares.
-    cell_types : array-like of str, default=None
-        Names; None counts.
-    gene_names : array-like of str, default=None
-        Names; None counts.
+    {cse}
+    {phenotype}
+    {covariates}
+    {fold_change}
+    {comparison}
+    {names}
 
     Returns
     -------

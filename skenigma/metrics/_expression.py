@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.utils import gen_batches
 
+from .._parameters import filled
 from ._checks import check_choice, check_tensors
 
 # Numbers per block of a tensor: a few arrays of this size stay in the cache.
@@ -12,8 +13,18 @@ BLOCK_SIZE = 2**17
 # A row counts as constant if it varies by less than this multiple of the rounding error of its largest value.
 ROUNDING_MARGIN = 8
 METHODS = ("pearson", "spearman")
+# Entries that the docstrings of this module share.
+ENTRIES = {
+    "tensors": """cse_true, cse_pred : array-like of shape (n_samples, n_cell_types, n_genes)
+    True and estimated cell-type-specific expression, in any units.""",
+    "method": """method : {"pearson", "spearman"}, default="pearson"
+    Correlation of the values, or of their ranks (ties get the mean of their ranks).""",
+    "refusal": """ValueError
+    If the tensors are not finite or differ in shape.""",
+}
 
 
+@filled(ENTRIES)
 def per_gene_correlation(cse_true: ArrayLike, cse_pred: ArrayLike, *, method: str = "pearson") -> np.ndarray:
     """Correlate estimated with true expression over samples, for every cell type and gene.
 
@@ -21,10 +32,8 @@ def per_gene_correlation(cse_true: ArrayLike, cse_pred: ArrayLike, *, method: st
 
     Parameters
     ----------
-    cse_true, cse_pred : array-like of shape (n_samples, n_cell_types, n_genes)
-        True and estimated cell-type-specific expression, in any units.
-    method : {"pearson", "spearman"}, default="pearson"
-        Correlation of the values, or of their ranks (ties get the mean of their ranks).
+    {tensors}
+    {method}
 
     Returns
     -------
@@ -34,8 +43,7 @@ def per_gene_correlation(cse_true: ArrayLike, cse_pred: ArrayLike, *, method: st
 
     Raises
     ------
-    ValueError
-        If the tensors are not finite or differ in shape.
+    {refusal}
 
     See Also
     --------
@@ -61,6 +69,7 @@ def per_gene_correlation(cse_true: ArrayLike, cse_pred: ArrayLike, *, method: st
     return result
 
 
+@filled(ENTRIES)
 def per_sample_correlation(
     cse_true: ArrayLike, cse_pred: ArrayLike, *, method: str = "pearson"
 ) -> np.ndarray:
@@ -71,10 +80,8 @@ def per_sample_correlation(
 
     Parameters
     ----------
-    cse_true, cse_pred : array-like of shape (n_samples, n_cell_types, n_genes)
-        True and estimated cell-type-specific expression, in any units.
-    method : {"pearson", "spearman"}, default="pearson"
-        Correlation of the values, or of their ranks (ties get the mean of their ranks).
+    {tensors}
+    {method}
 
     Returns
     -------
@@ -83,8 +90,7 @@ def per_sample_correlation(
 
     Raises
     ------
-    ValueError
-        If the tensors are not finite or differ in shape.
+    {refusal}
 
     See Also
     --------
@@ -110,6 +116,7 @@ def per_sample_correlation(
     return result
 
 
+@filled(ENTRIES)
 def root_mean_squared_error(
     cse_true: ArrayLike, cse_pred: ArrayLike, *, per: str | None = None
 ) -> float | np.ndarray:
@@ -131,8 +138,7 @@ def root_mean_squared_error(
 
     Raises
     ------
-    ValueError
-        If the tensors are not finite or differ in shape.
+    {refusal}
 
     Examples
     --------
@@ -158,6 +164,7 @@ def root_mean_squared_error(
     return np.sqrt(by_sample) if per == "sample" else float(np.sqrt(by_sample.mean()))
 
 
+@filled(ENTRIES)
 def recovery_score(
     cse_true: ArrayLike,
     cse_pred: ArrayLike,
@@ -170,8 +177,7 @@ def recovery_score(
 
     Parameters
     ----------
-    cse_true, cse_pred : array-like of shape (n_samples, n_cell_types, n_genes)
-        True and estimated cell-type-specific expression, in any units.
+    {tensors}
     per : {"gene", "sample"}, default="gene"
         What is averaged: :func:`per_gene_correlation` or :func:`per_sample_correlation`.
     method : {"pearson", "spearman"}, default="pearson"
@@ -188,8 +194,7 @@ def recovery_score(
 
     Raises
     ------
-    ValueError
-        If the tensors are not finite or differ in shape.
+    {refusal}
 
     Examples
     --------

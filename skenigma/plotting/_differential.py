@@ -3,10 +3,11 @@
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from .._parameters import filled
 from ..checks.names import listing
 from ..checks.numbers import refuse_masked
 from ..differential import differential_expression
-from ._style import BLUE, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
+from ._style import BLUE, ENTRIES, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
 
 # p-values below this are drawn here: they are zero but for the range of floating-point numbers.
 SMALLEST = np.finfo(np.float64).tiny
@@ -19,6 +20,7 @@ PADDING = 1.5
 HIDDEN = 1
 
 
+@filled(ENTRIES)
 class DifferentialExpressionDisplay:
     """Volcano of one cell type: effect and significance of every gene.
 
@@ -117,22 +119,18 @@ class DifferentialExpressionDisplay:
             Cell type to show. None is possible if the table holds a single one.
         fold_change : bool, default=False
             Whether the table was made with ``fold_change=True``.
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {axes}
+        {passed}
 
         Returns
         -------
-        display : DifferentialExpressionDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
         ValueError
             If the table has no such cell type, or several and none is chosen.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         rows = _rows_of(table, cell_type)
         display = cls(
@@ -183,24 +181,19 @@ class DifferentialExpressionDisplay:
             What else to adjust for.
         fold_change : bool, default=False
             Show fold changes in the place of differences.
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {axes}
+        {passed}
 
         Returns
         -------
-        display : DifferentialExpressionDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            If `estimator` is not fitted.
+        {not_fitted}
         ValueError
             If the test refuses its input, or there is no such cell type.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         table = differential_expression(
             estimator, phenotype, method=method, X=X, covariates=covariates, fold_change=fold_change
@@ -212,8 +205,7 @@ class DifferentialExpressionDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
+        {axes}
         threshold : float, default=0.05
             False discovery rate below which a gene is called.
         n_labels : int, default=10
@@ -225,15 +217,13 @@ class DifferentialExpressionDisplay:
 
         Returns
         -------
-        display : DifferentialExpressionDisplay
-            The display itself.
+        {itself}
 
         Raises
         ------
         ValueError
             If effects, p-values, false discovery rates and names are not equally many.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         effect, height, kinds = self._check(threshold)
         self.figure_, self.ax_ = figure_and_axes(ax)

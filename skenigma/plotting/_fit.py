@@ -4,8 +4,10 @@ import numpy as np
 from scipy.stats import gaussian_kde
 from sklearn.utils import check_array
 
+from .._parameters import filled
 from ..checks.numbers import refuse_masked
 from ._style import (
+    ENTRIES,
     LINE_STYLES,
     VERMILLION,
     check_columns,
@@ -23,6 +25,7 @@ N_GRID = 512  # points of the density
 NEGLIGIBLE = 1e-12  # far above rounding, far below anything worth seeing
 
 
+@filled(ENTRIES)
 class GradientNormDisplay:
     """Distribution of the gradient norms of a fit.
 
@@ -101,24 +104,19 @@ class GradientNormDisplay:
         estimator : estimator instance
             Fitted estimator with the attribute ``gradient_norm_``: ``L2MaxDeconvolver`` with
             ``solver="proximal"``. ``renorm_size_`` is shown where it is there and not None.
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {axes}
+        {passed}
 
         Returns
         -------
-        display : GradientNormDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            If `estimator` is not fitted.
+        {not_fitted}
         ValueError
             If `estimator` has recorded no gradient norms.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         gradient_norm = fitted_history(estimator, "gradient_norm_")
         display = cls(gradient_norm=gradient_norm, renorm_size=getattr(estimator, "renorm_size_", None))
@@ -129,8 +127,7 @@ class GradientNormDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
+        {axes}
         line_kw : dict, default=None
             Options of ``Axes.plot`` for the density.
         fill_kw : dict, default=None
@@ -142,15 +139,13 @@ class GradientNormDisplay:
 
         Returns
         -------
-        display : GradientNormDisplay
-            The display itself.
+        {itself}
 
         Raises
         ------
         ValueError
             If there is no gradient norm, or the norms have not the shape (n_updates, 2).
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         norms = _average_norms(self.gradient_norm)
         self.figure_, self.ax_ = figure_and_axes(ax)
@@ -200,6 +195,7 @@ class GradientNormDisplay:
         return line
 
 
+@filled(ENTRIES)
 class LossCurveDisplay:
     """Loss terms of a fit against the iteration.
 
@@ -260,24 +256,19 @@ class LossCurveDisplay:
         ----------
         estimator : estimator instance
             Fitted estimator with the attribute ``loss_history_``.
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {axes}
+        {passed}
 
         Returns
         -------
-        display : LossCurveDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            If `estimator` is not fitted.
+        {not_fitted}
         ValueError
             If `estimator` has recorded no loss.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         return cls(loss_history=fitted_history(estimator, "loss_history_")).plot(ax=ax, **kwargs)
 
@@ -286,8 +277,7 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
+        {axes}
         log_scale : bool, default=True
             Whether the axis of the loss is logarithmic.
         line_kw : dict, default=None
@@ -295,15 +285,13 @@ class LossCurveDisplay:
 
         Returns
         -------
-        display : LossCurveDisplay
-            The display itself.
+        {itself}
 
         Raises
         ------
         ValueError
             If `loss_history` is empty or has not one column per term.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         refuse_masked(self.loss_history, "loss_history")
         history = check_array(self.loss_history, dtype=float, input_name="loss_history")

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from .._parameters import filled
 from ..checks.validation import check_deconvolver
-from ._style import BLUE, VERMILLION, axes_grid, fill_style, line_style, points_style
+from ._style import BLUE, ENTRIES, VERMILLION, axes_grid, fill_style, line_style, points_style
 
 
+@filled(ENTRIES)
 class GeneExpressionDisplay:
     """One gene over the samples, a panel per cell type: estimates, their interval, and the reference profile.
 
@@ -89,24 +91,19 @@ class GeneExpressionDisplay:
             Probability of the interval.
         true : array-like of shape (n_samples, n_cell_types), default=None
             True expression of the gene in the cell types drawn, where it is known.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, see :meth:`plot`.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {grid}
+        {passed}
 
         Returns
         -------
-        display : GeneExpressionDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            If `estimator` is not fitted.
+        {not_fitted}
         ValueError
             If there is no such gene or cell type.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         check_deconvolver(estimator)
         profiles = np.asarray(estimator.reference_)
@@ -133,22 +130,18 @@ class GeneExpressionDisplay:
             Profiles of all cell types and genes of the expression.
         true : array-like of shape (n_samples, n_cell_types), default=None
             True expression of the gene in the cell types drawn, where it is known.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, see :meth:`plot`.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {grid}
+        {passed}
 
         Returns
         -------
-        display : GeneExpressionDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
         ValueError
             If there is no such gene or cell type.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         part = {"cell_types": cell_types, "genes": [gene]}
         bounds = {}
@@ -183,15 +176,13 @@ class GeneExpressionDisplay:
 
         Returns
         -------
-        display : GeneExpressionDisplay
-            The display itself.
+        {itself}
 
         Raises
         ------
         ValueError
             If the truth has another shape than the estimates, or values are negative with `log_scale`.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         values = np.asarray(self.values)
         true = None if self.true is None else np.asarray(self.true, dtype=float)

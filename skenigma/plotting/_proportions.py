@@ -5,11 +5,12 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from .._parameters import filled
 from .._transformers import proportions_std, shares_of
 from ..checks.entries import check_nonnegative
 from ..checks.names import listing, numbered
 from ..checks.numbers import refuse_masked
-from ._style import distinct_colours, figure_and_axes, legend_beside, patch_style
+from ._style import ENTRIES, distinct_colours, figure_and_axes, legend_beside, patch_style
 
 # With more samples than this, bars touch and have no names.
 N_NAMED = 50
@@ -17,6 +18,7 @@ N_NAMED = 50
 SHORT_NAME, N_LEVEL = 4, 16
 
 
+@filled(ENTRIES)
 class ProportionDisplay:
     """Proportions of cell types as one stacked bar per sample.
 
@@ -87,22 +89,17 @@ class ProportionDisplay:
             Fitted :class:`~skenigma.ProportionEstimator` or deconvolver.
         sample_names : sequence of str, default=None
             Names of the samples; None takes those that the estimator knows.
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {axes}
+        {passed}
 
         Returns
         -------
-        display : ProportionDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            If `estimator` is not fitted.
-        ImportError
-            If matplotlib is not installed.
+        {not_fitted}
+        {no_matplotlib}
         """
         check_is_fitted(estimator, "proportions_")
         if sample_names is None:
@@ -140,22 +137,18 @@ class ProportionDisplay:
             Standard errors, in the order of `proportions`.
         shares_of : str, default=None
             What they are shares of, such as "RNA" or "cells", for the label of the axis.
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {axes}
+        {passed}
 
         Returns
         -------
-        display : ProportionDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
         ValueError
             If proportions are negative or not finite, or names are of another number.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         if isinstance(proportions, pd.DataFrame):
             cell_types = proportions.columns if cell_types is None else cell_types
@@ -176,8 +169,7 @@ class ProportionDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw on. None creates a figure.
+        {axes}
         sort_by : str or None, default="auto"
             Cell type by whose proportion the samples are sorted, the largest first. "auto" is the most abundant, None
             keeps the samples in their order.
@@ -188,15 +180,13 @@ class ProportionDisplay:
 
         Returns
         -------
-        display : ProportionDisplay
-            The display itself.
+        {itself}
 
         Raises
         ------
         ValueError
             If proportions are negative or not finite, names are of another number, or `sort_by` is not among them.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         refuse_masked(self.proportions, "proportions")
         values = check_array(self.proportions, dtype=float, input_name="proportions")

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from .._parameters import filled
 from ..checks.labels import cell_types_of
 from ..checks.names import numbered, row_names
 from ..metrics import concordance, per_gene_correlation, per_sample_correlation
 from ..metrics._checks import check_tables
-from ._style import BLUE, axes_grid, line_style, points_style
+from ._style import BLUE, ENTRIES, axes_grid, line_style, points_style
 
 # More points than this are counted in hexagons.
 N_POINTS = 2000
@@ -17,6 +18,7 @@ N_COUNTED = 500_000
 GRID_SIZE = 50
 
 
+@filled(ENTRIES)
 class RecoveryDisplay:
     """Estimated against true values, one panel per cell type.
 
@@ -81,24 +83,19 @@ class RecoveryDisplay:
             Fitted :class:`~skenigma.ProportionEstimator` or deconvolver.
         true : array-like of shape (n_samples, n_cell_types) or (n_samples, n_cell_types, n_genes)
             True proportions, to be compared with ``proportions_``, or true expression, with that of the fit.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, see :meth:`plot`.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {grid}
+        {passed}
 
         Returns
         -------
-        display : RecoveryDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            If `estimator` is not fitted.
+        {not_fitted}
         ValueError
             If the truth has another shape.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         check_is_fitted(estimator)
         if np.ndim(true) == 2:
@@ -120,22 +117,18 @@ class RecoveryDisplay:
             Proportions or expression; two DataFrames are matched by name.
         cell_types : sequence of str, default=None
             Names of the cell types; None takes those of a DataFrame, or numbers them.
-        ax : matplotlib Axes or array of them, default=None
-            Where to draw, see :meth:`plot`.
-        **kwargs : dict
-            Passed to :meth:`plot`.
+        {grid}
+        {passed}
 
         Returns
         -------
-        display : RecoveryDisplay
-            The display, drawn.
+        {drawn}
 
         Raises
         ------
         ValueError
             If shapes or names do not fit together, or values are not finite.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         if cell_types is None:
             named = isinstance(true, pd.DataFrame)
@@ -160,15 +153,13 @@ class RecoveryDisplay:
 
         Returns
         -------
-        display : RecoveryDisplay
-            The display itself.
+        {itself}
 
         Raises
         ------
         ValueError
             If shapes do not fit together, values are not finite, or negative with `log_scale`.
-        ImportError
-            If matplotlib is not installed.
+        {no_matplotlib}
         """
         true, estimated = self._values()
         if log_scale and min(true.min(), estimated.min()) < 0:

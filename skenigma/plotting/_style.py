@@ -8,6 +8,24 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..checks.optional import import_optional
 
+# Entries that the docstrings of displays share.
+ENTRIES = {
+    "axes": """ax : matplotlib Axes, default=None
+    Axes to draw on. None creates a figure.""",
+    "grid": """ax : matplotlib Axes or array of them, default=None
+    Where to draw, see :meth:`plot`.""",
+    "passed": """**kwargs : dict
+    Passed to :meth:`plot`.""",
+    "drawn": """display : {class}
+    The display, drawn.""",
+    "itself": """display : {class}
+    The display itself.""",
+    "not_fitted": """sklearn.exceptions.NotFittedError
+    If `estimator` is not fitted.""",
+    "no_matplotlib": """ImportError
+    If matplotlib is not installed.""",
+}
+
 # Okabe & Ito's palette, told apart by readers with any kind of colour vision
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
 SKY, YELLOW, GREY = "#56B4E9", "#F0E442", "#808080"

@@ -1,8 +1,5 @@
 """The worked examples of the documentation pages "Add a penalty" and "Add a solver"."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -13,19 +10,15 @@ from skenigma.core.optimize.penalties import TraceNorm
 from skenigma.core.optimize.splitting import ROWS, Problem, solve
 from skenigma.core.optimize.states import Tensor
 from skenigma.datasets import make_cohort
-from tests.penalties import Ridge
+from tests.penalties import DOCS, Ridge, extending_example
 
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 PAGES = "add_penalty.md", "add_solver.md"
 ALPHA, BETA = 0.3, 0.2
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("extending_example", DOCS / "extending_example.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extending_example()
 
 
 @pytest.fixture
