@@ -31,7 +31,7 @@ from .states import Span, SpanState
 from .stopping import Progress
 
 # Numbers of the expression that a block holds: the step and its parts stay in the cache.
-BLOCK = 2**17
+BLOCK = 2**18
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,10 @@ class Rows:
 
     def step(self, expression, factor, shift):
         """What is added by a step along both gradients."""
-        along = (-factor * self.proportions)[:, :, None] * self.residual(expression)[:, None]
-        along -= self.kept * shift
-        return along
+        added = (-factor * self.proportions)[:, :, None] * self.residual(expression)[:, None]
+        added -= shift
+        # the residual is 0 where the mask is
+        return np.multiply(added, self.kept, out=added) if self.masked else added
 
 
 @dataclass
