@@ -1,9 +1,11 @@
 """The page in headless Chromium: what a reader does with it, at two widths, and what it must never do."""
 
 import csv
+import http.server
 import io
 import itertools
 import json
+import threading
 import time
 
 import numpy as np
@@ -98,12 +100,40 @@ def test_nothing_goes_wrong_and_nothing_is_asked_of_a_network(opened):
     assert len(loaded) == 1
 
 
-def test_the_policy_stops_what_would_reach_outside(opened):
-    script = "fetch('http://127.0.0.1:9/x').then(() => 'sent', error => 'refused')"
+@pytest.fixture
+def server():
+    """A server on this machine, and the addresses that it was asked for."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args):
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", asked
+        running.shutdown()
+        thread.join()
+
+
+def test_the_policy_stops_what_would_reach_outside(opened, server):
+    address, asked = server
+    script = f"fetch('{address}/data', {{mode: 'no-cors'}}).then(() => 'sent', () => 'refused')"
     assert opened.run(script) == "refused"
-    opened.run(
-        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.hit = 1'}))"
+    loaded = (
+        "new Promise(done => document.body.append(Object.assign(new Image(), "
+        f"{{src: '{address}/picture', onload: () => done('loaded'), onerror: () => done('refused')}})))"
     )
+    assert opened.run(loaded) == "refused"
+    assert asked == []
+    script = "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.hit = 1'}))"
+    opened.run(script)
     assert opened.run("window.hit") is None
 
 
