@@ -5,8 +5,8 @@ import pandas as pd
 from ..checks.names import listing
 from ..io import read_bulk, read_proportions, read_reference
 from ..io._choices import CHOICES
-from ..io._reading import read_result
 from ..io._runs import QUALITY
+from ..io._written import read_result
 from ..proportions import ProportionEstimator
 from . import _scale
 from ._options import READING, add_data, add_output, add_repeat, add_threads

@@ -11,8 +11,8 @@ from .._lazy import lazy_names
 if TYPE_CHECKING:
     from ._checksums import file_checksum
     from ._lengths import read_gene_lengths
+    from ._orientation import check_orientation
     from ._reading import (
-        check_orientation,
         read_bulk,
         read_cells,
         read_phenotype,
@@ -42,7 +42,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "check_orientation": "_reading",
+        "check_orientation": "_orientation",
         "file_checksum": "_checksums",
         "read_bulk": "_reading",
         "read_cells": "_reading",

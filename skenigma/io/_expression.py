@@ -16,10 +16,11 @@ from ..checks.optional import import_optional
 from ._anndata import expression_of, mtx_files, read_10x_folder, read_annotated
 from ._checksums import check_file, unchanged_input
 from ._excel import sheet_text
+from ._folders import find_outputs, given_outputs
 from ._formats import Text
 from ._kinds import find_kind
 from ._portals import look_at_expression, table_of
-from ._quantifiers import SUMMARIES, Output, find_output, find_outputs, given_outputs, read_outputs
+from ._quantifiers import SUMMARIES, Output, find_output, read_outputs
 from ._tables import is_corner, parse_numbers, refuse_repeated_columns
 
 # what a table of the samples has where a value is missing
@@ -110,9 +111,7 @@ def _from_text(text, choices, what, notes):
 
 def _from_table(frame, path, choices, what, notes, unnamed=False):
     """Expression in a table whose index is its first column."""
-    if not frame.size:
-        raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")
-    frame = named(frame, path)
+    frame = filled(frame, path)
     if choices.rows != "genes":
         return _finished(to_numbers(frame, path), path, choices, what, notes)
     frame = _without_annotation(_without_summaries(frame, notes), path, notes)
@@ -281,6 +280,13 @@ def named(frame, path):
     if ended:
         raise ValueError(f"{path} has names with NUL characters: {listing(ended)}. Remove these characters.")
     return frame.set_axis(pd.Index(names[0], dtype=object)).set_axis(pd.Index(names[1], dtype=object), axis=1)
+
+
+def filled(frame, path):
+    """The frame with names that are strings; a ValueError if it holds nothing."""
+    if not frame.size:
+        raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")
+    return named(frame, path)
 
 
 def to_numbers(frame, path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ._anndata import mtx_files
 from ._checksums import check_file, file_checksum, watched_readings
-from ._quantifiers import candidates
+from ._folders import candidates
 
 
 def input_files(path):

@@ -7,36 +7,31 @@ from pathlib import Path
 import pandas as pd
 
 from .._typing import AnnData, PathLike
-from ..checks.identifiers import why_unlike
 from ..checks.names import listing
 from ..checks.warning import warn
-from ._anndata import read_10x_folder, read_anndata, read_annotated
+from ._anndata import read_10x_folder, read_annotated
 from ._checksums import check_file
 from ._choices import Choices
 from ._excel import sheet_text
 from ._expression import (
     MISSING,
+    filled,
     named,
     read_expression,
     read_parquet,
     refuse_repeats,
     to_numbers,
 )
-from ._formats import Text, file_format, layer_name, records_of
+from ._formats import Text
 from ._kinds import find_kind
 from ._portals import fit_columns
 from ._tables import (
-    Layout,
-    clear_errors,
     find_layout,
     look_at,
     parse,
     parse_numbers,
     refuse_repeated_columns,
 )
-
-# how a run writes that there is no number
-NOT_A_NUMBER = ("", "nan")
 
 
 def read_bulk(
@@ -404,20 +399,14 @@ def read_table(path, columns, notes, *, missing=(), part=None):
         frame = read_parquet(path)
         if isinstance(frame.index, pd.RangeIndex) and frame.shape[1]:
             frame = frame.set_index(frame.columns[0])
-        return _filled(frame, path)
+        return filled(frame, path)
     text = sheet_text(path, notes) if kind.name == "xlsx" else Text(path, kind.packing, kind.encoding)
     look = look_at(text)
     layout = find_layout(look, notes, values=False)
     refuse_repeated_columns(look, layout, columns)
     if missing:
-        return _filled(parse(text, layout, missing=missing), path)
-    return _filled(parse_numbers(text, layout, notes), path)
-
-
-def _filled(frame, path):
-    if not frame.size:
-        raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")
-    return named(frame, path)
+        return filled(parse(text, layout, missing=missing), path)
+    return filled(parse_numbers(text, layout, notes), path)
 
 
 @contextmanager
@@ -427,116 +416,3 @@ def shown_notes(notes, path):
     yield taken
     if notes is None and taken:
         warn(f"{path}: {'; '.join(taken)}.")
-
-
-def read_layers(path):
-    """Expression by cell type from the layers of an AnnData file, as DataFrames samples × genes."""
-    adata = read_anndata(path)
-    return {kind: adata.to_df(layer=layer_name(kind)) for kind in adata.uns["cell_types"]}
-
-
-def read_written(path):
-    """Expression of a cell type in a table that a run wrote, as it was written: samples × genes."""
-    if file_format(path).kind == "parquet":
-        return to_numbers(named(read_parquet(path), path), path).T
-    return to_numbers(_read_plain(path), path).rename_axis(None).T
-
-
-def read_result(path, names=()):
-    """A table that a run wrote, as it was written.
-
-    Parameters
-    ----------
-    path : str or path-like
-    names : sequence of str, default=()
-        Columns of names: whatever stands there is one.
-
-    Returns
-    -------
-    frame : DataFrame
-        Empty cells of numbers are NaN, and empty texts empty.
-    """
-    frame = _read_plain(path, NOT_A_NUMBER, names)
-    return frame.fillna({name: "" for name in frame.select_dtypes(exclude="number")})
-
-
-def _read_plain(path, missing=(), names=()):
-    """A table that this package wrote: nothing about it has to be found out."""
-    check_file(path)
-    form, packed = file_format(path), "gzip" if file_format(path).compressed else None
-    text = Text(Path(path), packed)
-    with clear_errors(text), text.open(form.delimiter) as file:
-        header = next(records_of(file, form.delimiter), [])
-    layout = Layout(form.delimiter, 0, True, header, 0, list(range(1, len(header))))
-    positions = [i for i in layout.columns if header[i] in names]
-    frame = parse(text, layout, missing=missing, names=positions)
-    return _filled(frame, path).rename_axis(frame.index.name)
-
-
-def check_orientation(bulk: pd.DataFrame, reference: pd.DataFrame) -> pd.Index:
-    """Refuse a bulk or a reference that is turned the wrong way round, by the genes that they share.
-
-    Parameters
-    ----------
-    bulk : DataFrame of shape (n_samples, n_genes)
-        As :func:`read_bulk` returns it.
-    reference : DataFrame of shape (n_cell_types, n_genes)
-        As :func:`read_reference` returns it.
-
-    Returns
-    -------
-    genes : Index
-        Names of the genes that both have, in the order of the bulk.
-
-    Raises
-    ------
-    ValueError
-        If more names are shared along another axis, or none at all.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skenigma.io import check_orientation
-    >>> bulk = pd.DataFrame([[1.0, 2.0]], index=["donor1"], columns=["CD19", "CD4"])
-    >>> reference = pd.DataFrame([[9.0, 0.0]], index=["B cell"], columns=["CD4", "CD8A"])
-    >>> check_orientation(bulk, reference).tolist()
-    ['CD4']
-    >>> check_orientation(bulk.T, reference)
-    Traceback (most recent call last):
-        ...
-    ValueError: The bulk is turned the wrong way round: 1 of its samples ('CD4') are genes of the reference...
-    """
-    shared = bulk.columns.intersection(reference.columns, sort=False)
-    turned = {
-        ("bulk",): bulk.index.intersection(reference.columns, sort=False),
-        ("reference",): bulk.columns.intersection(reference.index, sort=False),
-        ("bulk", "reference"): bulk.index.intersection(reference.index, sort=False),
-    }
-    wrong, names = max(turned.items(), key=lambda item: len(item[1]))
-    if len(names) > len(shared):
-        raise ValueError(_turned_message(wrong, names))
-    if not len(shared):
-        raise ValueError(
-            f"Bulk and reference share no gene: the bulk has {listing(bulk.columns)}; the reference has "
-            f"{listing(reference.columns)}. {why_unlike(bulk.columns, reference.columns, 0)}Use the same kind of "
-            f"gene identifier in both."
-        )
-    return shared
-
-
-def _turned_message(wrong, names):
-    first = f"{len(names)} of its {{}} ({listing(names)}) are genes of the {{}}"
-    found = {
-        ("bulk",): "The bulk is turned the wrong way round: " + first.format("samples", "reference"),
-        ("reference",): "The reference is turned the wrong way round: " + first.format("cell types", "bulk"),
-        (
-            "bulk",
-            "reference",
-        ): f"Bulk and reference are both turned the wrong way round: they share {len(names)} "
-        f"names of samples and cell types ({listing(names)}), and no more genes",
-    }[wrong]
-    options = {"bulk": "--bulk-rows samples", "reference": "--reference-rows cell-types"}
-    return (
-        f"{found}. Tables are read as genes × samples and genes × cell types, AnnData the other way round. Turn it, "
-        f"or say so: {' '.join(options[side] for side in wrong)}."
-    )

@@ -9,9 +9,9 @@ from .._typing import PathLike
 from ..checks.names import listing
 from ._checksums import file_checksum
 from ._inputs import read_as_recorded
-from ._reading import read_layers, read_result, read_written
 from ._records import RECORD, load_record
 from ._seal import is_sealed
+from ._written import read_layers, read_result, read_written
 
 PROPORTIONS, PROPORTIONS_STD, HISTORY, QUALITY, UNCERTAINTY, RELIABILITY, DIFFERENTIAL = (
     "proportions.tsv",

@@ -12,9 +12,9 @@ from ..checks.names import listing
 from ..differential._study import Options, Study
 from ..io import read_phenotype, read_run
 from ..io._inputs import read_as_recorded
-from ..io._reading import read_result
 from ..io._records import RECORD
 from ..io._runs import DIFFERENTIAL, NAME_COLUMNS
+from ..io._written import read_result
 from ._contents import Findings, Groups
 
 POSTERIOR = "EmpiricalBayesDeconvolver"  # whose deviations are those of logarithms

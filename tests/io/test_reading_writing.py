@@ -101,7 +101,7 @@ def test_anndata_holds_a_layer_per_cell_type(tmp_path):
     for name in ("a.h5ad", "b.h5ad"):
         io.write_anndata(tmp_path / name, expression, FRAME, shares)
     assert (tmp_path / "a.h5ad").read_bytes() == (tmp_path / "b.h5ad").read_bytes()
-    found = io._reading.read_layers(tmp_path / "a.h5ad")
+    found = io._written.read_layers(tmp_path / "a.h5ad")
     assert list(found) == ["T/NK", "B"]
     pd.testing.assert_frame_equal(found["T/NK"], FRAME + 1)
 
@@ -225,7 +225,7 @@ class TestNames:
             lambda path: io.read_reference(path).T,
             io.read_proportions,
             io.read_phenotype,
-            io._reading.read_result,
+            io._written.read_result,
         ],
     )
     def test_every_reader_gives_back_what_was_written(self, tmp_path, read, end):
@@ -293,7 +293,7 @@ class TestHostileText:
     @pytest.mark.parametrize("number", NUMBERS)
     def test_numbers_in_other_tables(self, tmp_path, number):
         assert io.read_phenotype(self.table(tmp_path, number, "abc")).a.tolist() == [number, "abc"]
-        assert io._reading.read_result(self.table(tmp_path, number, "abc")).a.tolist() == [number, "abc"]
+        assert io._written.read_result(self.table(tmp_path, number, "abc")).a.tolist() == [number, "abc"]
 
     @pytest.mark.parametrize("digits", [20, 25, 300])
     def test_integers_beyond_64_bits(self, tmp_path, digits):

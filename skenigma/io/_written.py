@@ -1,0 +1,56 @@
+"""Tables that this package wrote, read as they were written: nothing about them has to be found out."""
+
+from pathlib import Path
+
+from ._anndata import read_anndata
+from ._checksums import check_file
+from ._expression import filled, named, read_parquet, to_numbers
+from ._formats import Text, file_format, layer_name, records_of
+from ._tables import Layout, clear_errors, parse
+
+# how a run writes that there is no number
+NOT_A_NUMBER = ("", "nan")
+
+
+def read_layers(path):
+    """Expression by cell type from the layers of an AnnData file, as DataFrames samples × genes."""
+    adata = read_anndata(path)
+    return {kind: adata.to_df(layer=layer_name(kind)) for kind in adata.uns["cell_types"]}
+
+
+def read_written(path):
+    """Expression of a cell type in a table that a run wrote, as it was written: samples × genes."""
+    if file_format(path).kind == "parquet":
+        return to_numbers(named(read_parquet(path), path), path).T
+    return to_numbers(_read_plain(path), path).rename_axis(None).T
+
+
+def read_result(path, names=()):
+    """A table that a run wrote, as it was written.
+
+    Parameters
+    ----------
+    path : str or path-like
+    names : sequence of str, default=()
+        Columns of names: whatever stands there is one.
+
+    Returns
+    -------
+    frame : DataFrame
+        Empty cells of numbers are NaN, and empty texts empty.
+    """
+    frame = _read_plain(path, NOT_A_NUMBER, names)
+    return frame.fillna({name: "" for name in frame.select_dtypes(exclude="number")})
+
+
+def _read_plain(path, missing=(), names=()):
+    """A table that this package wrote: nothing about it has to be found out."""
+    check_file(path)
+    form, packed = file_format(path), "gzip" if file_format(path).compressed else None
+    text = Text(Path(path), packed)
+    with clear_errors(text), text.open(form.delimiter) as file:
+        header = next(records_of(file, form.delimiter), [])
+    layout = Layout(form.delimiter, 0, True, header, 0, list(range(1, len(header))))
+    positions = [i for i in layout.columns if header[i] in names]
+    frame = parse(text, layout, missing=missing, names=positions)
+    return filled(frame, path).rename_axis(frame.index.name)
