@@ -78,6 +78,8 @@ def table_of(look, choices, notes):
         return _series(look, notes)
     if look.header[:2] == ["Hugo_Symbol", "Entrez_Gene_Id"]:
         return _cbioportal(look, notes)
+    if look.header[0] == "Hybridization REF" and look.rows:
+        return _firehose(look, notes)
     return Table(find_layout(look, notes, values=True))
 
 
@@ -151,6 +153,19 @@ def _cbioportal(look, notes):
     layout = find_layout(look, notes, values=True)
     notes.append("read as cBioPortal's: genes by 'Hugo_Symbol', column 'Entrez_Gene_Id' left out")
     return Table(replace(layout, columns=[i for i in layout.columns if i > 1]), unnamed=True)
+
+
+def _firehose(look, notes):
+    """Firehose and FireBrowse of the Broad: a second line says what each column holds."""
+    quantities = {quantity.strip() for quantity in look.rows[0][1:]}
+    if len(quantities) > 1:
+        raise ValueError(
+            f"{look.path} is a table of Firehose with several columns for a sample: {listing(sorted(quantities))}. "
+            f"Take the file with one of them (…__RSEM_genes_normalized__data)."
+        )
+    notes.append(f"read as a table of Firehose, which holds '{quantities.pop()}'")
+    layout = find_layout(replace(look, preamble=[], rows=look.rows[1:]), notes, values=True)
+    return Table(replace(layout, skipped=len(look.preamble) + 2, has_header=False))
 
 
 def _tximport_columns(header):

@@ -241,7 +241,11 @@ def _layout(look, tool, columns, choices):
 
 def _with_samples(frame, output, tool, notes):
     if tool is not FEATURE_COUNTS:
-        return frame.set_axis([sample_name(output.path)], axis=1)
+        name = sample_name(output.path)
+        by_folder = f"named samples by their folders: '{output.path}' is '{name}'"
+        if name not in output.path.name and not any(note.startswith(by_folder[:30]) for note in notes):
+            notes.append(by_folder)
+        return frame.set_axis([name], axis=1)
     names = [_without_bam(name) for name in frame.columns]
     if names == list(frame.columns) or len(set(names)) < len(names):
         return frame

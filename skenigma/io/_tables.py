@@ -127,7 +127,8 @@ def _first_lines(file, preamble):
 
 def _preamble_length(lines):
     """How many lines come before the table: blank ones and comments."""
-    count = 0
+    # by "sep=;" Excel is told what splits the fields
+    count = int(bool(lines) and re.match(r'"?sep=', lines[0], re.IGNORECASE) is not None)
     while count < len(lines) and (not lines[count].strip() or lines[count].startswith("#")):
         count += 1
     # a table whose only line with a "#" is its header has no comments
@@ -395,7 +396,9 @@ class clear_errors:  # noqa: N801, a context manager
             case gzip.BadGzipFile() | EOFError() | zlib.error() | lzma.LZMAError():
                 raise ValueError(f"{self._path} is no whole {self._packing} file: {error}") from error
             case UnicodeDecodeError():
-                raise ValueError(f"{self._path} is not text in UTF-8: {error}") from error
+                raise ValueError(
+                    f"{self._path} is not text in UTF-8: {error}. Save it as UTF-8 ('CSV UTF-8' in Excel)."
+                ) from error
             case pd.errors.ParserError() | csv.Error():
                 raise ValueError(f"{self._path} is no regular table: {str(error).strip()}") from error
             case pd.errors.EmptyDataError():

@@ -103,6 +103,27 @@ def test_xena(tmp_path, corner):
     assert notes == ["left out rows that are no genes: '__no_feature', '__ambiguous'"]
 
 
+class TestFirehose:
+    text = (
+        "Hybridization REF\tS1\tS2\ngene_id\tnormalized_count\tnormalized_count\n"
+        "CD19|930\t1.5\t1200\nCD4|920\t0.25\t3\n"
+    )
+
+    def test_one_column_for_a_sample(self, tmp_path):
+        found, notes = read(tmp_path, self.text)
+        check(found, BULK.set_axis(["CD19|930", "CD4|920"], axis=1))
+        assert notes == ["read as a table of Firehose, which holds 'normalized_count'"]
+
+    def test_several(self, tmp_path):
+        with refused("several columns for a sample", "'raw_count', 'scaled_count'"):
+            read(
+                tmp_path,
+                self.text.replace("normalized_count", "raw_count", 1).replace(
+                    "normalized_count", "scaled_estimate"
+                ),
+            )
+
+
 def test_signature_of_cibersort(tmp_path):
     text = "Gene symbol\tB cells naive\tT cells CD4 memory resting\nABCB4\t555.7\t10.74\nABCB9\t15.6\t94.7\n"
     found, notes = read(tmp_path, text, "LM22.txt", io.read_reference)

@@ -117,6 +117,8 @@ def test_a_folder_becomes_one_bulk_of_counts(tmp_path, kind):
         found, pd.DataFrame(COUNTS.astype(float), SAMPLES, GENES), check_names=False
     )
     assert "2 files" in notes[-1]
+    by_folder = [note for note in notes if note.startswith("named samples by their folders")]
+    assert len(by_folder) == (kind in ("salmon", "kallisto", "star"))
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
@@ -150,7 +152,7 @@ def test_level_is_said(tmp_path, write, name, level):
     (tmp_path / name).write_text(write(COUNTS[0]))
     notes = []
     io.read_bulk(tmp_path / name, notes=notes)
-    assert f"{level} level" in notes[0]
+    assert f"{level} level" in notes[-1]
 
 
 def test_identifiers_tell_the_level(tmp_path):
@@ -160,7 +162,7 @@ def test_identifiers_tell_the_level(tmp_path):
     (tmp_path / "quant.sf").write_text(text)
     notes = []
     io.read_bulk(tmp_path / "quant.sf", notes=notes)
-    assert "gene level" in notes[0]
+    assert "gene level" in notes[-1]
 
 
 def test_files_of_genes_before_those_of_transcripts(tmp_path):

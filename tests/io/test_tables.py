@@ -110,7 +110,13 @@ class TestHeader:
 
     @pytest.mark.parametrize(
         ("before", "note"),
-        [("\n", False), ("\n\n", False), ("# made by\n# someone, for S1\n", True), ("#a\tb\n\n", True)],
+        [
+            ("\n", False),
+            ("\n\n", False),
+            ("sep=\t\n", True),
+            ("# made by\n# someone, for S1\n", True),
+            ("#a\tb\n\n", True),
+        ],
     )
     def test_lines_before_it(self, tmp_path, before, note):
         found, notes = read(tmp_path, before + PLAIN)
