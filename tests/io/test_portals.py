@@ -115,7 +115,7 @@ class TestFirehose:
         assert notes == ["read as a table of Firehose, which holds 'normalized_count'"]
 
     def test_several(self, tmp_path):
-        with refused("several columns for a sample", "'raw_count', 'scaled_count'"):
+        with refused("several columns for a sample", "'raw_count', 'scaled_estimate'"):
             read(
                 tmp_path,
                 self.text.replace("normalized_count", "raw_count", 1).replace(
