@@ -13,7 +13,7 @@ from ..checks.labels import match_rows, row_labels
 from ..checks.names import listing
 from ..checks.validation import check_deconvolver
 from ..reliability import gene_significance
-from ._methods import METHODS, Cohort, default_method
+from ._methods import METHODS, FittedCohort, default_method
 from ._study import Options, Study
 
 
@@ -153,7 +153,7 @@ def differential_expression(
         check_scalar(significance_level, "significance_level", Real, min_val=0, max_val=1)
     if method != "auto" and method not in METHODS:
         raise ValueError(f"method must be one of {listing(['auto', *METHODS])}, got {method!r}.")
-    cohort = Cohort(model, None if X is None else _bulk_of_fit(model, X))
+    cohort = FittedCohort(model, None if X is None else _bulk_of_fit(model, X))
     samples = model.expression_.sample_names
     samples = row_labels(X) if samples is None else samples
     options = Options(fold_change, levels, reference_level, missing)

@@ -1,6 +1,6 @@
 """The tests that a fitted model can be put to, by name.
 
-A further one is a file with its test and one entry here: a function of a :class:`Cohort` and a
+A further one is a file with its test and one entry here: a function of a :class:`FittedCohort` and a
 :class:`~._study.Study`, and whether it reads the bulk.
 """
 
@@ -19,7 +19,7 @@ from ._tensor import tested_expression
 
 
 @dataclass(frozen=True)
-class Cohort:
+class FittedCohort:
     """What a test may ask of the cohort of a fit.
 
     Attributes

@@ -365,7 +365,7 @@ class ProportionEstimator(ReferenceTransformer):
         solve = {"rlm": self._rlm, "log": self._log, "nnls": self._nnls, "nusvr": self._nusvr}[self.method_]
         coefficients, n_iter = solve(bulk, rows)
         coefficients = np.maximum(coefficients, 0)
-        self._rescue(coefficients, bulk, rows)
+        self._replace_empty(coefficients, bulk, rows)
         proportions = coefficients / coefficients.sum(axis=1, keepdims=True)
         return proportions.astype(bulk.dtype, copy=False), n_iter, coefficients
 
@@ -422,22 +422,22 @@ class ProportionEstimator(ReferenceTransformer):
         )
         return coefficients[best, np.arange(len(bulk))], max(int(fit.n_iter.max()) for fit in fits)
 
-    def _rescue(self, coefficients, bulk, rows):
+    def _replace_empty(self, coefficients, bulk, rows):
         """Answer, in place, for samples without a positive coefficient."""
-        lost = coefficients.sum(axis=1) <= 0
-        if not lost.any():
+        empty = coefficients.sum(axis=1) <= 0
+        if not empty.any():
             return
-        coefficients[lost] = nonnegative_least_squares(self.reference_.T, bulk[lost])
-        hopeless = coefficients.sum(axis=1) <= 0
-        coefficients[hopeless] = 1.0
+        coefficients[empty] = nonnegative_least_squares(self.reference_.T, bulk[empty])
+        unlike = coefficients.sum(axis=1) <= 0
+        coefficients[unlike] = 1.0
         self._warn(
-            lost & ~hopeless,
+            empty & ~unlike,
             rows,
             f"No cell type has a positive coefficient by method='{self.method_}' in",
             "The proportions there are those of non-negative least squares.",
         )
         self._warn(
-            hopeless,
+            unlike,
             rows,
             "No cell type has a positive coefficient, nor by non-negative least squares, in",
             "The proportions there are equal. Check that X and reference are on the same scale.",

@@ -144,7 +144,7 @@ def test_renormalised_with_other_alpha(bulk, reference, vignette, alpha):
     run = vignette.run(f"l2max_renorm200_alpha{alpha}")
     model = L2MaxDeconvolver(reference, renorm_size=200, **{**PUBLISHED, "alpha": alpha}).fit(bulk)
     assert model.n_iter_ == len(run["loss_history"])
-    # as above, but the original's step along noise is alpha * 200 long, so it is felt more: a plain
+    # as above, but the original's step along noise is alpha * 200 long, so it moves the result more: a plain
     # re-implementation that takes this step, too, stays up to 1.8e-5 away from the recorded runs
     assert relative_difference(*recorded_part(model, run)) < 3e-5
 
@@ -214,7 +214,7 @@ class TestNoFirstStepTrap:
         jitter = 1e-15 * np.random.default_rng(1).choice([-1, 1], bulk.shape)
         straight = self.fitted(bulk, reference, size)
         moved = self.fitted(bulk * (1 + jitter), reference, size)
-        assert (moved.proportions_ != straight.proportions_).any()  # the change is felt at all
+        assert (moved.proportions_ != straight.proportions_).any()  # the change has an effect at all
         assert relative_difference(moved.cse_, straight.cse_) < 1e-10
 
     def test_largest_single_change(self, bulk, reference, size):

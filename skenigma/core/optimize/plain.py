@@ -35,7 +35,7 @@ BLOCK = 2**18
 
 
 @dataclass(frozen=True)
-class Rows:
+class GeneRows:
     """Samples over genes.
 
     Attributes
@@ -52,7 +52,7 @@ class Rows:
 
     def select(self, some):
         """Some of the samples, given as a slice."""
-        return Rows(self.bulk[some], self.proportions[some], self.masked)
+        return GeneRows(self.bulk[some], self.proportions[some], self.masked)
 
     @cached_property
     def kept(self):
@@ -105,7 +105,7 @@ class PlainMap:
 
     def replay(self, bulk, proportions, own=None):
         """Expression of samples (n_samples, n_genes), each moved exactly as the fitted cohort was."""
-        rows = Rows(bulk.astype(np.float64, copy=False), proportions, self.masked)
+        rows = GeneRows(bulk.astype(np.float64, copy=False), proportions, self.masked)
         start = self.start if own is None else Start(own=own)
         expression = rows.start(start)
         for some in row_blocks(expression, BLOCK):
@@ -148,7 +148,7 @@ class Survey:
     norms: np.ndarray
 
 
-class Cohort:
+class GeneCohort:
     """The samples of a fit, and their expression.
 
     Parameters
@@ -158,7 +158,7 @@ class Cohort:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        self.rows = Rows(problem.bulk, problem.proportions, problem.masked)
+        self.rows = GeneRows(problem.bulk, problem.proportions, problem.masked)
         self.start = problem.start or Start()
         self.expression = self.rows.start(self.start)
         # a sample whose bulk is 0 in a gene has no gradient there
@@ -215,7 +215,7 @@ def solve_plain(problem, basis, settings, monitor):
     FloatingPointError
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
-    cohort = Cohort(problem)
+    cohort = GeneCohort(problem)
     scales = _scales(cohort)
     # where each sample of the cohort starts is no start for others
     found = PlainMap([], [], [], cohort.start if cohort.start.is_shared else Start(), problem.masked)

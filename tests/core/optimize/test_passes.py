@@ -208,8 +208,8 @@ def test_step_beyond_and_cut(module, state, first_is_current):
     assert_allclose(squares, np.sum(end**2, axis=2), **ROUNDING)
 
     factors = rng.random(proportions.shape)
-    landed = module.cut_and_compare(rows, now.start, then.start, proportions, factors, residual)
-    squared, radial, mixed, shared, at_rest = landed
+    compared = module.cut_and_compare(rows, now.start, then.start, proportions, factors, residual)
+    squared, radial, mixed, shared, at_rest = compared
     after = factors[:, :, None] * end
     change = after - here
     assert_allclose(rows[:, then], after, **ROUNDING)
