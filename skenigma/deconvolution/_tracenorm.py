@@ -47,8 +47,8 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
         Weight of the trace norm; larger values leave fewer directions. "auto" reads it off the noise in the bulk,
         see Notes.
     gamma : float or "auto", default="auto"
-        Penalty parameter γ of the ADMM solvers. "auto" is the original's rule: 2 if the noise in the bulk is below
-        1, else 0.5.
+        Penalty parameter γ of the ADMM solvers. "auto" is the original's rule: 2 if its measure of the noise in
+        the bulk, made for fewer samples than genes and used for any, is below 1, else 0.5.
     epsilon : float or "auto", default="auto"
         The iteration ends when the mean squared change, over samples and genes, of every cell type is below this.
         "auto" is the original's rule: 1e-4 times the decimal magnitude of the bulk's median absolute value.

@@ -152,8 +152,16 @@ def optimal_hard_threshold(singular_values, shape):
     >>> bool(values[0] < optimal_hard_threshold(values, noise.shape) < 1.3 * values[0])
     True
     """
-    ratio = min(shape) / max(shape)
-    return float(np.polyval([0.56, -0.95, 1.82, 1.43], ratio) * np.median(singular_values))
+    return float(_omega(min(shape) / max(shape)) * np.median(singular_values))
+
+
+def _omega(ratio):
+    return np.polyval([0.56, -0.95, 1.82, 1.43], ratio)
+
+
+def _lambda(ratio):
+    root = np.sqrt(ratio**2 + 14.0 * ratio + 1.0)
+    return np.sqrt(2.0 * (ratio + 1.0) + 8.0 * ratio / (ratio + 1.0 + root))
 
 
 def noise_level(singular_values, shape):
@@ -168,10 +176,8 @@ def noise_level(singular_values, shape):
     singular_values : ndarray of shape (min(shape),)
     shape : tuple of int
     """
-    ratio = min(shape) / max(shape)
-    root = np.sqrt(ratio**2 + 14.0 * ratio + 1.0)
-    factor = np.sqrt(2.0 * (ratio + 1.0) + 8.0 * ratio / (ratio + 1.0 + root))
-    return float(optimal_hard_threshold(singular_values, shape) / (factor * np.sqrt(max(shape))))
+    factor = _lambda(min(shape) / max(shape)) * np.sqrt(max(shape))
+    return float(optimal_hard_threshold(singular_values, shape) / factor)
 
 
 def noise_threshold(singular_values, shape):
@@ -184,8 +190,7 @@ def noise_threshold(singular_values, shape):
 
     Notes
     -----
-    σ is :func:`noise_level`. This is the number that the original compares with 1 to choose γ (recorded there as
-    ``svt_rm_value``).
+    σ is :func:`noise_level`.
     """
     return float((1.0 + np.sqrt(min(shape) / max(shape))) * noise_level(singular_values, shape))
 
@@ -200,9 +205,29 @@ def singular_values(matrix):
     return linalg.svdvals(matrix, check_finite=False)
 
 
+def original_noise_threshold(singular_values, shape):
+    """The number that the original compares with 1 to choose γ (recorded there as ``svt_rm_value``).
+
+    Parameters
+    ----------
+    singular_values : ndarray of shape (min(shape),)
+    shape : tuple of int
+        Samples and genes of the bulk.
+
+    Notes
+    -----
+    :func:`noise_threshold` with β = samples / genes and √genes, whichever is the longer side. For more samples than
+    genes, where β is above 1 and the formulas of Gavish and Donoho do not hold, it is another number.
+    """
+    n_samples, n_genes = shape
+    ratio = n_samples / n_genes
+    scaled = _omega(ratio) * np.median(singular_values) / (_lambda(ratio) * np.sqrt(n_genes))
+    return float((1.0 + np.sqrt(ratio)) * scaled)
+
+
 def automatic_gamma(singular_values, shape):
-    """γ of the original: 2 where :func:`noise_threshold` is below 1, else 0.5."""
-    return 2.0 if noise_threshold(singular_values, shape) < 1.0 else 0.5
+    """γ of the original: 2 where :func:`original_noise_threshold` is below 1, else 0.5."""
+    return 2.0 if original_noise_threshold(singular_values, shape) < 1.0 else 0.5
 
 
 def automatic_epsilon(bulk):

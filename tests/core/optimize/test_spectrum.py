@@ -14,6 +14,7 @@ from skenigma.core.optimize.spectrum import (
     noise_threshold,
     nuclear_norm,
     optimal_hard_threshold,
+    original_noise_threshold,
     singular_value_map,
 )
 from skenigma.core.optimize.states import Tensor
@@ -159,7 +160,8 @@ def test_noise_threshold_agrees_with_r(vignette, package):
     bulk = vignette.table("bulk.csv.gz").to_numpy()
     # R's singular values carry rounding only; 15 digits are recorded
     recorded = 1.50233168586085
-    assert_allclose(noise_threshold(linalg.svdvals(bulk), bulk.shape), recorded, rtol=1e-12)
+    for threshold in (noise_threshold, original_noise_threshold):
+        assert_allclose(threshold(linalg.svdvals(bulk), bulk.shape[::-1]), recorded, rtol=1e-12)
     logged = np.log2(package.table("outputs/bmode_bulk_corrected.csv.gz").to_numpy() + 1.0)
     # the recorded batch-corrected bulk went through a table, with rounding of 2e-10
     recorded = 0.309784250742401
@@ -181,3 +183,21 @@ def test_automatic_settings():
     values = np.full(10, 1.0)
     assert automatic_gamma(values, (10, 20)) == 2.0
     assert automatic_gamma(100.0 * values, (10, 20)) == 0.5
+
+
+def test_gamma_of_the_original_takes_samples_over_genes(rng):
+    """Also above 1, where it is another number than that of the shorter over the longer side."""
+    bulk = 0.5 * rng.standard_normal((120, 48))
+    values = linalg.svdvals(bulk)
+    beta = 120 / 48
+    omega = 0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43
+    factor = np.sqrt(2 * (beta + 1) + 8 * beta / ((beta + 1) + np.sqrt(beta**2 + 14 * beta + 1)))
+    expected = (1 + np.sqrt(beta)) * omega * np.median(values) / (factor * np.sqrt(48))
+    assert_allclose(original_noise_threshold(values, bulk.shape), expected, rtol=1e-14)
+    assert automatic_gamma(values, bulk.shape) == 0.5
+    assert noise_threshold(values, bulk.shape) < 1 < expected
+    # with fewer samples than genes they are one number
+    values = linalg.svdvals(bulk.T)
+    assert_allclose(
+        original_noise_threshold(values, (48, 120)), noise_threshold(values, (48, 120)), rtol=1e-14
+    )
