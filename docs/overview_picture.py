@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 from matplotlib import pyplot as plt
 
-from skenigma import TraceNormDeconvolver
+from skenigma import FactorDeconvolver
 from skenigma.datasets import make_cohort
 
 PICTURE = pathlib.Path(__file__).resolve().parent / "_static" / "overview.png"
@@ -20,7 +20,7 @@ GENES_PER_TYPE = 14
 def cohort_and_model():
     """The six lines of the landing page."""
     cohort = make_cohort(n_cell_types=3, as_frame=True, random_state=0)
-    model = TraceNormDeconvolver(reference=cohort.reference, alpha=0.1, beta="auto").fit(cohort.bulk)
+    model = FactorDeconvolver(reference=cohort.reference).fit(cohort.bulk)
     return cohort, model
 
 

@@ -44,8 +44,8 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
     {reference}
     {alpha}
     beta : float or "auto", default=1.0
-        Weight of the trace norm; larger values leave fewer directions. "auto" reads it off the noise in the bulk,
-        see Notes.
+        Weight of the trace norm; larger values leave fewer directions. "auto" reads it off the noise in the bulk: not
+        for real expression, see Notes.
     gamma : float or "auto", default="auto"
         Penalty parameter γ of the ADMM solvers. "auto" is the original's rule: 2 if its measure of the noise in
         the bulk, made for fewer samples than genes and used for any, is below 1, else 0.5.
@@ -113,7 +113,13 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
 
     ``beta="auto"`` is α times the largest singular value that noise alone reaches, (1 + √r)·σ·√N with N the longer
     side of X, r the shorter over the longer, and the noise level σ estimated from the median singular value [2]_. The
-    directions that the fit drops are then those that noise of this level would explain.
+    directions that the fit drops are then those that noise of this level would explain. It has the smallest error on
+    simulated cohorts of the published recipe. On two real cohorts with known truth it followed genes over samples worse
+    than ``beta=1``, on every scale, and no multiple of it was better than a weight that hardly acts: "What the estimates
+    cannot tell" in the user guide has the figures.
+
+    Counts per million, TPM and other values of wide range need ``preprocess="sqrt"`` or "log": as they are, the
+    iteration takes a thousand steps and more, in place of one or two hundred.
 
     Memory: the result, twice the size of X, and four copies of samples × cell types × min(genes, samples + cell
     types) while fitting. Time per iteration is that of one eigendecomposition of samples × samples per cell type.
@@ -169,6 +175,11 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
             epsilon = CERTIFIED if solver.certifies else automatic_epsilon(cohort.bulk)
         tolerance = epsilon if solver.certifies else epsilon * cohort.bulk.size
         return tolerance, {"epsilon_": epsilon}
+
+    def _remedy(self, text):
+        if self.preprocess is None and self.positive_:
+            text = f"{text} Counts per million and TPM need preprocess='sqrt' or 'log'."
+        return super()._remedy(text)
 
     def _trace_weights(self):
         return np.ones(3)
