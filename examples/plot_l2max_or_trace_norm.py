@@ -222,9 +222,9 @@ for measure in summary.columns.levels[0]:
 # - To follow expression over samples: the trace norm with ``beta="auto"`` where the genes of a cell type vary
 #   together and do little else, the maximum-L2 norm where they do not.
 # - For the profile of a cell type in a sample: the trace norm with ``beta="auto"``, on both cohorts.
-# - **Neither carries over to real bulks.** On two cohorts with measured truth ``beta="auto"`` follows genes worse than
-#   every other setting, and both models stay behind the reference scaled to the bulk; see "What the estimates cannot
-#   tell" in the user guide. For counts use :class:`~skenigma.EmpiricalBayesDeconvolver`, for signed values
+# - **Neither carries over to real bulks.** On two cohorts with measured truth ``beta="auto"`` follows genes worse
+#   than every other setting, and both models stay behind the reference scaled to the bulk; see "What the estimates
+#   cannot tell" in the user guide. For counts use :class:`~skenigma.EmpiricalBayesDeconvolver`, for signed values
 #   :class:`~skenigma.FactorDeconvolver`.
 # - To find changed genes: no method is best on both cohorts. Run a regression on the bulk beside whatever you
 #   choose; strong programmes hide weak changes from all of them.

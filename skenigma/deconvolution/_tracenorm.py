@@ -114,12 +114,13 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
     ``beta="auto"`` is α times the largest singular value that noise alone reaches, (1 + √r)·σ·√N with N the longer
     side of X, r the shorter over the longer, and the noise level σ estimated from the median singular value [2]_. The
     directions that the fit drops are then those that noise of this level would explain. It has the smallest error on
-    simulated cohorts of the published recipe. On two real cohorts with known truth it followed genes over samples worse
-    than ``beta=1``, on every scale, and no multiple of it was better than a weight that hardly acts: "What the estimates
-    cannot tell" in the user guide has the figures.
+    simulated cohorts of the published recipe. On two real cohorts with known truth it followed genes over samples
+    worse than ``beta=1``, on every scale, and no multiple of it was better than a weight that hardly acts: "What the
+    estimates cannot tell" in the user guide has the figures.
 
-    Counts per million, TPM and other values of wide range need ``preprocess="sqrt"`` or "log": as they are, the
-    iteration takes a thousand steps and more, in place of one or two hundred.
+    Counts per million, TPM and other values of wide range need ``preprocess="log"`` or "sqrt": on the 20 bloods of
+    GSE60424 (10,067 genes) "admm" takes 62 steps on the first, 245 on the second, and does not end within 1,000 on the
+    values as they are.
 
     Memory: the result, twice the size of X, and four copies of samples × cell types × min(genes, samples + cell
     types) while fitting. Time per iteration is that of one eigendecomposition of samples × samples per cell type.
