@@ -119,8 +119,8 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
     estimates cannot tell" in the user guide has the figures.
 
     Counts per million, TPM and other values of wide range need ``preprocess="log"`` or "sqrt": on the 20 bloods of
-    GSE60424 (10,067 genes) "admm" takes 62 steps on the first, 245 on the second, and does not end within 1,000 on the
-    values as they are.
+    GSE60424 (10,067 genes) "admm" takes 62 steps on the first, 245 on the second, and does not end within 1,000 on
+    the values as they are.
 
     Memory: the result, twice the size of X, and four copies of samples × cell types × min(genes, samples + cell
     types) while fitting. Time per iteration is that of one eigendecomposition of samples × samples per cell type.
