@@ -482,9 +482,15 @@ class TestAutomaticSettings:
     def test_gamma(self, narrow, theta, size):
         X, profiles = size * narrow[0], size * narrow[1]
         fitted = TraceNormDeconvolver(profiles, max_iter=3).fit(X, proportions=theta)
-        edge = gavish_donoho(X.to_numpy())[1] / np.sqrt(max(X.shape))
+        # as the original has it: samples over genes, whichever there are more of
+        ratio = X.shape[0] / X.shape[1]
+        omega = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43
+        root = np.sqrt(ratio**2 + 14 * ratio + 1)
+        known = np.sqrt(2 * (ratio + 1) + 8 * ratio / (ratio + 1 + root))
+        median = np.median(np.linalg.svd(X.to_numpy(), compute_uv=False))
+        edge = (1 + np.sqrt(ratio)) * omega * median / (known * np.sqrt(X.shape[1]))
         assert fitted.gamma_ == (2.0 if edge < 1 else 0.5)
-        assert (edge < 1) == (size < 1)  # both sides are tested
+        assert (edge < 1) == (size < 0.1 or (size < 1 and ratio < 1))  # both sides are tested
 
     @silent_about_convergence
     @pytest.mark.parametrize("power", [-7, -1, 0, 3])
