@@ -53,7 +53,7 @@ def test_a_wrong_answer_is_noticed():
 
 
 def test_included_blocks_are_run():
-    assert any("make_cohort" in code for code in blocks(ROOT / "docs" / "get_started.md"))
+    assert any("make_counts" in code for code in blocks(ROOT / "docs" / "get_started.md"))
 
 
 def test_picture_of_the_landing_page_shows_its_code(monkeypatch):
