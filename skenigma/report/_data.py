@@ -5,6 +5,7 @@ import numpy as np
 from ._findings import CAREFUL, REASONS, classes_of, directions, effect_name, types_of
 from ._pack import pack_codes, pack_names, pack_numbers, to_json
 from ._proportions import arrange
+from ._texts import LEAST_P
 
 CURVE_BITS, SHARE_BITS = 7, 7  # a curve is drawn, and a share is said, to less than a percent
 
@@ -61,8 +62,8 @@ def _test(test, groups, types, genes):
     pair = classes_of(test, groups)
     packed = {
         "present": pack_codes(spread(1, 0)),
-        "p": pack_numbers(spread(table.p_value)),
-        "q": pack_numbers(spread(table.q_value)),
+        "p": pack_numbers(spread(table.p_value.clip(lower=LEAST_P / 10))),
+        "q": pack_numbers(spread(table.q_value.clip(lower=LEAST_P / 10))),
         "flag": pack_codes(spread(coded, 0)),
         "flags": [{**REASONS, **CAREFUL}.get(flag, flag) for flag in flags],
         "effectName": effect_name(test),

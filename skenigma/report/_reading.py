@@ -15,11 +15,12 @@ TEXTS = {
         "Cell types that resemble each other (CD4 and CD8 T cells, say) can be exchanged for one another.",
     ),
     "findings": (
-        "Each dot is a gene in one cell type. Right of the middle it is higher in the second group, left of "
-        "it lower. "
-        "The higher a dot, the less likely such a difference would be by chance. A log2 fold change of 1 is twice as "
-        "much, of −1 half as much.",
-        "q is the false discovery rate: of the genes with q below 0.05, about one in twenty is expected to be a "
+        "Each dot of the volcano plot is a gene in one cell type. Dots on the right and on the left differ "
+        "in opposite "
+        "directions, which are named below the plot. The higher a dot, the less likely such a difference would be by "
+        "chance. A log2 fold change of 1 is twice as much, of −1 half as much.",
+        "q is the false discovery rate: of the genes with q below 0.05, at most about one in twenty is "
+        "expected to be a "
         "false call, if the assumptions of the test hold. The interval says how large the difference may be.",
         "A gene without a p-value was not tested. That is neither a yes nor a no. And a gene with a large q "
         "may differ "
@@ -37,8 +38,7 @@ TEXTS = {
     "reliability": (
         "Share: how much of a gene's bulk comes from the cell type, by reference and proportions. What varies in the "
         "bulk can only tell of the cell types that it comes from: a gene of which a cell type gives a few "
-        "percent says "
-        "nothing of that cell type.",
+        "percent says nothing of that cell type.",
         "Reliability: the correlation with the truth over samples that the model expects. 1 would be perfect, 0 is "
         "nothing. It is the model's own opinion and holds if its assumptions do.",
     ),

@@ -57,7 +57,7 @@ def reliability_section(contents):
         for step in STEPS:
             overview[f"reliability ≥ {step}"] = (expression.reliability >= step).sum(axis=1)
     if expression.share is not None:
-        overview[f"own (share ≥ {OWN:.0%})"] = (np.nan_to_num(expression.share) >= OWN).sum(axis=1)
+        overview[f"share ≥ {OWN:.0%}"] = (np.nan_to_num(expression.share) >= OWN).sum(axis=1)
     overview["genes"] = len(expression.genes)
     parts = [
         how_to_read("reliability"),

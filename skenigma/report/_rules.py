@@ -118,7 +118,9 @@ def _convergence(contents):
     if contents.converged is None:
         if contents.model is not None:
             yield Statement(
-                topic, GOOD, f"{contents.model} has no iteration that could have stopped too early."
+                topic,
+                GOOD,
+                f"{contents.model} is computed directly, without iterations that could end too early.",
             )
     elif contents.converged:
         steps = "" if contents.history is None else f" after {counted(len(contents.history), 'iteration')}"
@@ -160,15 +162,16 @@ def _samples(contents):
         yield Statement(
             topic,
             CARE,
-            f"{len(flagged):,} of {len(quality):,} samples are no good mixtures of the profiles: "
+            f"{len(flagged):,} of {len(quality):,} samples do not look like mixtures of the profiles: "
             f"{named(flagged.index)}.",
-            "With so many, doubt the reference first: a cell type may be missing, or the platform be another.",
+            "With so many, suspect the reference first: a cell type may be missing, or it may come from "
+            "another platform.",
         )
     elif len(flagged):
         yield Statement(
             topic,
             CARE,
-            f"{len(flagged):,} of {len(quality):,} samples are no good mixtures of the profiles: "
+            f"{len(flagged):,} of {len(quality):,} samples do not look like mixtures of the profiles: "
             f"{named(flagged.index)}.",
             "Distrust their proportions and their expression, or leave them out and run again.",
         )
@@ -234,13 +237,12 @@ def _baselines(contents):
         yield Statement(
             topic,
             CARE,
-            "In all cell types a gene follows nearly the same course over the samples (correlation of the "
-            "median gene "
-            f"{alike.median():.2f}): the bulk does not tell which cell type a difference "
-            f"comes from, "
-            f"and the model gives each its part.",
-            "Do not take a difference between samples for one of this cell type alone. The test under “Genes that "
-            "differ” asks which cell type it comes from.",
+            "The estimates of a gene rise and fall together in all cell types (correlation over samples "
+            f"{alike.median():.2f} for the median gene). The bulk does not tell which cell type such a "
+            f"difference comes "
+            "from; the model shares it out by proportions and reference.",
+            "Do not put a difference between samples down to a single cell type on the strength of these estimates. "
+            "The test under “Genes that differ” asks which cell type it comes from.",
         )
     elif not flat and not same:
         low, high = follows["bulk"].min(), follows["bulk"].max()
@@ -333,5 +335,5 @@ def _few_samples(contents):
             "Size of the groups",
             CARE,
             f"Few samples in {named(few, 8)}: single samples decide what is found there.",
-            "Take findings for hints, and the want of them for nothing.",
+            "Treat findings as hints, and read nothing into their absence.",
         )

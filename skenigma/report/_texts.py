@@ -1,7 +1,12 @@
 """Numbers and lists of names as a reader wants them."""
 
+import re
+
 import numpy as np
 import pandas as pd
+
+# p-values of a page go down to this: single precision has none much smaller
+LEAST_P = 1e-36
 
 
 def counted(number, noun, plural=None):
@@ -36,7 +41,7 @@ def number(value):
     if isinstance(value, (int, np.integer)):
         return f"{value:,}"
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
-        return f"{value:.2e}"
+        return _powers(f"{value:.2e}")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -44,4 +49,11 @@ def p_text(value):
     """A p-value: never "0"."""
     if pd.isna(value):
         return "–"
-    return f"{value:.2g}" if value >= 1e-3 else f"{value:.1e}"
+    if value < LEAST_P:
+        return f"< {LEAST_P:.0e}"
+    return f"{value:.2g}" if value >= 1e-3 else _powers(f"{value:.1e}")
+
+
+def _powers(text):
+    """Powers of ten as the script writes them, "9.2e-4"."""
+    return re.sub(r"e([+-])0*(\d)", r"e\1\2", text)

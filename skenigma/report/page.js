@@ -38,7 +38,7 @@
     if (size !== 0 && (size >= 1e5 || size < 1e-3)) return minus(value.toExponential(Math.max(0, digits - 1)));
     return minus(size >= 1000 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(digits)));
   }
-  const shownP = (p) => (Number.isNaN(p) ? "–" : p >= 1e-3 ? String(+p.toPrecision(2)) : p.toExponential(1));
+  const shownP = (p) => (Number.isNaN(p) ? "–" : p < 1e-36 ? "< 1e-36" : p >= 1e-3 ? String(+p.toPrecision(2)) : p.toExponential(1));
   const shownReliability = (r) => (Number.isNaN(r) ? "–" : r.toFixed(2));
   const shownShare = (s) => (Number.isNaN(s) ? "–" : `${+(100 * s).toPrecision(2)}%`);
 

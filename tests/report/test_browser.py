@@ -379,8 +379,8 @@ def test_print_has_what_matters_and_no_controls(browser, page, table):
     browser.open(page)
     browser.call("Emulation.setEmulatedMedia", media="print")
     try:
-        hidden = "[...document.querySelectorAll('.tools, .pager, nav, #explorer')].every(e => !e.checkVisibility())"
-        assert browser.run(hidden)
+        controls = "[...document.querySelectorAll('.tools, .pager button, nav, #explorer')]"
+        assert browser.run(f"{controls}.every(control => !control.checkVisibility())")
         lists = browser.run(
             "document.querySelector('#lists').checkVisibility() && document.querySelector('#lists').textContent"
         )

@@ -85,7 +85,12 @@ class TestTexts:
             "97%",
             "–",
         ]
-        assert [p_text(1e-30), p_text(0.04), p_text(np.nan)] == ["1.0e-30", "0.04", "–"]
+        assert [p_text(1e-30), p_text(0.04), p_text(np.nan), p_text(0.0)] == [
+            "1.0e-30",
+            "0.04",
+            "–",
+            "< 1e-36",
+        ]
 
 
 class TestGroups:

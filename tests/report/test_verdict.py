@@ -112,7 +112,7 @@ def test_samples_that_are_no_mixtures_at_all():
         ({}, GOOD, "at 0.50, by cell type"),
         ({"follows": (0.4, 0.6)}, GOOD, "at 0.40 to 0.60"),
         ({"follows": (0.96, 0.5)}, CARE, "In B the estimate of the median gene follows the bulk"),
-        ({"alike": 0.99}, CARE, "does not tell which cell type a difference comes from"),
+        ({"alike": 0.99}, CARE, "rise and fall together in all cell types (correlation over samples 0.99"),
         ({"variation": 0.05}, CARE, "it is one profile for all samples"),
     ],
 )
