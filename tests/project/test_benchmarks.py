@@ -39,7 +39,7 @@ def options(tmp_path):
 
 def rows_of(name, options):
     """Rows at tiny sizes; where each turn is a process of its own, one must do."""
-    repeats = 1 if name in ("memory", "reference") else 2
+    repeats = 1 if name in ("memory", "reference", "growth") else 2
     try:
         return list(CASES[name].rows(options, "tiny", repeats))
     except ModuleNotFoundError as error:
