@@ -125,12 +125,12 @@ def _positions(given, wanted, what, kind):
     if len(missing):
         raise ValueError(
             f"The {what} do not name {kind} {listing(missing)}; they are {listing(given)}. "
-            f"{_cause(given, wanted)}Rename them, so that both are alike."
+            f"{cause(given, wanted)}Rename them, so that both are alike."
         )
     return positions
 
 
-def _cause(given, wanted):
+def cause(given, wanted):
     """The likely reason why labels differ, as a sentence, or nothing."""
     sides = [pd.Index(side, dtype=object) for side in (given, wanted)]
     for difference, change in SPELLINGS.items():

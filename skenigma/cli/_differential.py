@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ..checks.labels import cause
 from ..checks.names import listing
 from ..checks.scales import SCALES
 from ..differential import (
@@ -15,6 +16,7 @@ from ..differential import (
 )
 from ..differential._tensor import refuse_posterior_means
 from ..io import read_phenotype, read_run
+from ..io._expression import MISSING
 from ..io._fitted import read_fitted
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
@@ -80,7 +82,7 @@ def add_options(parser):
     group.add_argument(
         "--missing",
         choices=("raise", "drop"),
-        help="what to do with samples without phenotype: refuse, or leave them out (default: raise)",
+        help="what to do with samples without phenotype or covariate: refuse, or leave them out (default: raise)",
     )
     group.add_argument(
         "--bulk", metavar="FILE", help="where the bulk lies now, if it was moved since the run"
@@ -120,6 +122,7 @@ def run(job):
     phenotype = table[choose_column(table, options)]
     covariates = table[_known(table, options["covariates"])] if options["covariates"] else None
     job.understood = _understand(phenotype, covariates, job.console)
+    _refuse_missing(phenotype, covariates, options)
     method, found = _test(folder, options, proportions, phenotype, covariates)
     job.write(found.set_index("cell_type"), DIFFERENTIAL)
     job.result = {
@@ -136,6 +139,30 @@ def _read_phenotype(options):
     """The table, in which a group named like a missing value is one if an option names it."""
     named = {*(options["levels"] or ()), *(options["exclude"] or ()), options["reference_level"]}
     return read_phenotype(options["phenotype"], groups=sorted(named - {None}))
+
+
+def _refuse_missing(phenotype, covariates, options):
+    """Refuse samples without a value, in words of this program; what stands in its place may be a group."""
+    if options["missing"] == "drop":
+        return
+    for column in (phenotype, *(() if covariates is None else (covariates[name] for name in covariates))):
+        lacking = column.index[column.isna()]
+        if not len(lacking):
+            continue
+        message = f"'{column.name}' is missing in {len(lacking)} sample(s): {listing(list(lacking))}"
+        if column is phenotype and not pd.api.types.is_numeric_dtype(column):
+            message += _group(column, lacking, options["phenotype"])
+        raise ValueError(f"{message}. To leave these samples out: --missing drop.")
+
+
+def _group(phenotype, lacking, path):
+    """What stands where a value is taken for missing, and how to say that it is a group."""
+    written = read_phenotype(path, groups=MISSING)[phenotype.name]
+    words = [word for word in written.set_axis(written.index.map(str)).loc[lacking].unique() if word]
+    if not words:
+        return ""
+    levels = " ".join(map(str, [*phenotype.dropna().unique()[:2], *words]))
+    return f", where {listing(words)} stands. If that is a group, name it: --levels {levels}"
 
 
 def _said(result, n_tests):
@@ -230,7 +257,7 @@ def _for_samples(table, samples, path):
     if len(missing):
         raise ValueError(
             f"{path} lacks {len(missing)} of {len(samples)} samples: {listing(list(missing))}; its rows are "
-            f"{listing(list(table.index))}."
+            f"{listing(list(table.index))}. {cause(table.index, samples)}Rename them, so that both are alike."
         )
     return table.loc[samples]
 

@@ -588,6 +588,26 @@ class TestDifferential:
             parts=["lacks 24 of 24", "'sample1'", "'w'"],
         )
 
+    def test_names_that_a_program_has_changed(self, run, tmp_path, fails, cohort):
+        names = [f"SAMPLE{i}" for i in range(1, 25)]
+        io.write_table(pd.DataFrame({"group": ["a", "b"] * 12}, index=names), tmp_path / "p.csv")
+        fails("differential", run, "--phenotype", tmp_path / "p.csv", parts=["They differ only in case."])
+
+    @pytest.mark.parametrize(
+        ("word", "more"),
+        [("None", ", where 'None' stands. If that is a group, name it: --levels b None."), ("", ".")],
+    )
+    def test_groups_that_look_missing(self, run, data, tmp_path, fails, word, more):
+        known = io.read_phenotype(data / "phenotype.tsv")
+        table = pd.DataFrame({"group": [word, "b"] * (len(known) // 2)}, index=known.index)
+        table.to_csv(tmp_path / "p.csv")
+        parts = [
+            f"'group' is missing in {len(known) // 2} sample(s)",
+            f"and {len(known) // 2 - 5} more{more}",
+            "--missing drop",
+        ]
+        fails("differential", run, "--phenotype", tmp_path / "p.csv", parts=parts)
+
     def test_changed_files_of_the_run_are_refused(self, run, data, fails):
         (run / "proportions.tsv").write_text((run / "proportions.tsv").read_text() + " ")
         fails(
