@@ -214,6 +214,11 @@ def aligned_bulk(fitted, X):
     return fitted._new_bulk(X)
 
 
+def gene_positions(fitted):
+    """Where the genes in use stand in X, as a slice or an array."""
+    return slice(None) if fitted._gene_positions is None else fitted._gene_positions
+
+
 def _output_names(estimator, output, cell_types):
     """Names of the columns that ``estimator`` put out, None if they have none to be matched by."""
     if isinstance(estimator, Pipeline):

@@ -5,7 +5,7 @@ import pandas as pd
 from .._transformers import shares_of
 from ..checks.names import listing
 from ..checks.units import scale_findings
-from ..expression import normalized
+from ..deconvolution._flow import normalized_like_fit
 from ..io import read_bulk, read_run
 from ..io._choices import CHOICES
 from ..io._fitted import read_fitted_pair, scale_like
@@ -127,7 +127,7 @@ def run(job):
     estimator = getattr(model, "proportion_estimator_", None) if known is None else None
     shares = pd.DataFrame(expression.proportions, new.index.rename("sample"), list(model.cell_types_))
     std = _write_proportions(job, estimator, new, reference, shares)
-    after = normalized(expression, model._outcome.normalization) if model.normalize is not None else None
+    after = normalized_like_fit(model, expression)
     write_expression(job, kinds, expression, after, new, shares, std)
     job.result.update(
         model=type(model).__name__,

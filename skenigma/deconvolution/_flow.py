@@ -537,6 +537,16 @@ def proportion_estimator(model):
     return model._default_proportion_estimator() if found is None else found
 
 
+def fitted_map(model):
+    """The map of a fitted model, see :class:`Estimate`."""
+    return model._outcome.map
+
+
+def normalized_like_fit(model, expression):
+    """Expression of new samples, normalised as that of the fit was; None for a model that does not normalise."""
+    return None if model.normalize is None else normalized(expression, model._outcome.normalization)
+
+
 def share_fit(fitted, other):
     """Let an estimator of the same kind have the fit of another; they share its arrays."""
     held = vars(fitted)  # not what is built whenever it is asked for

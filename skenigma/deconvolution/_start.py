@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
+from .._transformers import gene_positions
 from ..checks.entries import check_finite
 from ..checks.labels import column_labels, match_cell_types, match_labels, row_labels
 from ..checks.scales import SCALES
@@ -62,7 +63,7 @@ def _on_genes(model, values):
     if n_given == n_used:
         return values
     if n_given == model.n_features_in_:
-        return values[..., model._gene_positions]
+        return values[..., gene_positions(model)]
     raise ValueError(
         f"init has {n_given} genes, but X has {model.n_features_in_}, of which {n_used} are in use: it must have "
         f"the genes of X."

@@ -76,6 +76,11 @@ class PackageEdition:
         return fit_normalized(self.expression_, "frac")
 
 
+def is_masked(model):
+    """Whether a model holds the expression at 0 where the bulk is 0."""
+    return model._masked
+
+
 @documented
 class PackageL2MaxDeconvolver(PackageEdition, L2MaxDeconvolver):
     """Maximum-L2-norm model as an edition of the R package has it: what :func:`enigma_l2_max_norm` returns.

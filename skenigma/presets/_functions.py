@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from .._typing import Estimator, Table
-from ._editions import PackageL2MaxDeconvolver, PackageTraceNormDeconvolver
+from ..deconvolution._flow import fitted_map
+from ._editions import PackageL2MaxDeconvolver, PackageTraceNormDeconvolver, is_masked
 
 # Norm to which the package rescales both gradients, and factor of beta in its proximal step.
 PACKAGE_SIZE = 1e5
@@ -291,11 +292,11 @@ def enigma_losses(model: Estimator, X: Table, *, proportions: Table | None = Non
 def _offsets(model):
     """Squared distance of the mean to the reference, of the expression before each applied update."""
     n_samples, norms = len(model.proportions_), model.gradient_norm_[:, 1]
-    if not model._masked:
+    if not is_masked(model):
         return n_samples / 4 * norms**2
     # a mask leaves a part of it out of the gradient, but not of the shift, which samples mask for themselves
     reach = PACKAGE_SIZE / norms * model.tao_k_ * (1 - model.alpha) * 2 / n_samples
-    shifts = np.array([np.linalg.norm(shift) for shift in model._outcome.map.iteration.shifts])
+    shifts = np.array([np.linalg.norm(shift) for shift in fitted_map(model).iteration.shifts])
     return np.divide(shifts, reach, out=np.zeros_like(norms), where=reach > 0) ** 2
 
 

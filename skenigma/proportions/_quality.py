@@ -78,7 +78,7 @@ def fit_quality(X: Table, reference: Table, proportions: Table) -> pd.DataFrame:
     True
     """
     genes = _Genes(reference)
-    bulk = genes._fit_genes(X)
+    bulk = genes.align(X)
     shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_labels(X))
     return compare(X, bulk, genes.reference_, shares)
 
@@ -88,6 +88,10 @@ class _Genes(ReferenceTransformer):
 
     def __init__(self, reference):
         self.reference = reference
+
+    def align(self, X):
+        """X on the genes that it shares with the reference."""
+        return self._fit_genes(X)
 
 
 def compare(X, bulk, reference, proportions):
@@ -172,7 +176,7 @@ def unexplained_genes(
     [['x4', 'celltype1']]
     """
     genes = _Genes(reference)
-    bulk = genes._fit_genes(X)
+    bulk = genes.align(X)
     reason = "Logarithms need expression of at least 0: pass values as they were before centring."
     check_nonnegative(bulk, "X", row_names(X), genes.gene_names_, reason)
     check_nonnegative(genes.reference_, "reference", genes.cell_types_, genes.gene_names_, reason)
