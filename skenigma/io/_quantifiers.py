@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,9 +31,6 @@ ENDS = re.compile(
 )
 NAMELESS = re.compile(
     r"(abundance|quant|readspergene|counts|genes|isoforms|gene_abund|t_data)?", re.IGNORECASE
-)
-BAM = re.compile(
-    r"([._]?(Aligned\.sortedByCoord\.out|Aligned\.out|sorted|markdup|dedup))*\.(bam|sam|cram)$", re.IGNORECASE
 )
 
 
@@ -240,24 +237,14 @@ def _layout(look, tool, columns, choices):
 
 
 def _with_samples(frame, output, tool, notes):
-    if tool is not FEATURE_COUNTS:
-        name = sample_name(output.path)
-        by_folder = f"named samples by their folders: '{output.path}' is '{name}'"
-        if name not in output.path.name and not any(note.startswith(by_folder[:30]) for note in notes):
-            notes.append(by_folder)
-        return frame.set_axis([name], axis=1)
-    names = [_without_bam(name) for name in frame.columns]
-    if names == list(frame.columns) or len(set(names)) < len(names):
+    """The frame with names of samples: those of a table of several stay as they are."""
+    if tool is FEATURE_COUNTS:
         return frame
-    notes.append(f"named samples by their BAM files: '{frame.columns[0]}' is '{names[0]}'")
-    return frame.set_axis(names, axis=1)
-
-
-def _without_bam(name):
-    if not BAM.search(name):
-        return name
-    file = (PureWindowsPath if "\\" in name else PurePosixPath)(name).name
-    return BAM.sub("", file) or name
+    name = sample_name(output.path)
+    by_folder = f"named samples by their folders: '{output.path}' is '{name}'"
+    if name not in output.path.name and not any(note.startswith(by_folder[:30]) for note in notes):
+        notes.append(by_folder)
+    return frame.set_axis([name], axis=1)
 
 
 def sample_name(path):
