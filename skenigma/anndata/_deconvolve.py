@@ -12,13 +12,13 @@ from .._transformers import proportions_std, shares_of
 from .._typing import AnnData, Estimator, Table
 from .._version import __version__
 from ..checks.names import refuse_repeats
+from ..checks.tables import is_anndata
 from ..checks.validation import Real
 from ..deconvolution._choice import Choice, choose_model, named_model
 from ..deconvolution._flow import proportion_estimator
 from ..expression import output_expression
 from ..io._formats import layer_name
 from ..proportions import ProportionEstimator, fit_quality
-from ..reference._cells import is_anndata
 from ._inputs import (
     find_markers,
     gene_lengths_of,

@@ -7,9 +7,10 @@ from scipy import sparse
 from ..checks.entries import check_finite
 from ..checks.genes import match_genes
 from ..checks.names import listing, refuse_repeats, row_names
+from ..checks.tables import is_anndata
 from ..checks.validation import check_profiles
 from ..reference import make_reference, select_markers
-from ..reference._cells import check_linear, choose_layer, is_anndata
+from ..reference._cells import check_linear, choose_layer
 
 
 def read_bulk(data, layer, linear):

@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike
 
 from .._typing import AnnData
 from ..checks.optional import import_optional
+from ..checks.tables import is_anndata
 from ..checks.validation import check_deconvolver
 from ..expression import output_expression, sample_and_type
-from ..reference._cells import is_anndata
 
 
 def cse_to_anndata(source: Any, *, key: str = "skenigma", sample_names: ArrayLike | None = None) -> AnnData:

@@ -59,9 +59,15 @@ def text_named(frame, what):
         raise
 
 
+def is_anndata(data):
+    """Whether something is an AnnData, told by its looks: anndata need not be installed."""
+    # not by X, which fails where it is to be read from a file that has none
+    return all(hasattr(data, name) for name in ("obs", "var_names", "layers"))
+
+
 def refuse_anndata(table, what):
     """Refuse an AnnData where a table is needed, which NumPy would take for one object."""
-    if all(hasattr(table, name) for name in ("X", "obs", "var_names", "layers")):
+    if is_anndata(table):
         raise ValueError(
             f"{what} is an AnnData: pass a table, {what}.to_df() or {what}.to_df(layer=...), of samples or cell "
             f"types × genes. skenigma.anndata.deconvolve takes AnnData as they are."

@@ -14,6 +14,7 @@ from ..checks.labels import match_rows, row_labels
 from ..checks.names import Noted, column_names, listing, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
 from ..checks.scales import LOG_SCALE_MAXIMUM
+from ..checks.tables import is_anndata
 from ..checks.warning import warn
 
 # Entries held as float64 at a time.
@@ -109,11 +110,6 @@ def read_cells(cells, labels, *, layer=None, gene_names=None):
     check_finite(values, "cells", barcodes, genes, "Drop these cells or genes first.")
     check_linear(cells, values, layer, barcodes, genes, "cells")
     return Cells(values, codes, cell_types, genes)
-
-
-def is_anndata(data):
-    """Whether something is an AnnData, told by its looks: anndata need not be installed."""
-    return all(hasattr(data, name) for name in ("X", "obs", "var_names", "layers"))
 
 
 def cell_names(cells):

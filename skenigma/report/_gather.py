@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ..checks.tables import is_anndata
 from ..io import read_run
-from ..reference._cells import is_anndata
 from ._common import check_differential, read_test, test_of
 from ._from_anndata import from_anndata
 from ._from_model import from_model

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma import ProportionEstimator
+from skenigma.anndata import deconvolve
 
 GENES = [f"g{i}" for i in range(12)]
 
@@ -97,3 +98,18 @@ def test_an_anndata_is_told_from_a_table(tables, what):
     given[what] = anndata.AnnData(given[what])
     with pytest.raises(ValueError, match=rf"{what} is an AnnData: pass a table, {what}.to_df\(\)"):
         ProportionEstimator(given["reference"]).fit(given["X"])
+
+
+@pytest.mark.parametrize("backed", [None, "r"])
+def test_an_anndata_without_x_says_which_layers_it_has(tables, tmp_path, backed):
+    """In memory, and read from its file as needed, where to ask for X fails."""
+    anndata = pytest.importorskip("anndata")
+    bulk, reference = tables
+    path = tmp_path / "bulk.h5ad"
+    names = {"obs": pd.DataFrame(index=bulk.index), "var": pd.DataFrame(index=bulk.columns)}
+    anndata.AnnData(None, layers={"counts": bulk.to_numpy()}, **names).write_h5ad(path)
+    data = anndata.read_h5ad(path, backed=backed)
+    with pytest.raises(ValueError, match=r"The AnnData has no X: choose a layer. It has: 'counts'"):
+        deconvolve(data, reference)
+    if backed:
+        data.file.close()
