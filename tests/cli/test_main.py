@@ -851,10 +851,10 @@ class TestProcess:
     @pytest.mark.parametrize("delay", [0.1, 0.7], ids=["while numba loads", "while it iterates"])
     def test_signal_in_a_fit(self, arguments, tmp_path, number, code, delay):
         # a fit that would take hours: no change is small enough to stop
-        endless = ["--epsilon", "0", "--max-iter", "100000000"]
+        endless = ["--model", "l2max", "--epsilon", "0", "--max-iter", "100000000"]
         process = self.start("deconvolve", *arguments, *endless)
         for line in process.stderr:
-            if "model" in line:
+            if "parameters" in line:  # the last that is said before the fit
                 break
         time.sleep(delay)
         process.send_signal(number)
