@@ -129,7 +129,7 @@ def _strip(name, shares, labels, classes):
         f"{''.join(parts)}</svg>"
     )
     caption = f"<figcaption><b>{escape(name)}</b></figcaption>"
-    return f'<figure style="max-width:{width * 1.2:.0f}px">{caption}{picture}</figure>'
+    return f'<figure style="flex-basis:{0.9 * width:.0f}px;max-width:{1.2 * width:.0f}px">{caption}{picture}</figure>'
 
 
 def legend(names, colours=None):

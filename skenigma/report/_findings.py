@@ -36,9 +36,19 @@ LOGARITHMS = re.compile(r"log2\((.+) / (.+)\)$")
 DIFFERENCE = re.compile(r"(.+) [-/] (.+)$")
 
 
+def compares(test, groups):
+    """Whether a test compared these groups, and not others that a page was given besides."""
+    if groups is None:
+        return False
+    if groups.classes is not None and len(groups.classes) == 2:
+        first, second = groups.classes
+        return test.contrast in (f"log2({second} / {first})", f"{second} - {first}", f"{second} / {first}")
+    return test.contrast.endswith((f" over {groups.name}", f" of {groups.name}"))
+
+
 def classes_of(test, groups):
     """The two groups that a test compares, that of reference first; None for more, a quantity, or where not known."""
-    if groups is not None:
+    if compares(test, groups):
         return (
             [str(label) for label in groups.classes] if groups.classes and len(groups.classes) == 2 else None
         )

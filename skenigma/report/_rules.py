@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._contents import FLAG
-from ._findings import counts_by_type
+from ._findings import compares, counts_by_type
 from ._texts import counted, named, percent
 
 GOOD, CARE, BAD, OPEN = "good", "care", "bad", "open"
@@ -326,7 +326,7 @@ def _tests(contents):
 
 def _few_samples(contents):
     groups = contents.groups
-    if groups is None or groups.classes is None:
+    if not compares(contents.test, groups) or groups.classes is None:
         return
     sizes = {str(label): int((groups.values == label).sum()) for label in groups.classes}
     few = [f"{name} ({size:,})" for name, size in sizes.items() if size < FEW]

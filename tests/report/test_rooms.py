@@ -180,6 +180,16 @@ class TestFindings:
         assert classes_of(test, None) == classes
         assert directions(test, None) == words
 
+    def test_other_groups_do_not_name_the_direction(self):
+        test = found_table()
+        test.contrast = "log2(sick / healthy)"
+        others = Groups("sex", pd.Series(["f", "m"]), ["f", "m"])
+        assert classes_of(test, others) == ["healthy", "sick"]
+        assert directions(test, others) == ("higher in sick", "lower in sick")
+        own = Groups("state", pd.Series(["a / b", "c"]), ["a / b", "c"])
+        test.contrast = "log2(c / a / b)"
+        assert classes_of(test, own) == ["a / b", "c"]
+
     def test_counts(self):
         counts = counts_by_type(found_table(flag=["", "", "rare"]), ["T", "B"])
         assert list(counts.index) == ["T", "B"]

@@ -170,9 +170,12 @@ def test_nothing_tested_is_told_apart_from_nothing_found(p_values, q_values, sta
 
 def test_small_groups():
     values = pd.Series(["a"] * 7 + ["b"] * 3, SAMPLES)
-    found = contents(groups=Groups("state", values, ["a", "b"]), test=Findings(table([0.1] * 4, [0.1] * 4)))
+    test = Findings(table([0.1] * 4, [0.1] * 4), contrast="log2(b / a)")
+    found = contents(groups=Groups("state", values, ["a", "b"]), test=test)
     (statement,) = [s for s in verdict(found) if s.topic == "Size of the groups"]
     assert "b (3)" in statement.text
+    test.contrast = "log2(sick / healthy)"  # which are others
+    assert not states(found, "Size of the groups")
 
 
 def test_a_good_run_is_no_proof():
