@@ -230,3 +230,16 @@ class TestCalibration:
         bulk, reference, theta = signed
         with pytest.raises(ValueError, match="calibrate=True compares totals"):
             L2MaxDeconvolver(reference, calibrate=True).fit(bulk, proportions=theta)
+
+
+def test_two_negative_values_are_pointed_out_before_they_change_the_method(linear):
+    bulk, reference, theta = linear
+    assert ProportionEstimator(reference, method="auto").fit(bulk).method_ == "log"
+    stray = bulk.copy()
+    stray[0, :2] = -1.0
+    with pytest.warns(ScaleWarning, match="X has 2 negative value"):
+        estimator = ProportionEstimator(reference, method="auto").fit(stray)
+    assert estimator.method_ == "rlm"
+    with pytest.warns(ScaleWarning, match="nothing is clipped at 0"):
+        model = TraceNormDeconvolver(reference, max_iter=500, beta=1e4).fit(stray, proportions=theta)
+    assert not model.positive_
