@@ -84,6 +84,8 @@ def _compare(rows, proportions, sizes, theta_squares, reference, mean, squares, 
 def step(rows, proportions, sizes, norms, small, factor, shift, out):
     """See :func:`skenigma.core.optimize.passes.step`."""
     found = np.empty((3, *proportions.shape))
+    # read-only where a model was loaded as a memory map, for which nothing was compiled; it is small
+    shift = np.require(shift, requirements=("C", "W"))
     _step(rows, proportions, sizes, norms, small, factor, shift, out, found)
     return found
 
