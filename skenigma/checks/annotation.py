@@ -20,7 +20,7 @@ LOOKED_AT = 64
 # Rank correlation with the others up to which a column is no expression. Samples of one cohort have .8 and more,
 # profiles of cell types mostly .5 and more; coordinates about 0. Long genes collect more reads than short ones.
 UNLIKE = 0.4
-UNLIKE_LENGTH = 0.7
+UNLIKE_LENGTH = 0.6
 # Most chromosomes and scaffolds that are numbers.
 MOST_CHROMOSOMES = 100
 
@@ -201,7 +201,8 @@ def _doubtful_kind(column, others, clear):
         return None
     places = bool(clear & {CHROMOSOME, STRAND, PLACE})
     fits = {
-        LENGTH: lambda: column.present.min() > 0 and (places or others.unlike(column, UNLIKE_LENGTH)),
+        LENGTH: lambda: column.whole and column.present.min() > 0
+        and (places or others.unlike(column, UNLIKE_LENGTH)),
         PLACE: lambda: column.whole and column.present.min() > 0 and (places or others.unlike(column, UNLIKE)),
         TEST: lambda: TEST in clear and (column.key != "p" or _within(column.present, 0, 1))
         and others.unlike(column, UNLIKE),
