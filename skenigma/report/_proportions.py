@@ -181,8 +181,9 @@ def _comparison(proportions, groups, order):
         if left_out
         else ""
     )
+    intervals = "" if found.effect is None else f"intervals cover {LEVEL:.0%}; "
     how = (
-        f"{found.test}, without adjustment for anything else; intervals cover {LEVEL:.0%}; q is the false discovery "
+        f"{found.test}, without adjustment for anything else; {intervals}q is the false discovery "
         f"rate over the cell types. Shares add up to 100%: where one rises, others must fall."
     )
     charts = Markup("")
