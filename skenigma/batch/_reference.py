@@ -248,7 +248,8 @@ class ReferenceBatchCorrector(GeneTransformer):
 
         Parameters
         ----------
-        {X_new}
+        X : array-like or DataFrame of shape (n_samples, n_genes)
+            Bulk expression, with the genes of the fit.
         y : Ignored
             Handed to ``estimator_``.
 

@@ -26,6 +26,7 @@ def data_home(folder: PathLike | None = None) -> Path:
     Returns
     -------
     folder : pathlib.Path
+        Made when the first data are kept in it.
 
     Examples
     --------
