@@ -86,8 +86,7 @@ def step(rows, proportions, sizes, norms, small, factor, shift, out):
     found = np.empty((3, *proportions.shape))
     # read-only where a model was loaded as a memory map, for which nothing was compiled; it is small
     shift = np.require(shift, requirements=("C", "W"))
-    # of a model that was read memory-mapped, shifts cannot be written to, and would be of another type
-    _step(rows, proportions, sizes, norms, small, factor, np.require(shift, requirements="W"), out, found)
+    _step(rows, proportions, sizes, norms, small, factor, shift, out, found)
     return found
 
 
