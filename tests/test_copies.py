@@ -9,7 +9,7 @@ import pytest
 
 from skenigma import ProportionEstimator, io
 from skenigma.batch import BulkBatchCorrector, _bulk, _effect
-from skenigma.io._reading import read_layers
+from skenigma.io._written import read_layers
 from skenigma.proportions import _estimator
 
 N_SAMPLES, N_GENES = 100, 3000
