@@ -1,5 +1,7 @@
 """scikit-learn's contract, for every public estimator in every configuration that changes its code path."""
 
+import re
+
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import estimator_checks
@@ -143,7 +145,13 @@ def test_official_checks_of_other_settings(estimator, check):
         for row in CONFIGURATIONS
     ],
 )
-@pytest.mark.parametrize("name", UNOFFICIAL_CHECKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if re.search("global|polars", name) else [])
+        for name in UNOFFICIAL_CHECKS
+    ],
+)
 def test_unofficial_checks(estimator, name):
     check = getattr(estimator_checks, name, None)
     if check is None:

@@ -259,6 +259,7 @@ class TestGenesNearZero:
         expression[:, silent] = rng.uniform(1, 1000, (n_samples, silent.sum())) * 1e-16
         return expression[:, None], rng.dirichlet([2.0, 3.0], n_samples)[:, :1], silent
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [1e-100, 1.0, 1e100])
     def test_what_is_left_does_not_show(self, cohort, method, size):
         cse, shares, silent = cohort

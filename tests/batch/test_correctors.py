@@ -712,6 +712,7 @@ UNOFFICIAL_CHECKS = [
 @pytest.mark.filterwarnings("ignore:No gene varies both in X:UserWarning")
 @pytest.mark.filterwarnings("ignore:.* has no expression in:UserWarning")
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
+@pytest.mark.slow
 class TestContract:
     @parametrize_with_checks(CONFIGURATIONS)
     def test_official_checks(self, estimator, check):

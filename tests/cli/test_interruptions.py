@@ -144,7 +144,8 @@ class TestHeld:
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [100])
 @pytest.mark.parametrize("force", [False, True])
 def test_signals_at_many_moments(tmp_path, number, force):
     """Whatever the moment: the message is true, and what was there before or the new result is there."""
@@ -182,7 +183,8 @@ def test_signals_at_many_moments(tmp_path, number, force):
     assert faults == []
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [100])
 def test_killed_at_many_moments(tmp_path, number):
     """After ``kill -9`` at any call of the system, ``run`` is whole, old or new, and leftovers are named rightly."""
     run, rng, faults = tmp_path / "run", random.Random(number), []

@@ -79,6 +79,7 @@ class TestExpression:
         assert set(record["inputs"]) == {"run", "bulk", "fitted_bulk", "reference"}
         assert not [said for said in record["warnings"] if "no good mixtures" not in said]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [

@@ -129,6 +129,7 @@ def files(data, tmp_path):
 OWN = ["--model", "model_example:GaussianDeconvolver"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tsv", "h5ad"])
 def test_command_line_runs_a_model_that_it_has_never_heard_of(files, data, tmp_path, monkeypatch, form):
     pytest.importorskip("anndata")

@@ -826,6 +826,7 @@ ACCELERATED = {"beta": 1.0, "solver": "accelerated", "epsilon": 1e-9, "positive"
 class TestAcceleratedSolver:
     """What the estimator adds to core: the rest is in test_accelerated.py."""
 
+    @pytest.mark.slow
     def test_reaches_the_minimum_of_the_other_solvers(self, bulk, reference, theta):
         fitted = L2MaxDeconvolver(reference, **ACCELERATED).fit(bulk, proportions=theta)
         other = L2MaxDeconvolver(reference, **(ACCELERATED | {"solver": "admm", "epsilon": 1e-14}))

@@ -45,6 +45,7 @@ def test_is_what_the_settings_do_to_a_cohort_of_that_size(cohort, model):
     assert_allclose(small.cse_, expected, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [

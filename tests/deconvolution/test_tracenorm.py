@@ -159,6 +159,7 @@ class TestTraceNormRuns:
         assert per_entry[-1] < trace_run.fitted.epsilon_ <= per_entry[-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [1, 5, 10, 50])
 def test_max_norm_runs(published, vignette, beta):
     """The original's ADMM has data terms with 1/2: its β and γ are this F with twice of both."""
@@ -403,6 +404,7 @@ def test_input_is_not_changed(model, bulk, reference, theta):
 # --------------------------------------------------------------------------------------- one model, one answer
 
 
+@pytest.mark.slow
 class TestAgreementOfSolvers:
     @pytest.mark.parametrize("alpha", [0.1, 0.5])
     @pytest.mark.parametrize("names", [TRACE_NORM, ["max norm, admm", "max norm, proximal"]], ids=len)

@@ -212,6 +212,7 @@ class TestModel:
         assert np.all(share < 0.065)
 
 
+@pytest.mark.slow
 def test_mixture_of_null_distributions():
     """Against draws: z of genes with unlike information, all without effect."""
     rng = np.random.default_rng(0)

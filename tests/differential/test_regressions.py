@@ -873,6 +873,7 @@ class TestModel:
         proportions = pd.DataFrame(model.proportions_, simulated.bulk.index, model.cell_types_)
         assert_frame_equal(table, interaction_test(simulated.bulk, proportions, simulated.phenotype))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("method", "test"), [("marginal", marginal_test), ("joint", joint_test)])
     @pytest.mark.parametrize("materialize", [True, False])
     @pytest.mark.parametrize("asked", [None, "frac", "pc"])

@@ -195,7 +195,7 @@ def mutated(record, rng):
 
 
 @pytest.mark.parametrize("kind", ["run", "cohort", "proportions"])
-@pytest.mark.parametrize("number", [15, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [5, pytest.param(300, marks=pytest.mark.slow)])
 def test_tampered_records(work, capsys, kind, number):
     """Reproducible: ``number`` records for each kind, each read by all commands that read one."""
     rng, faults = random.Random(kind), []

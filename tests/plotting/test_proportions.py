@@ -56,6 +56,7 @@ def test_drawing_without_matplotlib_says_what_to_install(monkeypatch):
         ProportionDisplay.from_proportions(table(3))
 
 
+@pytest.mark.slow
 @COUNTS
 def test_bars_are_the_proportions_stacked_by_mean_and_sorted(count):
     proportions = table(count)

@@ -107,6 +107,7 @@ def test_line_of_equality_and_limits_are_shared_by_both_axes(cohort, model):
         assert panel.get_aspect() == 1
 
 
+@pytest.mark.slow
 def test_logarithmic_scale(cohort):
     truth = np.exp(cohort.cse[:, :, :20])
     display = RecoveryDisplay.from_predictions(truth, truth + 1, log_scale=True)

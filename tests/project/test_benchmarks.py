@@ -107,6 +107,7 @@ def test_ratios_are_those_of_the_same_turn():
     assert {row["difference"] for row in rows} == {0.5}
 
 
+@pytest.mark.slow
 def test_peak_growth_is_that_of_the_call():
     held = np.ones(20_000_000)  # what this process holds must not count
     growth = peak_growth(np.ones, (10,), (5_000_000,), threads=1)

@@ -105,6 +105,7 @@ def test_a_solver_says_what_it_misses(example, cohort):
     assert ROWS["accelerated"]  # the certificate is what is missing, not the iteration
 
 
+@pytest.mark.slow
 def test_relaxed_solver_reaches_the_same_minimum_in_fewer_iterations(example, cohort):
     penalty = TraceNorm(2.0, cohort.proportions.mean(axis=0))
     problem = Problem(cohort.bulk, cohort.reference, cohort.proportions, 0.5, penalty)

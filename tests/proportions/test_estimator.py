@@ -291,6 +291,7 @@ class TestEveryMethod:
             estimator.fit_transform(bulk * 1000), estimator.fit_transform(bulk), rtol=0, atol=1e-6
         )
 
+    @pytest.mark.slow
     def test_jobs(self, bulk, reference, method):
         alone = ProportionEstimator(reference, method=method).fit_transform(bulk)
         two = ProportionEstimator(reference, method=method, n_jobs=2).fit_transform(bulk)

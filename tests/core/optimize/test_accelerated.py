@@ -317,6 +317,7 @@ def test_compressed_equals_plain(n, genes, n_cell_types, alpha, beta, seed):
     np.testing.assert_allclose(solution.delta, delta, rtol=1e-6, atol=1e-12 * size**2)
 
 
+@pytest.mark.slow
 def test_growing_and_shrinking_frames_change_nothing():
     """More dimensions than are followed from the start: directions join, and are dropped, on the way."""
     X, R, theta = draw(150, 400, 4)

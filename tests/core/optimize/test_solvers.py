@@ -56,6 +56,7 @@ def test_compressed_equals_plain_on_awkward_cohorts(kind, renorm_size):
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     n=st.integers(1, 25),

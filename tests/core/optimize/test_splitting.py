@@ -197,6 +197,7 @@ def test_one_system_per_cell_type_is_the_dense_one():
 # ----------------------------------------------------------------------------------- one model, many solvers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", list(MODELS))
 def test_solvers_reach_the_same_objective(model):
     problem = MODELS[model](*simulate(n=8, genes=12))
@@ -211,6 +212,7 @@ def test_solvers_reach_the_same_objective(model):
         assert problem.objective(other) > min(objectives)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", list(MODELS))
 @pytest.mark.parametrize("solver", list(ROWS))
 def test_genes_and_coordinates_give_the_same(model, solver):
@@ -324,6 +326,7 @@ def test_degenerate_cohorts_are_finite_and_replayed(solver, model, beta):
 # ---------------------------------------------------------------------------------------------------- replay
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record_limit", [0, 2**30])
 @pytest.mark.parametrize("start", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("model", list(MODELS))
@@ -350,6 +353,7 @@ def test_replay_repeats_the_cohort_where_the_record_would_be_large():
     assert_allclose(recorded(bulk, proportions), repeated(bulk, proportions), atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record_limit", [0, 2**30])
 @pytest.mark.parametrize("model", list(MODELS))
 @pytest.mark.parametrize("solver", list(ROWS))

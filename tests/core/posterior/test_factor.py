@@ -350,6 +350,7 @@ class TestScale:
         assert fit.n_factors == 0
         assert_allclose(y, kept / fit.scale, rtol=1e-12)  # as promised, in place
 
+    @pytest.mark.slow
     def test_without_it_noisy_genes_pass_for_factors(self):
         """What the scales are for."""
         cohort = make_cohort(50, 300, 3, effect=0, random_state=0)

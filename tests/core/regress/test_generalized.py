@@ -100,6 +100,7 @@ class TestLogistic:
         assert_allclose(tests.p_value, 2 * stats.norm.sf(np.abs(tests.statistic)))
         assert not (tests.singular | tests.separated).any()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_samples", [14, 20])
     @pytest.mark.parametrize("kind", ["normal", "ties", "heavy tails"])
     def test_separated_exactly_where_a_plane_separates(self, rng, n_samples, kind):

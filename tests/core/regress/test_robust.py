@@ -319,6 +319,7 @@ def nnls_problems(draw):
 
 
 class TestNonnegativeLeastSquares:
+    @pytest.mark.slow
     @settings(max_examples=150, deadline=None, derandomize=True)
     @given(nnls_problems())
     def test_optimality_conditions(self, problem):
