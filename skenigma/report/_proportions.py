@@ -39,7 +39,8 @@ class Comparison:
     test : str
         Name of the test.
     effect : str or None
-        What ``effect``, ``low`` and ``high`` are, None with more than two groups.
+        What ``effect``, ``low`` and ``high`` are; None with more than two groups, whose means have a ``reach`` each,
+        half the length of their intervals.
     sizes : dict of str to int
         Samples by group, empty for a quantity.
     """
@@ -53,9 +54,9 @@ class Comparison:
 def compare_groups(proportions, groups):
     """Test for each cell type whether its proportion goes with the groups.
 
-    Welch's t-test with its interval for two groups, the test of Alexander and Govern for more, which neither takes
-    variances for equal, and the slope of a least-squares line for a quantity. False discovery rates are
-    Benjamini–Hochberg over the cell types.
+    Welch's t-test with its interval for two groups; the test of Alexander and Govern for more, with the interval of
+    each group's mean; neither takes variances for equal. For a quantity the slope of a least-squares line. False discovery
+    rates are Benjamini–Hochberg over the cell types.
 
     Parameters
     ----------
@@ -101,7 +102,12 @@ def _difference(parts, names):
 
 
 def _any_difference(parts, names):
-    row = {f"mean {name}": part.mean() for name, part in zip(names, parts, strict=True)}
+    row = {}
+    for name, part in zip(names, parts, strict=True):
+        reach = np.nan
+        if len(part) >= MIN_PER_GROUP:
+            reach = stats.t.ppf(0.5 + LEVEL / 2, len(part) - 1) * part.std(ddof=1) / np.sqrt(len(part))
+        row |= {f"mean {name}": part.mean(), f"reach {name}": reach}
     able = all(len(part) >= MIN_PER_GROUP and _varies(part) for part in parts)
     return {**row, "p_value": stats.alexandergovern(*parts).pvalue if able else np.nan}
 
@@ -181,7 +187,8 @@ def _comparison(proportions, groups, order):
         if left_out
         else ""
     )
-    intervals = "" if found.effect is None else f"intervals cover {LEVEL:.0%}; "
+    what = "the mean of a group" if found.effect is None else "the difference or slope"
+    intervals = f"intervals are of {what}, and cover {LEVEL:.0%}; "
     how = (
         f"{found.test}, without adjustment for anything else; {intervals}q is the false discovery "
         f"rate over the cell types. Shares add up to 100%: where one rises, others must fall."
@@ -206,7 +213,15 @@ def _comparison_table(found, order):
     shown = pd.DataFrame(index=rows.index)
     for name in rows:
         if name.startswith("mean "):
+            reach = rows.get(name.replace("mean ", "reach ", 1))
             shown[name] = [_share_cell(value) for value in rows[name]]
+            if reach is not None:
+                shown[f"{name}, {LEVEL:.0%} interval"] = [
+                    "–"
+                    if np.isnan(around)
+                    else f"{100 * max(value - around, 0):.1f} to {100 * (value + around):.1f}%"
+                    for value, around in zip(rows[name], reach, strict=True)
+                ]
     if found.effect is not None:
         shown[found.effect] = [_share_cell(value, signed=True) for value in rows.effect]
         shown[f"{LEVEL:.0%} interval"] = [

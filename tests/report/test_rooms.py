@@ -19,7 +19,7 @@ from skenigma.report._expression import choose_genes, gene_shares, summarise
 from skenigma.report._findings import classes_of, counts_by_type, directions, said
 from skenigma.report._markup import Markup, breakable, joined, markup
 from skenigma.report._pack import pack_codes, pack_names, pack_numbers, rounded, to_json
-from skenigma.report._proportions import compare_groups
+from skenigma.report._proportions import _comparison_table, compare_groups
 from skenigma.report._sources import TableSource, bounds
 from skenigma.report._texts import named, p_text, percent
 
@@ -133,6 +133,12 @@ class TestGroups:
         found = compare_groups(self.proportions(), read_groups([*"xyz"] * 6 + ["x"] * 2, self.samples))
         assert found.effect is None
         assert found.table.p_value[["a", "b", "c"]].notna().all()
+        of_y = self.proportions()["a"][1:18:3]
+        low, high = stats.t.interval(0.95, len(of_y) - 1, of_y.mean(), stats.sem(of_y))
+        around = found.table.loc["a", ["mean y", "reach y"]]
+        assert_allclose([around.iloc[0] - around.iloc[1], around.sum()], [low, high], rtol=1e-12)  # rounding
+        shown, _ = _comparison_table(found, ["a", "b", "c"])
+        assert shown.loc["a", "mean y, 95% interval"] == f"{max(low, 0):.1%} to {high:.1%}"
 
     def test_a_quantity(self):
         shares = self.proportions()
