@@ -55,8 +55,8 @@ def compare_groups(proportions, groups):
     """Test for each cell type whether its proportion goes with the groups.
 
     Welch's t-test with its interval for two groups; the test of Alexander and Govern for more, with the interval of
-    each group's mean; neither takes variances for equal. For a quantity the slope of a least-squares line. False discovery
-    rates are Benjamini–Hochberg over the cell types.
+    each group's mean; neither takes variances for equal. For a quantity the slope of a least-squares line. False
+    discovery rates are Benjamini–Hochberg over the cell types.
 
     Parameters
     ----------

@@ -138,7 +138,7 @@ class TestGroups:
         around = found.table.loc["a", ["mean y", "reach y"]]
         assert_allclose([around.iloc[0] - around.iloc[1], around.sum()], [low, high], rtol=1e-12)  # rounding
         shown, _ = _comparison_table(found, ["a", "b", "c"])
-        assert shown.loc["a", "mean y, 95% interval"] == f"{max(low, 0):.1%} to {high:.1%}"
+        assert shown.loc["a", "mean y, 95% interval"] == f"{100 * low:.1f} to {100 * high:.1f}%"
 
     def test_a_quantity(self):
         shares = self.proportions()
