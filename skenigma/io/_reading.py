@@ -131,7 +131,7 @@ def read_bulk(
             ENST1
     donor1    5.5
     donor2    5.5
-    >>> print(notes[0][:75])
+    >>> print(notes[-1][:75])
     read the output of kallisto, transcript level, 2 files: tpm are column 'tpm
     """
     choices = Choices(rows, layer, gene_column, quantity, strandedness, duplicates)

@@ -209,6 +209,7 @@ def test_labels_of_cells_that_are_numbers():
         make_reference(cells, one_column.assign(more=1), min_cells=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["names", "numbers", "range"])
 @pytest.mark.parametrize("table", ["frame", "array"])
 def test_grid_search_slices_proportions_with_the_bulk(cohort, index, table):

@@ -145,7 +145,7 @@ class TestHeld:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [40])
+@pytest.mark.parametrize("number", [25])
 @pytest.mark.parametrize("force", [False, True])
 def test_signals_at_many_moments(tmp_path, number, force):
     """Whatever the moment: the message is true, and what was there before or the new result is there."""
@@ -184,7 +184,7 @@ def test_signals_at_many_moments(tmp_path, number, force):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [40])
+@pytest.mark.parametrize("number", [25])
 def test_killed_at_many_moments(tmp_path, number):
     """After ``kill -9`` at any call of the system, ``run`` is whole, old or new, and leftovers are named rightly."""
     run, rng, faults = tmp_path / "run", random.Random(number), []

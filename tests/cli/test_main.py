@@ -336,6 +336,7 @@ class TestDeconvolve:
         header = (tmp_path / "run" / "expression" / "celltype1.tsv").read_text().splitlines()[0]
         assert header.split("\t") == ["gene", *cohort.bulk.index]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("options", "names"),
         [
@@ -426,6 +427,7 @@ class TestDeconvolve:
 
 
 class TestRecord:
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["tsv", "parquet", "h5ad"])
     @pytest.mark.parametrize("model", ["l2max", "tracenorm"])
     def test_repeat_has_the_same_bytes(self, arguments, tmp_path, capsys, form, model):

@@ -68,6 +68,7 @@ def same_as_in_the_run(of_run, of_new, *names):
             assert_allclose(two.table(table), one.table(table).loc[samples], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 class TestExpression:
     def test_counts(self, folder, made, tmp_path):
         run("transform", made, "--bulk", folder / "new.tsv", "--out", tmp_path / "new")

@@ -104,6 +104,7 @@ class TestWithoutTensor:
                 restored.cell_type_expression(cell_type), compact.cell_type_expression(cell_type)
             )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     def test_the_bulk_is_not_copied(self, dtype):
         """Neither to fit, compressed or not, nor to predict: a state of few directions is all there is beside it."""

@@ -191,6 +191,7 @@ def test_it_is_a_parameter_like_others(cohort):
     assert fit(search, cohort).best_estimator_.init == "zero"
 
 
+@pytest.mark.slow
 def test_many_samples_in_a_frame_of_few_directions():
     """More dimensions than a frame begins with: a start along directions of its own."""
     large = make_cohort(n_samples=150, n_genes=400, n_cell_types=3, random_state=0)

@@ -194,8 +194,9 @@ def mutated(record, rng):
     return record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["run", "cohort", "proportions"])
-@pytest.mark.parametrize("number", [5, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [200])
 def test_tampered_records(work, capsys, kind, number):
     """Reproducible: ``number`` records for each kind, each read by all commands that read one."""
     rng, faults = random.Random(kind), []

@@ -161,6 +161,7 @@ def test_limits_set_before_are_left_alone(display, estimator):
     assert display.from_estimator(estimator, ax=ax).ax_.get_ylim()[1] == 1e9
 
 
+@pytest.mark.slow
 @DISPLAYS
 def test_two_displays_on_one_axes(display, estimator):
     first = display.from_estimator(estimator)

@@ -101,6 +101,7 @@ def test_groups_of_a_run_are_those_of_its_test(run, cohort):
     assert "healthy − sick" in text
 
 
+@pytest.mark.slow
 def test_an_input_that_is_gone_is_said(run, tmp_path):
     bulk = run.parent / "bulk.tsv"
     away = bulk.rename(tmp_path / "elsewhere.tsv")

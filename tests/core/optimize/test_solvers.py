@@ -83,6 +83,7 @@ def test_compressed_equals_plain(n, genes, n_cell_types, renorm_size, alpha, bet
     np.testing.assert_allclose(solution.delta, delta, rtol=1e-9, atol=1e-13 * size**2)
 
 
+@pytest.mark.slow
 def test_long_runs_stay_equal():
     X, R, theta = draw(60, 400, 8)
     for renorm_size, max_iter in ((None, 200), (50.0, 60)):

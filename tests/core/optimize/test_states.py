@@ -301,6 +301,7 @@ class TestSolution:
         expected = solution.fitted_map().replay(single.astype(np.float64), theta).expand()
         assert_allclose(replayed, expected, rtol=0, atol=1e-5)  # 6e-8 of entries of size 3, summed
 
+    @pytest.mark.slow
     def test_unseen_rows(self, solution, cohort, theta, rng):
         """Some outside the span, one in it, one zero: together as alone, and what norms say is so."""
         unseen = rng.standard_normal((4, cohort[0].shape[1]))
@@ -316,6 +317,7 @@ class TestSolution:
             alone = fitted_map.replay(unseen[[j]], theta[[j]]).expand()
             assert_allclose(alone[0], tensor[j], rtol=0, atol=1e-11)
 
+    @pytest.mark.slow
     def test_basis_does_not_matter(self, model, name, solution, cohort, theta, rng):
         basis = SpanBasis(*cohort, compress=False)
         problem = problem_of(basis, theta, PENALTIES[model](theta))
