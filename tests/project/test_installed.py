@@ -109,7 +109,7 @@ def test_first_run_of_the_help(scripts, folder):
     for command in commands:
         summary = run(scripts / "skenigma", *command.split(), "--json", folder=folder)
         assert json.loads(summary)["command"] == command.split()[0]
-    assert "Differential genes" in (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Genes that differ" in (folder / "run" / "report.html").read_text(encoding="utf-8")
     run(scripts / "skenigma", "deconvolve", "--from", "run/run.json", "--out", "again", folder=folder)
 
 
