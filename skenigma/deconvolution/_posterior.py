@@ -13,7 +13,8 @@ from ..checks.labels import column_labels, match_cell_types, match_labels, row_l
 from ..checks.names import column_names, listing, row_names
 from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
 from ..checks.warning import warn
-from ..core.posterior.model import Posterior, Rows, Settings, fit_posterior
+from ..core.posterior.fit import fit_posterior
+from ..core.posterior.model import Posterior, Rows, Settings
 from ..proportions import ProportionEstimator
 from ._flow import BaseDeconvolver, Estimate
 

@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skenigma import EmpiricalBayesDeconvolver
 from skenigma.baselines import baselines
-from skenigma.core.posterior.model import Settings, fit_posterior
+from skenigma.core.posterior.fit import fit_posterior
+from skenigma.core.posterior.model import Settings
 from skenigma.metrics import per_gene_correlation, recovery_score
 
 GENES = [f"gene{g}" for g in range(120)]

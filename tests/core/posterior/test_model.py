@@ -7,14 +7,8 @@ from scipy import stats
 
 from skenigma.core.posterior import directions as directions_module
 from skenigma.core.posterior.directions import Directions, gain
-from skenigma.core.posterior.model import (
-    Settings,
-    composition_weight,
-    fit_posterior,
-    forward,
-    half_share,
-    mismatch,
-)
+from skenigma.core.posterior.fit import composition_weight, fit_posterior, half_share, mismatch
+from skenigma.core.posterior.model import Settings, forward
 from skenigma.core.posterior.variances import fit_components, shares
 
 # Sums of a few thousand terms in another order.
