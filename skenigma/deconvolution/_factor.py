@@ -11,7 +11,8 @@ from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_map import FactorMap, reliability
 from ..proportions import ProportionEstimator
 from ..reference._cells import LOG_SCALE_MAXIMUM
-from ._flow import BaseDeconvolver, Estimate
+from ._flow import BaseDeconvolver
+from ._model import Estimate
 
 
 @documented

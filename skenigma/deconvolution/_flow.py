@@ -1,146 +1,34 @@
 """The one flow of every model: validate → align genes → proportions → scale → ``_estimate`` → expression.
 
-A model is asked one question, ``_estimate(cohort)``. What it answers stands in :class:`Estimate`; everything before
-and after is here and in :mod:`skenigma.expression`.
+A model is asked one question, ``_estimate(cohort)``. What it is given and answers stands in :mod:`._model`, what a
+fitted one tells in :mod:`._output`; everything before and after is here and in :mod:`skenigma.expression`.
 """
 
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import COMMON, FITTED, constraints, documented, set_parameters
-from .._transformers import ProportionsTransformer
 from ..checks.memory import check_result
 from ..checks.names import check_selection, listing, row_names
 from ..checks.scales import SCALES
-from ..checks.unchanged import Unchanged
 from ..checks.validation import few_blas_threads, fit_context
 from ..checks.warning import is_called_by, warn
-from ..expression import (
-    CellTypeExpression,
-    Conversion,
-    Converted,
-    fit_normalized,
-    materialized,
-    normalized,
-)
+from ..expression import Conversion, fit_normalized, materialized, normalized
 from ..proportions import ProportionEstimator
 from ._callbacks import CallbackSupportMixin
 from ._level import measure_level, median_level, warn_of_level
+from ._model import Cohort, Outcome
+from ._output import FittedExpression
 
 # Numbers of a result up to which threads of the BLAS cost more in a whole fit than they give: the threads of a
 # product spin for a while after it, and where two share a core they slow down what follows.
 SMALL_RESULT = 2**24
 
 
-@dataclass(frozen=True)
-class Cohort:
-    """What a model estimates from: a cohort on the scale of the model, its genes matched and its values checked.
-
-    Parameters
-    ----------
-    bulk : ndarray of shape (n_samples, n_genes)
-        May be the caller's memory: not to be written to.
-    reference : ndarray of shape (n_cell_types, n_genes)
-        Profiles.
-    proportions : ndarray of shape (n_samples, n_cell_types)
-        Rows sum to 1, up to 0.05.
-    cell_types, gene_names : ndarray of str
-        Names of the cell types and genes.
-    sample_names : ndarray of str, or None
-        None where X has none.
-    X : array-like
-        What ``fit`` was given, for callbacks.
-    raw : ndarray of shape (n_samples, n_genes), or None
-        The bulk on the scale of X.
-    given : dict, default={}
-        What else the model was told of the samples: by name, as ``map.replay`` takes it.
-    """
-
-    bulk: np.ndarray
-    reference: np.ndarray
-    proportions: np.ndarray
-    cell_types: np.ndarray
-    gene_names: np.ndarray
-    sample_names: np.ndarray | None = None
-    X: object = None
-    raw: np.ndarray | None = None
-    given: dict = field(default_factory=dict)
-
-    def select(self, samples):
-        """Take some of its samples.
-
-        Parameters
-        ----------
-        samples : slice or ndarray of int
-            Which ones.
-
-        Returns
-        -------
-        cohort : Cohort
-            Of these.
-        """
-        names = None if self.sample_names is None else self.sample_names[samples]
-        return replace(
-            self,
-            bulk=self.bulk[samples],
-            proportions=self.proportions[samples],
-            sample_names=names,
-            raw=None if self.raw is None else self.raw[samples],
-        )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a model answers.
-
-    Parameters
-    ----------
-    map : object
-        ``map.replay(bulk, proportions)`` gives the state of any samples, each on its own and those of the cohort as
-        they were fitted, on the scale of the model. A state answers ``expand(samples, cell_types, genes)``, where
-        each argument is a slice or an array of positions: a new array of expression. It may also answer
-        ``deviations(...)`` and ``interval(level, ...)``, see :class:`skenigma.expression.Converted`. Both must be
-        picklable.
-    state : callable or None, default=None
-        Makes the state of the cohort from its bulk, where that is less work than to replay it.
-    record : dict, default={}
-        Fitted attributes by name, such as ``n_iter_``, ``converged_`` and histories; names end in an underscore.
-    """
-
-    map: object
-    state: object = None
-    record: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a fitted estimator keeps for new samples.
-
-    Attributes
-    ----------
-    map : object
-        Of the :class:`Estimate`.
-    conversion : Conversion
-    normalization : list or None
-        A fitted normalisation per cell type.
-    output_types : slice or ndarray of int
-        Positions of ``output_cell_types``.
-    recorded : tuple of str
-        Attributes that came with the estimate; another fit may not set them.
-    """
-
-    map: object
-    conversion: Conversion
-    normalization: list | None
-    output_types: object
-    recorded: tuple
-
-
 @documented
-class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
+class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
     """Base of every model of cell-type-specific expression.
 
     A model is a subclass with a method ``_estimate(cohort)``, which takes a :class:`Cohort` and returns an
@@ -311,39 +199,6 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         """The way to the scale of X once there is an expression to compare with it."""
         return conversion
 
-    def _as_expression(self, state, conversion, proportions, sample_names, bulk):
-        # no copy of the bulk, which may be all that memory holds: what is built later tells whether X was changed
-        unchanged = Unchanged(bulk, sample_names) if conversion.preprocess is None else None
-        source = Converted(state, conversion, bulk.dtype, unchanged)
-        names = self.cell_types_, self.gene_names_, sample_names
-        return CellTypeExpression(source, proportions, *names, conversion.preprocess)
-
-    @property
-    def cse_(self):
-        """Cell-type-specific expression of the cohort, (n_samples, n_cell_types, n_genes)."""
-        return self._tensor("expression_")
-
-    @property
-    def cse_normalized_(self):
-        """The same, normalised."""
-        return self._tensor("expression_normalized_")
-
-    @property
-    def cse_std_(self):
-        """Standard deviation of every value of ``cse_``, built whenever it is asked for."""
-        if not self.expression_.has_std:
-            raise AttributeError(f"{type(self).__name__} has no cse_std_: it estimates no deviations.")
-        return self.expression_.std()
-
-    def _tensor(self, name):
-        expression = getattr(self, name)
-        if not expression.is_materialized:
-            raise AttributeError(
-                f"This {type(self).__name__} holds no tensor, because it was fitted with materialize=False: use "
-                f"{name}, which builds any part of it."
-            )
-        return expression.values()
-
     def fit_transform(self, X, y=None, *, proportions=None):
         """Fit to a cohort and return its expression, flattened; equal to ``fit`` and then ``transform``.
 
@@ -361,9 +216,6 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         """
         self.fit(X, y, proportions=proportions)
         return self._fitted_output()
-
-    def _fitted_output(self):
-        return self._flat(getattr(self, "expression_normalized_", self.expression_))
 
     def transform(self, X, *, proportions=None):
         """Cell-type-specific expression of any samples, each mapped on its own as the cohort was.
@@ -387,13 +239,6 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
             if self.normalize is not None:
                 found = normalized(found, self._outcome.normalization)
             return self._flat(found)
-
-    def _flat(self, expression):
-        if not expression.is_materialized:
-            n_types = len(self.cell_types_[self._outcome.output_types])
-            check_result((expression.shape[0], n_types, expression.shape[2]), expression.proportions.itemsize)
-        values = expression.values(cell_types=self._outcome.output_types)
-        return values.reshape(len(values), -1)
 
     def predict_expression(self, X, *, proportions=None):
         """Expression of any samples as an object, each mapped on its own as the cohort was.
@@ -427,56 +272,6 @@ class BaseDeconvolver(CallbackSupportMixin, ProportionsTransformer):
         """State of new samples on the scale of the model, and their proportions."""
         proportions = self._new_proportions(X, bulk, proportions)
         return _replay(self._outcome.map, self._to_model_scale(X, bulk), proportions, **given), proportions
-
-    def cell_type_expression(self, cell_type, *, samples=None, genes=None, std=False):
-        """Expression of one cell type in the fitted cohort, or a part of it.
-
-        After a fit with ``materialize=False`` only what is asked for is built.
-
-        Parameters
-        ----------
-        cell_type : str or int
-            Name of a cell type, or its position in ``cell_types_``.
-        samples, genes : None, slice, or array-like of str, int or bool, default=None
-            Which of them: names, positions or a mask; None is all. Samples have names if X was a DataFrame with
-            named rows.
-        std : bool, default=False
-            Whether to return standard deviations as well.
-
-        Returns
-        -------
-        expression : DataFrame of shape (n_samples, n_genes)
-            On the scale of X; before ``normalize``, like ``cse_``.
-        std : DataFrame of shape (n_samples, n_genes)
-            Standard deviation of every value. Only if ``std``.
-
-        Raises
-        ------
-        ValueError
-            If a cell type, sample or gene is not there (the message names the first), or the model has no standard
-            deviations.
-        """
-        check_is_fitted(self)
-        frame = self.expression_.to_frame(cell_type, samples=samples, genes=genes)
-        if not std:
-            return frame
-        return frame, self.expression_.to_frame(cell_type, samples=samples, genes=genes, std=True)
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the columns of ``transform``: "cell type:gene", the cell type slowest.
-
-        Parameters
-        ----------
-        {input_features}
-
-        Returns
-        -------
-        names : ndarray of str
-            One name per column.
-        """
-        genes = self._genes_out(input_features)
-        cell_types = self.cell_types_[self._outcome.output_types]
-        return np.array([f"{kind}:{gene}" for kind in cell_types for gene in genes], dtype=object)
 
     def _type_positions(self, cell_types):
         return check_selection(cell_types, self.cell_types_, len(self.cell_types_), "cell type")

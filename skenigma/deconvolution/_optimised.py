@@ -10,7 +10,8 @@ from ..checks.warning import warn
 from ..core.optimize.registry import SOLVERS
 from ..core.optimize.states import objective
 from ._callbacks import iteration_monitor
-from ._flow import BaseDeconvolver, Estimate
+from ._flow import BaseDeconvolver
+from ._model import Estimate
 from ._solving import Setting, Trace, basis_of, pose, solve, solver_parameter, suited
 from ._standing import PUBLISHED_SAMPLES, SETTINGS, standing_for
 from ._start import starting_point

@@ -16,7 +16,8 @@ from ..checks.warning import warn
 from ..core.posterior.fit import fit_posterior
 from ..core.posterior.model import Posterior, Rows, Settings
 from ..proportions import ProportionEstimator
-from ._flow import BaseDeconvolver, Estimate
+from ._flow import BaseDeconvolver
+from ._model import Estimate
 
 # Parameters of every model that this one does not have: its scale is its own.
 OWN_SCALE = ("preprocess", "positive", "verbose")
