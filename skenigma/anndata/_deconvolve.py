@@ -16,7 +16,7 @@ from ..checks.tables import is_anndata
 from ..checks.validation import Real
 from ..deconvolution._choice import Choice, choose_model, named_model
 from ..deconvolution._flow import proportion_estimator
-from ..expression import output_expression
+from ..expression._derived import output_expression
 from ..io._formats import layer_name
 from ..proportions import ProportionEstimator, fit_quality
 from ._inputs import (

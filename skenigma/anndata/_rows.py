@@ -9,7 +9,8 @@ from .._typing import AnnData
 from ..checks.optional import import_optional
 from ..checks.tables import is_anndata
 from ..checks.validation import check_deconvolver
-from ..expression import output_expression, sample_and_type
+from ..expression._derived import output_expression
+from ..expression._rows import sample_and_type
 
 
 def cse_to_anndata(source: Any, *, key: str = "skenigma", sample_names: ArrayLike | None = None) -> AnnData:

@@ -15,7 +15,8 @@ from ..checks.names import check_selection, listing, row_names
 from ..checks.scales import SCALES
 from ..checks.validation import few_blas_threads, fit_context
 from ..checks.warning import is_called_by, warn
-from ..expression import Conversion, fit_normalized, materialized, normalized
+from ..expression._derived import fit_normalized, materialized, normalized
+from ..expression._sources import Conversion
 from ..proportions import ProportionEstimator
 from ._callbacks import CallbackSupportMixin
 from ._level import measure_level, median_level, warn_of_level

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..expression import Conversion
+from ..expression._sources import Conversion
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Estimate:
         ``map.replay(bulk, proportions)`` gives the state of any samples, each on its own and those of the cohort as
         they were fitted, on the scale of the model. A state answers ``expand(samples, cell_types, genes)``, where
         each argument is a slice or an array of positions: a new array of expression. It may also answer
-        ``deviations(...)`` and ``interval(level, ...)``, see :class:`skenigma.expression.Converted`. Both must be
-        picklable.
+        ``deviations(...)`` and ``interval(level, ...)``, see
+        :class:`skenigma.expression.Converted`. Both must be picklable.
     state : callable or None, default=None
         Makes the state of the cohort from its bulk, where that is less work than to replay it.
     record : dict, default={}

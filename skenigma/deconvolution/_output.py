@@ -7,7 +7,8 @@ from .._parameters import documented
 from .._transformers import ProportionsTransformer
 from ..checks.memory import check_result
 from ..checks.unchanged import Unchanged
-from ..expression import CellTypeExpression, Converted
+from ..expression import CellTypeExpression
+from ..expression._sources import Converted
 
 
 @documented

@@ -28,7 +28,7 @@ class Tuning:
     Attributes
     ----------
     cohort : skenigma.deconvolution.Cohort
-    conversion : skenigma.expression.Conversion
+    conversion : Conversion
         From the scale of the model to that of the truth.
     bulk : ndarray of shape (n_samples, n_scored)
         On the scale of the truth.

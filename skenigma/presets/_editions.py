@@ -6,7 +6,7 @@ from .._parameters import constraints, documented, set_parameters
 from ..checks.names import listing
 from ..checks.warning import warn
 from ..deconvolution import L2MaxDeconvolver, TraceNormDeconvolver
-from ..expression import fit_normalized
+from ..expression._derived import fit_normalized
 
 # Sum over genes to which edition 0.1.6 scales every sample and every profile.
 TOTAL = 1e5

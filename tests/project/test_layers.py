@@ -62,6 +62,7 @@ FOLDERS = {
     "skenigma.datasets",
     "skenigma.deconvolution",
     "skenigma.differential",
+    "skenigma.expression",
     "skenigma.io",
     "skenigma.metrics",
     "skenigma.model_selection",

@@ -64,6 +64,11 @@ def test_expression_alone(monkeypatch):
         pickle.loads(written)
 
 
+@pytest.mark.parametrize("name", ["CellTypeExpression", "Conversion", "Converted", "Held", "Normalized"])
+def test_names_of_expression_in_earlier_pickles_of_this_version(name):
+    assert pickle.loads(f"cskenigma.expression\n{name}\n.".encode()).__name__ == name
+
+
 def test_classes_without_an_address_can_be_copied():
     class Local(ProportionEstimator):
         pass

@@ -10,7 +10,8 @@ from scipy.stats import norm
 from sklearn.base import clone
 
 from skenigma.datasets import make_cohort
-from skenigma.expression import CellTypeExpression, Conversion, Converted
+from skenigma.expression import CellTypeExpression
+from skenigma.expression._sources import Conversion, Converted
 from tests.models import MODELS, documented
 
 N_SAMPLES, N_GENES, CELL_TYPES = 15, 40, ["B", "T", "NK"]
