@@ -10,7 +10,7 @@ import pytest
 from skenigma import ProportionEstimator, io
 from skenigma.batch import BulkBatchCorrector, _bulk, _effect
 from skenigma.io._written import read_layers
-from skenigma.proportions import _estimator
+from skenigma.proportions import _methods
 
 N_SAMPLES, N_GENES = 100, 3000
 
@@ -37,7 +37,7 @@ def copies(run, X):
 
 def test_robust_regression(cohort, monkeypatch):
     X, reference, _ = cohort
-    monkeypatch.setattr(_estimator, "STANDARDISED_AT_ONCE", X.size // 10)
+    monkeypatch.setattr(_methods, "STANDARDISED_AT_ONCE", X.size // 10)
     peak, _ = copies(lambda: ProportionEstimator(reference).fit(X), X)
     assert peak < 1.3  # working arrays of a fixed size, which are as large as X here
 
@@ -64,7 +64,7 @@ def test_blocks_change_nothing(cohort, monkeypatch):
     )
     monkeypatch.setattr(_bulk, "LOGS_AT_ONCE", 7 * N_SAMPLES)
     monkeypatch.setattr(_effect, "LOGS_AT_ONCE", 7 * N_GENES)
-    monkeypatch.setattr(_estimator, "STANDARDISED_AT_ONCE", 7 * N_GENES)
+    monkeypatch.setattr(_methods, "STANDARDISED_AT_ONCE", 7 * N_GENES)
     parts = BulkBatchCorrector(reference).fit(X, proportions=shares)
     np.testing.assert_allclose(parts.transform(X), whole.transform(X), rtol=1e-12)
     # the same regression in other products: rounding, which the iteration may carry

@@ -1,32 +1,18 @@
 """The estimator of cell type proportions."""
 
 import numpy as np
-import pandas as pd
-from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import POSITIVE, constraints, documented, set_parameters
 from .._transformers import ReferenceTransformer
-from ..checks.entries import check_nonnegative
-from ..checks.labels import match_cell_types, row_labels
-from ..checks.names import listing, row_names
+from ..checks.names import row_names
 from ..checks.scales import looks_linear
 from ..checks.validation import Integral, StrOptions, fit_context
-from ..checks.warning import warn
-from ..core.blocks import row_blocks
-from ..core.profiles import standardize
-from ..core.regress.log_scale import log_scale_model, log_scale_regression, sample_offsets, share_errors
-from ..core.regress.robust import nonnegative_least_squares, robust_regression
-from ..core.regress.support_vector import support_vector_regression
+from ..core.regress.log_scale import log_scale_model, sample_offsets, share_errors
+from ._checks import check_content, check_expressed, comparable_genes, warn_of_samples
+from ._methods import log_scale, nonnegative, replace_empty, robust, support_vector
 from ._quality import compare
-
-LINEAR = (
-    "Negative values in data cannot be compared on the logarithmic scale, as method='log' does: pass expression as "
-    "it was before centring or logarithms, or use method='rlm'."
-)
-# Numbers of the bulk that robust regression holds standardised.
-STANDARDISED_AT_ONCE = 2**21
 
 
 @documented
@@ -292,57 +278,14 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _prepare(self, bulk, rows):
         """Choose the method, and what "log" takes from the cohort: the weights of the genes."""
-        self.method_, self._content = self.method, self._check_content()
+        self.method_, self._content = self.method, check_content(self.rna_content, self.cell_types_)
         self.shares_of_ = "RNA" if self._content is None else "cells"
         if self.method == "auto":
             self.method_ = "log" if looks_linear(bulk) and looks_linear(self.reference_) else "rlm"
         if self.method_ != "log":
             return
-        check_nonnegative(bulk, "X", rows, self.gene_names_, LINEAR)
-        check_nonnegative(self.reference_, "reference", self.cell_types_, self.gene_names_, LINEAR)
-        empty = self.cell_types_[~self.reference_.any(axis=1)]
-        if len(empty):
-            raise ValueError(
-                f"Cell types without expression in all {self.reference_.shape[1]} genes in use: "
-                f"{listing(list(empty))}. Leave them out of the reference, or use more genes."
-            )
-        genes = np.flatnonzero(self.reference_.max(axis=0) > 0)
-        self._check_linear(bulk, rows, genes)
+        genes = comparable_genes(self.reference_, self.cell_types_, self.gene_names_, bulk, rows)
         self._log_scale = log_scale_model(self.reference_, np.median(sample_offsets(bulk, genes)[1]))
-
-    def _check_content(self):
-        """RNA per cell in the order of the cell types, over its mean."""
-        content = self.rna_content
-        if content is None:
-            return None
-        if isinstance(content, pd.Series):
-            what = "rows of rna_content"
-            content = content.iloc[
-                match_cell_types(row_labels(content), self.cell_types_, what, superset=True)
-            ]
-        content = np.asarray(content, dtype=np.float64)
-        if content.shape != self.cell_types_.shape:
-            raise ValueError(
-                f"rna_content has the shape {content.shape}: it needs one number for each of the "
-                f"{len(self.cell_types_)} cell types."
-            )
-        wrong = self.cell_types_[~(np.isfinite(content) & (content > 0))]
-        if len(wrong):
-            raise ValueError(f"rna_content must be above 0 and finite; it is not for {listing(list(wrong))}.")
-        return content / content.mean()
-
-    def _check_linear(self, bulk, rows, genes):
-        """Refuse samples of which "log" can say nothing."""
-        check_nonnegative(bulk, "X", rows, self.gene_names_, LINEAR)
-        empty = np.flatnonzero(bulk.max(axis=1) == 0)
-        if not len(empty) and len(genes) < bulk.shape[1]:
-            empty = np.flatnonzero(bulk[:, genes].max(axis=1) == 0)
-        if len(empty):
-            names = empty if rows is None else rows[empty]
-            raise ValueError(
-                f"Samples without expression in all {len(genes)} feature(s) in use: {listing(list(names))}. "
-                f"They have no proportions: leave them out."
-            )
 
     def _estimate(self, bulk, rows):
         """Proportions, and the largest number of iterations a sample took."""
@@ -362,98 +305,22 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _solve(self, bulk, rows):
         """Shares of RNA, the largest number of iterations a sample took, and coefficients."""
-        solve = {"rlm": self._rlm, "log": self._log, "nnls": self._nnls, "nusvr": self._nusvr}[self.method_]
-        coefficients, n_iter = solve(bulk, rows)
-        coefficients = np.maximum(coefficients, 0)
-        self._replace_empty(coefficients, bulk, rows)
+        found = self._solution(bulk, rows)
+        remedy = "Use a larger max_iter or tol."
+        warn_of_samples(found.unfinished, rows, found.problem, remedy, ConvergenceWarning)
+        coefficients = np.maximum(found.coefficients, 0)
+        replace_empty(coefficients, bulk, self.reference_, rows, self.method_)
         proportions = coefficients / coefficients.sum(axis=1, keepdims=True)
-        return proportions.astype(bulk.dtype, copy=False), n_iter, coefficients
+        return proportions.astype(bulk.dtype, copy=False), found.n_iter, coefficients
 
-    def _log(self, bulk, rows):
-        self._check_linear(bulk, rows, self._log_scale.genes)
-        fit = log_scale_regression(self._log_scale, bulk, max_iter=self.max_iter, tol=self.tol)
-        self._warn(
-            ~fit.converged,
-            rows,
-            f"The fit on the logarithmic scale did not converge in max_iter={self.max_iter} iterations for",
-            "Use a larger max_iter or tol.",
-            ConvergenceWarning,
-        )
-        return fit.coefficients, int(fit.n_iter.max())
-
-    def _rlm(self, bulk, rows):
-        profiles = standardize(self.reference_)
-        design = np.column_stack([np.ones(profiles.shape[1]), profiles.T])
-        # samples are independent of one another, and only a block of them is standardised at a time
-        found = [
-            robust_regression(design, standardize(bulk[some]), max_iter=self.max_iter, tol=self.tol)
-            for some in row_blocks(bulk, STANDARDISED_AT_ONCE)
-        ]
-        coefficients, n_iter, converged = map(np.concatenate, zip(*found, strict=True))
-        self._warn(
-            ~converged,
-            rows,
-            f"Robust regression did not converge in max_iter={self.max_iter} iterations for",
-            "Use a larger max_iter or tol.",
-            ConvergenceWarning,
-        )
-        return coefficients[:, 1:], max(int(n_iter.max()), 1)
-
-    def _nnls(self, bulk, rows):
-        return nonnegative_least_squares(self.reference_.T, bulk), 1
-
-    def _nusvr(self, bulk, rows):
-        profiles, targets = standardize(self.reference_).T, standardize(bulk)
-        run = delayed(support_vector_regression)
-        fits = Parallel(n_jobs=self.n_jobs)(
-            run(profiles, targets, nu, max_iter=self.max_iter, tol=self.tol) for nu in self.nu
-        )
-        self._warn(
-            ~np.all([fit.converged for fit in fits], axis=0),
-            rows,
-            f"Support-vector regression did not come within tol={self.tol} of the optimum in "
-            f"max_iter={self.max_iter} iterations for",
-            "Use a larger max_iter or tol.",
-            ConvergenceWarning,
-        )
-        coefficients = np.maximum([fit.coefficients for fit in fits], 0)
-        best = np.argmin(
-            [_reconstruction_errors(found, bulk, self.reference_) for found in coefficients], axis=0
-        )
-        return coefficients[best, np.arange(len(bulk))], max(int(fit.n_iter.max()) for fit in fits)
-
-    def _replace_empty(self, coefficients, bulk, rows):
-        """Answer, in place, for samples without a positive coefficient."""
-        empty = coefficients.sum(axis=1) <= 0
-        if not empty.any():
-            return
-        coefficients[empty] = nonnegative_least_squares(self.reference_.T, bulk[empty])
-        unlike = coefficients.sum(axis=1) <= 0
-        coefficients[unlike] = 1.0
-        self._warn(
-            empty & ~unlike,
-            rows,
-            f"No cell type has a positive coefficient by method='{self.method_}' in",
-            "The proportions there are those of non-negative least squares.",
-        )
-        self._warn(
-            unlike,
-            rows,
-            "No cell type has a positive coefficient, nor by non-negative least squares, in",
-            "The proportions there are equal. Check that X and reference are on the same scale.",
-        )
-
-    def _warn(self, affected, rows, problem, remedy, category=UserWarning):
-        where = np.flatnonzero(affected)
-        if len(where):
-            names = where if rows is None else rows[where]
-            warn(f"{problem} {len(where)} sample(s): {listing(list(names))}. {remedy}", category)
-
-
-def _reconstruction_errors(coefficients, bulk, reference):
-    """Squared error of the mixtures by coefficients' shares, per sample."""
-    totals = coefficients.sum(axis=1, keepdims=True)
-    shares = np.divide(coefficients, totals, out=np.zeros_like(coefficients), where=totals > 0)
-    return np.concatenate(
-        [((bulk[rows] - shares[rows] @ reference) ** 2).sum(axis=1) for rows in row_blocks(bulk)]
-    )
+    def _solution(self, bulk, rows):
+        """What the method in use answers."""
+        stops = {"max_iter": self.max_iter, "tol": self.tol}
+        if self.method_ == "log":
+            check_expressed(bulk, rows, self._log_scale.genes, self.gene_names_)
+            return log_scale(self._log_scale, bulk, **stops)
+        if self.method_ == "rlm":
+            return robust(self.reference_, bulk, **stops)
+        if self.method_ == "nusvr":
+            return support_vector(self.reference_, bulk, self.nu, n_jobs=self.n_jobs, **stops)
+        return nonnegative(self.reference_, bulk)
