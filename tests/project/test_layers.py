@@ -34,6 +34,7 @@ RANKS = {
     "skenigma.expression": 1.5,
     "skenigma._parameters": 1.25,
     "skenigma.metrics": 1.5,
+    "skenigma._workers": 1.25,
     "skenigma.checks": 1,
     "skenigma.normalization": 1,
     "skenigma._pickles": 0.5,
