@@ -1,23 +1,23 @@
 """The empirical-Bayes posterior on the log scale."""
 
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
-import pandas as pd
 
 from .._parameters import COMMON, constraints, documented, set_parameters
 from ..checks.covariates import Coding, read_covariates
-from ..checks.entries import check_finite, check_nonnegative
-from ..checks.labels import column_labels, match_cell_types, match_labels, row_labels
-from ..checks.names import column_names, listing, row_names
+from ..checks.entries import check_nonnegative
+from ..checks.labels import row_labels
+from ..checks.names import listing, row_names
 from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
 from ..checks.warning import warn
 from ..core.posterior.fit import fit_posterior
-from ..core.posterior.model import Posterior, Rows, Settings
+from ..core.posterior.model import Settings
 from ..proportions import ProportionEstimator
 from ._flow import BaseDeconvolver
+from ._known import known_donors, known_variance
 from ._model import Estimate
+from ._posterior_state import PosteriorMap, fitted_record, fitted_state
 
 # Parameters of every model that this one does not have: its scale is its own.
 OWN_SCALE = ("preprocess", "positive", "verbose")
@@ -29,51 +29,6 @@ NEGATIVE = (
 EMPTY_IF_GENES = 20
 # Mismatch of bulk and reference at which next to nothing of what the reference says is believed.
 LARGE_MISMATCH = 2.0
-
-
-@dataclass(frozen=True)
-class PosteriorState:
-    """Posterior of some samples."""
-
-    posterior: Posterior
-    samples: Rows
-
-    @cached_property
-    def _with_noise(self):
-        return self.samples if self.samples.noise is not None else self.posterior.with_noise(self.samples)
-
-    def expand(self, samples, cell_types, genes):
-        """Values on the scale of X."""
-        return self.posterior.expand(self.samples[samples], cell_types, genes)
-
-    def deviations(self, samples, cell_types, genes):
-        """Standard deviations on the scale of X."""
-        return self.posterior.deviations(self._with_noise[samples], cell_types, genes)
-
-    def interval(self, level, samples, cell_types, genes):
-        """Quantiles on the scale of X."""
-        return self.posterior.quantiles(self._with_noise[samples], level, cell_types, genes)
-
-
-@dataclass(frozen=True)
-class PosteriorMap:
-    """The posterior of any samples, each on its own."""
-
-    posterior: Posterior
-    coding: Coding | None
-
-    def replay(self, bulk, proportions, covariates=None):
-        """State of samples."""
-        return PosteriorState(self.posterior, self.rows(bulk, proportions, covariates))
-
-    def rows(self, bulk, proportions, covariates=None):
-        """Samples as the posterior needs them."""
-        design = None if covariates is None or self.coding is None else self.coding.apply(covariates)
-        return self.posterior.rows(bulk, proportions, design)
-
-
-def _state(posterior, rows, bulk):
-    return PosteriorState(posterior, replace(rows, bulk=bulk))
 
 
 @documented
@@ -368,8 +323,8 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         self._judge(posterior)
         return Estimate(
             map=PosteriorMap(posterior, coding),
-            state=partial(_state, posterior, rows),
-            record=_record(posterior, self.cell_types_),
+            state=partial(fitted_state, posterior, rows),
+            record=fitted_record(posterior, self.cell_types_),
         )
 
     def _settings(self):
@@ -379,50 +334,9 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
             shared=self.shared,
             on_platform=self.platform == "bulk",
             measured=self.measured,
-            variance=self._known_variance(),
-            n_donors=self._known_donors(),
+            variance=known_variance(self.reference_variance, self.cell_types_, self.gene_names_),
+            n_donors=known_donors(self.reference_donors, self.cell_types_),
         )
-
-    def _known_variance(self):
-        """``reference_variance`` on the genes and cell types in use."""
-        if self.reference_variance is None:
-            return None
-        table = self.reference_variance
-        if isinstance(table, pd.DataFrame) and column_names(table, "reference_variance") is not None:
-            rows = match_cell_types(
-                row_labels(table), self.cell_types_, "rows of reference_variance", superset=True
-            )
-            columns = match_labels(
-                column_labels(table), self.gene_names_, "columns of reference_variance", "gene", superset=True
-            )
-            table = table.iloc[rows, columns]
-        values = np.asarray(table, dtype=np.float64)
-        if values.shape != self.reference_.shape:
-            raise ValueError(
-                f"reference_variance has shape {values.shape}, but {self.reference_.shape} is needed: a row per cell "
-                f"type and a column per gene in use."
-            )
-        check_finite(values, "reference_variance", self.cell_types_, self.gene_names_)
-        reason = "A variance is at least 0."
-        check_nonnegative(values, "reference_variance", self.cell_types_, self.gene_names_, reason)
-        return values
-
-    def _known_donors(self):
-        """``reference_donors`` of every cell type."""
-        if self.reference_donors is None:
-            return None
-        donors = self.reference_donors
-        if isinstance(donors, pd.Series):
-            what = "rows of reference_donors"
-            donors = donors.iloc[match_cell_types(row_labels(donors), self.cell_types_, what, superset=True)]
-        donors = np.asarray(donors, dtype=np.float64)
-        if donors.shape not in ((), self.cell_types_.shape):
-            raise ValueError(
-                f"reference_donors has shape {donors.shape}, but there are {len(self.cell_types_)} cell types."
-            )
-        if not (donors >= 1).all():
-            raise ValueError("reference_donors must be at least 1 for every cell type.")
-        return np.broadcast_to(donors, self.cell_types_.shape)
 
     def _judge(self, posterior):
         """Warn of a bulk and a reference that do not go together."""
@@ -441,23 +355,3 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
         return tags
-
-
-def _record(posterior, cell_types):
-    """Fitted values, by name."""
-    components, directions = posterior.components, posterior.directions
-    order = np.argsort(-directions.shares, kind="stable")
-    return {
-        "reliability_": posterior.reliability(),
-        "mismatch_": posterior.delta2,
-        "composition_": posterior.composition,
-        "hidden_share_": posterior.threshold,
-        "hidden_directions_": pd.DataFrame(
-            {"share": directions.shares[order], "gain": directions.gains[order]}
-        ),
-        "variance_components_": pd.DataFrame(
-            {"own": components.own, "shared": components.common}, index=list(cell_types)
-        ),
-        "noise_variance_": components.noise,
-        "platform_offset_": posterior.offset,
-    }
