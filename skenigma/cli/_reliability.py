@@ -3,7 +3,8 @@
 from ..io import read_run
 from ..io._fitted import read_fitted_pair
 from ..io._runs import PROPORTIONS, RELIABILITY
-from ..reliability import bootstrap_reliability, contributions, gene_significance
+from ..reliability import bootstrap_reliability, gene_significance
+from ..reliability._contribution import contributions
 from ._options import add_output, add_repeat, add_threads, natural_number, positive_integer
 from ._parameters import model_name
 from ._refit import check_own_model, refit

@@ -11,7 +11,8 @@ from skenigma import FactorDeconvolver, ProportionEstimator, io
 from skenigma.cli import main
 from skenigma.datasets import make_cohort
 from skenigma.io._runs import own_files
-from skenigma.reliability import bootstrap_reliability, contributions, gene_significance
+from skenigma.reliability import bootstrap_reliability, gene_significance
+from skenigma.reliability._contribution import contributions
 
 
 @pytest.fixture(scope="module")

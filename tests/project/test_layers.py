@@ -71,6 +71,7 @@ FOLDERS = {
     "skenigma.presets",
     "skenigma.proportions",
     "skenigma.reference",
+    "skenigma.reliability",
     "skenigma.report",
 }
 THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib"}

@@ -11,13 +11,8 @@ from scipy import stats
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
 from skenigma.datasets import make_cohort
 from skenigma.metrics import per_gene_correlation
-from skenigma.reliability import (
-    FOUND,
-    _with_found_parameters,
-    bootstrap_reliability,
-    gene_contribution,
-    gene_significance,
-)
+from skenigma.reliability import bootstrap_reliability, gene_contribution, gene_significance
+from skenigma.reliability._bootstrap import FOUND, _with_found_parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
