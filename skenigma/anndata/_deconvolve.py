@@ -6,8 +6,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_scalar
 
+from .._fitted import fitted_values, numbers
 from .._library_size import choose_total, divide_by_length, scale_to_total
-from .._parameters import fitted_values, numbers
 from .._transformers import proportions_std, shares_of
 from .._typing import AnnData, Estimator, Table
 from .._version import __version__

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .._parameters import fitted_values, numbers
+from .._fitted import fitted_values, numbers
 from ..deconvolution._choice import choose_model
 from ..io import file_checksum, read_run
 from ..io._runs import HISTORY, RELIABILITY

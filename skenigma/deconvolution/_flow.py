@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._parameters import COMMON, FITTED, constraints, documented, set_parameters
+from .._fitted import FITTED
+from .._parameters import COMMON, constraints, documented, set_parameters
 from ..checks.memory import check_result
 from ..checks.names import check_selection, listing, row_names
 from ..checks.scales import SCALES

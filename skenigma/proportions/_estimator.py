@@ -9,7 +9,8 @@ from .._transformers import ReferenceTransformer
 from ..checks.names import row_names
 from ..checks.scales import looks_linear
 from ..checks.validation import Integral, StrOptions, fit_context
-from ..core.regress.log_scale import log_scale_model, sample_offsets, share_errors
+from ..core.regress.log_scale import log_scale_model, sample_offsets
+from ..core.regress.log_scale_errors import share_errors
 from ._checks import check_content, check_expressed, comparable_genes, warn_of_samples
 from ._methods import log_scale, nonnegative, replace_empty, robust, support_vector
 from ._quality import compare

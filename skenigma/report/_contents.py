@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from .._parameters import fitted_values
+from .._fitted import fitted_values
 from .._typing import Estimator
 from ._expression import Expression, doubts
 

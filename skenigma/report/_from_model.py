@@ -3,7 +3,7 @@
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from .._parameters import fitted_values
+from .._fitted import fitted_values
 from .._transformers import aligned_bulk, proportions_std, reference_frame, shares_of
 from ..checks.names import row_names
 from ..proportions import ProportionEstimator, fit_quality

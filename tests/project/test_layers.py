@@ -33,6 +33,7 @@ RANKS = {
     "skenigma.baselines": 1.5,
     "skenigma.expression": 1.5,
     "skenigma._parameters": 1.25,
+    "skenigma._fitted": 1,
     "skenigma.metrics": 1.5,
     "skenigma._workers": 1.25,
     "skenigma.checks": 1,

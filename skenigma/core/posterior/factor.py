@@ -12,17 +12,17 @@ one scale per gene. Known columns may depend on each other: the priors tell them
 The posterior is approximated by q(b) q(f), both Gaussian, with one covariance of b for all genes. With
 :math:`y_j = x_j - \theta_j R`, :math:`z_j = F_j \otimes \theta_j` and
 :math:`v_j = \sum_k \theta_{jk}^2 t_k + \sigma^2`, all that a step needs of the genes is the Gram matrix
-:math:`Y Y^T`: its cost does not depend on their number where that is larger than the number of samples.
+:math:`Y Y^T`: its cost does not depend on their number where that is larger than the number of samples. A step
+stands in :mod:`.factor_step`; here are its repetition and the search for the number of factors.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse.linalg import eigsh
 
 from ..regress.generalized import gene_blocks
 from ..regress.moderation import MOST_DEGREES, VariancePrior
-from .factor_loadings import maximise_prior
+from .factor_step import Genes, Parts, State
 from .factor_variances import SampleVariances
 
 # A residual direction is a candidate for a factor if its singular value exceeds that of noise by this ratio.
@@ -37,8 +37,6 @@ GROWTH, LARGEST_STEP = 1.4, 30.0
 EARLY = 30.0
 # Least variance of a gene relative to the others': constant genes have none of their own.
 LEAST_RATIO = 1e-6
-# Size up to which all eigenvectors are as quickly found as one.
-SMALL = 100
 # Rounding of the bound, relative to its terms: a step that lowers it by less has not lowered it.
 ROUNDING = 1e-11
 
@@ -95,51 +93,6 @@ class FactorPosterior:
     def n_factors(self):
         """Number of factors."""
         return self.scores.shape[1] - self.n_known
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a step changes; the loadings follow from it."""
-
-    scores: np.ndarray
-    spread: np.ndarray
-    own: np.ndarray
-    noise: float
-    prior: np.ndarray
-
-
-class _Genes:
-    """All that is asked of the residual y: products with its Gram matrix, per gene."""
-
-    def __init__(self, residual):
-        n_samples, self.number = residual.shape
-        self.residual = residual
-        self._gram = None
-        if n_samples <= self.number:
-            self._gram = np.asarray(residual @ residual.T, dtype=np.float64)
-            self._gram /= self.number
-            self.squares = np.diagonal(self._gram).copy()
-        else:
-            self.squares = np.einsum("ng,ng->n", residual, residual, dtype=np.float64) / self.number
-
-    def gram_product(self, rows):
-        """``rows @ y @ y.T`` over the number of genes."""
-        if self._gram is not None:
-            return rows @ self._gram
-        return (rows @ self.residual) @ self.residual.T / self.number
-
-    def leading_rest(self, parts):
-        """Leading left singular vector of what ``parts`` leave of y, whitened, and its singular value over √G."""
-        whiten = 1 / np.sqrt(parts.variance)[:, None]
-        if self._gram is not None:
-            smooth = parts.design @ parts.covariance
-            fitted = smooth @ parts.crossed
-            fitted = fitted + fitted.T - smooth @ parts.moments @ smooth.T
-            return _leading((self._gram - fitted) * whiten * whiten.T)
-        rest = (self.residual - parts.design @ (parts.covariance @ parts.information)) * whiten
-        value, vector = _leading(rest.T @ rest / self.number)
-        left = rest @ vector
-        return value, left / max(np.linalg.norm(left), np.finfo(float).tiny)
 
 
 def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10, max_iter=1000, tol=1e-6):
@@ -203,7 +156,7 @@ class _Fit:
     """The fit in progress: without factors at first."""
 
     def __init__(self, residual, proportions, known, max_iter, tol):
-        self.genes = _Genes(residual)
+        self.genes = Genes(residual)
         self.theta = np.asarray(proportions, dtype=np.float64)
         n_samples, n_types = self.theta.shape
         self.pairs = (self.theta[:, :, None] * self.theta[:, None]).reshape(n_samples, -1)
@@ -213,7 +166,7 @@ class _Fit:
         least = LEAST_NOISE * variance if variance > 0 else 1.0
         self.variances = SampleVariances(self.theta, least)
         own, noise = np.full(n_types, variance / 2), max(variance / 2, least)
-        start = _State(
+        start = State(
             known.astype(np.float64),
             np.zeros((n_samples, 0, 0)),
             own,
@@ -233,7 +186,7 @@ class _Fit:
 
     def _direction(self, only_signal):
         """Scores of the leading direction of the whitened residual; None if it is no longer than noise."""
-        parts = _Parts(self, self._state)
+        parts = Parts(self, self._state)
         length, direction = self.genes.leading_rest(parts)
         degrees = max(len(self.theta) - parts.fitted_degrees(), 1)
         noise = EDGE * (1 + np.sqrt(degrees / self.genes.number))
@@ -260,7 +213,7 @@ class _Fit:
         """Steps until two in a row gain less than ``floor``; over-relaxed ones are kept only if the bound rises."""
         best, plain, omega, last, small = None, None, 1.0, -np.inf, 0
         for _ in range(self._max_iter):
-            parts = _Parts(self, state, fit_prior=True)
+            parts = Parts(self, state, fit_prior=True)
             if parts.bound < last - ROUNDING * parts.magnitude and plain is not state:
                 state, omega = plain, 1.0  # the step went too far
                 continue
@@ -277,7 +230,7 @@ class _Fit:
 
     def relative_scale(self):
         """Moderated standard deviations of the genes, None where all are 1, and their degrees of freedom."""
-        parts = _Parts(self, self._state)
+        parts = Parts(self, self._state)
         loadings = parts.covariance @ parts.information
         squares = np.empty(self.genes.number)
         for block in gene_blocks(len(squares), len(self.theta)):
@@ -292,7 +245,7 @@ class _Fit:
 
     def posterior(self, scale, degrees):
         """The posterior, after one last step of the factors, so that a new row is treated as the cohort was."""
-        parts = _Parts(self, self._state)
+        parts = Parts(self, self._state)
         scores, spread = parts.factors()
         loadings = parts.covariance @ parts.information
         return FactorPosterior(
@@ -313,119 +266,6 @@ class _Fit:
         )
 
 
-class _Parts:
-    """Everything that one state implies: the posterior of the loadings, the bound, and the next state."""
-
-    def __init__(self, fit, state, fit_prior=False):
-        self._genes, self._theta, self._pairs = fit.genes, fit.theta, fit.pairs
-        self._variances, self._n_known = fit.variances, fit.n_known
-        self.state = state
-        self.variance = self._variances.of_samples(state.own, state.noise)
-        self.design = (state.scores[:, :, None] * self._theta[:, None]).reshape(len(self._theta), -1)
-        self.weighted = self.design / self.variance[:, None]
-        self.precision = self.weighted.T @ self.design + self._spread_precision()
-        self.crossed = self._genes.gram_product(self.weighted.T)
-        self.moments = self.crossed @ self.weighted
-        if fit_prior:
-            self.state = replace(state, prior=maximise_prior(state.prior, self.precision, self.moments))
-        self._solve()
-
-    @property
-    def information(self):
-        """Shape (p, n_genes)."""
-        return self.weighted.T @ self._genes.residual
-
-    def fitted_degrees(self):
-        """Trace of the smoother of a gene: degrees of freedom that its loadings take."""
-        return np.trace(self.covariance @ (self.weighted.T @ self.design))
-
-    def _spread_precision(self):
-        """What the uncertainty of the factors adds to the precision of the loadings."""
-        state, n_types = self.state, self._theta.shape[1]
-        n_columns, n_factors = state.scores.shape[1], state.spread.shape[1]
-        added = np.zeros((n_columns, n_types, n_columns, n_types))
-        if n_factors:
-            weighted = self._pairs / self.variance[:, None]
-            flat = state.spread.reshape(len(weighted), -1).T @ weighted
-            block = flat.reshape(n_factors, n_factors, n_types, n_types).transpose(0, 2, 1, 3)
-            added[self._n_known :, :, self._n_known :] = block
-        return added.reshape(n_columns * n_types, -1)
-
-    def _solve(self):
-        """Covariance of the loadings and the bound, maximised over their posterior."""
-        state = self.state
-        system = np.eye(len(self.precision)) + state.prior[:, None] * self.precision
-        self.covariance = np.linalg.solve(system, np.diag(state.prior))
-        self.covariance = (self.covariance + self.covariance.T) / 2
-        n_factors, number = state.spread.shape[1], self._genes.number
-        squares = self._genes.squares / self.variance
-        fitted = np.einsum("ab,ab->", self.moments, self.covariance)
-        logarithms = np.log(2 * np.pi * self.variance).sum()
-        penalty = self._variances.penalty(state.own, state.noise)
-        per_gene = -(logarithms + squares.sum() + np.linalg.slogdet(system)[1] - fitted + penalty) / 2
-        self.magnitude = number * (squares.sum() + abs(logarithms) + abs(fitted))
-        self.bound = number * per_gene
-        if n_factors:
-            traces = np.trace(state.spread, axis1=1, axis2=2)
-            means = np.sum(state.scores[:, self._n_known :] ** 2, axis=1)
-            self.bound += np.sum(np.linalg.slogdet(state.spread)[1] + n_factors - traces - means) / 2
-
-    def _fitted(self):
-        """Per sample, moments of the loadings as its factors meet them, per gene: shapes (n, C, C) and (n, C)."""
-        state, n_types = self.state, self._theta.shape[1]
-        n_columns = state.scores.shape[1]
-        second = self.covariance @ self.moments @ self.covariance + self.covariance
-        second = second.reshape(n_columns, n_types, n_columns, n_types).transpose(0, 2, 1, 3)
-        products = self._pairs @ second.reshape(n_columns**2, -1).T
-        crossed = (self.covariance @ self.crossed).reshape(n_columns, n_types, -1)
-        return products.reshape(-1, n_columns, n_columns), np.einsum("jk,akj->ja", self._theta, crossed)
-
-    def factors(self, fitted=None):
-        """Scores and their covariances given the loadings."""
-        products, crossed = self._fitted() if fitted is None else fitted
-        weight = self._genes.number / self.variance
-        return update_scores(products, crossed, weight, self.state.scores[:, : self._n_known])
-
-    def step(self):
-        """The next state: factors given the loadings, then variances given both."""
-        fitted = products, crossed = self._fitted()
-        scores, spread = self.factors(fitted)
-        expected = self._genes.squares - 2 * np.einsum("ja,ja->j", scores, crossed)
-        expected += np.einsum("ja,jab,jb->j", scores, products, scores, optimize=True)
-        expected += np.einsum("jab,jab->j", spread, products[:, self._n_known :, self._n_known :])
-        own, noise = self._variances.update(self.state.own, self.state.noise, np.maximum(expected, 0))
-        return replace(self.state, scores=scores, spread=spread, own=own, noise=noise)
-
-
-def update_scores(products, crossed, weight, known):
-    r"""Posterior of the factors of every sample, given the loadings.
-
-    Parameters
-    ----------
-    products : ndarray of shape (n_samples, C, C)
-        :math:`\sum_{kl} \theta_{jk} \theta_{jl} E b_{akg} b_{blg}`, mean over genes.
-    crossed : ndarray of shape (n_samples, C)
-        :math:`\sum_k \theta_{jk} E b_{akg} y_{jg}`, mean over genes.
-    weight : ndarray of shape (n_samples,)
-        Number of genes over the variance of the sample.
-    known : ndarray of shape (n_samples, n_known)
-
-    Returns
-    -------
-    scores : ndarray of shape (n_samples, C)
-    covariance : ndarray of shape (n_samples, n_factors, n_factors)
-    """
-    n_known = known.shape[1]
-    if products.shape[1] == n_known:
-        return known, np.zeros((len(known), 0, 0))
-    precision = products[:, n_known:, n_known:] * weight[:, None, None]
-    precision += np.eye(precision.shape[1])
-    covariance = np.linalg.inv(precision)
-    given = np.einsum("jab,jb->ja", products[:, n_known:, :n_known], known)
-    factors = np.einsum("jab,jb->ja", covariance, (crossed[:, n_known:] - given) * weight[:, None])
-    return np.column_stack([known, factors]), covariance
-
-
 def _relaxed(old, new, omega, n_known):
     """The step from ``old`` to ``new``, ``omega`` times as long; variances by their ratio, to stay positive."""
     scores = new.scores.copy()
@@ -438,12 +278,3 @@ def _power(new, old, omega):
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.asarray(new) / old
         return np.where(ratio > 0, new * np.clip(ratio, 0.5, 2.0) ** (omega - 1), new)
-
-
-def _leading(gram):
-    """Square root of the largest eigenvalue, and its eigenvector."""
-    if len(gram) <= SMALL:
-        values, vectors = np.linalg.eigh(gram)
-    else:
-        values, vectors = eigsh(gram, k=1, v0=np.ones(len(gram)), tol=1e-5)
-    return np.sqrt(max(values[-1], 0.0)), vectors[:, -1]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .factor import update_scores
+from .factor_step import update_scores
 
 ALL = slice(None)
 

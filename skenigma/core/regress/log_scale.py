@@ -24,8 +24,6 @@ LEAST_CURVATURE = 0.02
 BLOCK_ROWS, BLOCK_GENES = 256, 512
 # The first iterations see this many genes, those of the largest weights.
 FIRST_GENES = 2048
-# Correlation of the residuals of genes of one cell type, in standard errors.
-CORRELATION = 0.5
 # Sufficient decrease, and halvings of a step before it counts as nothing.
 DECREASE, HALVINGS = 1e-4, 30
 ROUNDING = 1e-12
@@ -137,7 +135,7 @@ def pair_weights(logs, variances=None, n_errors=0.0):
 def sample_offsets(targets, genes):
     """Offset of every sample: half its smallest positive value over its mean, within ``OFFSET_BOUNDS``."""
     smallest, totals = np.full(len(targets), np.inf), np.zeros(len(targets))
-    for block in _gene_blocks(genes):
+    for block in gene_blocks(genes):
         values = targets[:, block].astype(np.float64)
         totals += values.sum(axis=1)
         smallest = np.minimum(smallest, np.where(values > 0, values, np.inf).min(axis=1))
@@ -196,16 +194,16 @@ def log_scale_regression(model, targets, *, max_iter=300, tol=1e-4):
         coefficients = _start(model, block, scales)
         n_iter = 0
         if first is not None:
-            some = _Objective(model, block, scales, offsets, first, np.float32)
+            some = Objective(model, block, scales, offsets, first, np.float32)
             coefficients, _, n_iter, _ = _minimize(some, coefficients, max_iter, tol)
-        whole = _Objective(model, block, scales, offsets, slice(None))
+        whole = Objective(model, block, scales, offsets, slice(None))
         coefficients, value, steps, converged = _minimize(whole, coefficients, max_iter, tol)
         for into, part in zip(found, (coefficients, value, n_iter + steps, converged), strict=True):
             into[rows] = part
     return found
 
 
-def _gene_blocks(genes):
+def gene_blocks(genes):
     """Genes by the block, as slices where they are neighbours: those need no copy."""
     for start in range(0, len(genes), BLOCK_GENES):
         block = genes[start : start + BLOCK_GENES]
@@ -219,13 +217,13 @@ def _start(model, targets, scales):
     weighted = model.profiles * weights
     gram = weighted @ model.profiles.T
     right = np.zeros((len(targets), len(gram)))
-    for block, start in zip(_gene_blocks(model.genes), range(0, len(model.genes), BLOCK_GENES), strict=True):
+    for block, start in zip(gene_blocks(model.genes), range(0, len(model.genes), BLOCK_GENES), strict=True):
         right += targets[:, block] @ weighted[:, start : start + BLOCK_GENES].T
     gram[np.diag_indices_from(gram)] += model.ridge
     return nonnegative_quadratic(np.broadcast_to(gram, (len(right), *gram.shape)), right / scales[:, None])
 
 
-class _Objective:
+class Objective:
     """The objective of a block of samples, over some of the genes.
 
     The curvature is of type ``dtype``: it decides how fast the minimum is reached, not where that is, but the last
@@ -248,7 +246,7 @@ class _Objective:
         gradient = np.zeros_like(coefficients)
         packed = np.zeros((len(rows), len(self.pairs[0])), dtype=self.dtype)
         targets, scales, offsets = self.targets[rows], self.scales[rows, None], self.offsets[rows, None]
-        for number, block in enumerate(_gene_blocks(self.genes)):
+        for number, block in enumerate(gene_blocks(self.genes)):
             here = slice(number * BLOCK_GENES, (number + 1) * BLOCK_GENES)
             profiles, weights = self.profiles[:, here], self.weights[here]
             inverse = coefficients @ profiles
@@ -329,89 +327,3 @@ def _minimize(objective, coefficients, max_iter, tol):
     # the last step is small, and right to second order: taken unseen, it leaves less than it is long
     best[converged] = np.maximum(best + length[:, None] * step, 0.0)[converged]
     return best, value, n_iter, converged
-
-
-def share_errors(model, targets, coefficients, factors=None, correlation=CORRELATION):
-    r"""Standard errors of the shares :math:`b / \sum b`: noise of the genes, and profiles that are off as a whole.
-
-    Parameters
-    ----------
-    model : LogScaleModel
-        From :func:`log_scale_model`.
-    targets : ndarray of shape (n_samples, n_genes)
-        Samples.
-    coefficients : ndarray of shape (n_samples, n_cell_types)
-        Their coefficients, from :func:`log_scale_regression`.
-    factors : ndarray of shape (n_cell_types,), default=None
-        What the coefficients are multiplied by before they become shares. None leaves them.
-    correlation : float
-        Correlation of the residuals of genes of one cell type.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_cell_types)
-        NaN where all coefficients are zero.
-
-    Notes
-    -----
-    The covariance of the positive coefficients is the sandwich :math:`A^{-1} M A^{-1}` (Huber 1967) with
-    :math:`A = \sum_g w_g \mu_g^{-2} 1(|e_g| \le \log 2)\, r_g r_g^T`,
-    :math:`M = \sum_g (w_g \psi_g / \mu_g)^2 r_g r_g^T`, for residuals e and their clipped values :math:`\psi`; it
-    takes the genes for independent. Where the residuals of the genes of one cell type have the correlation
-    :math:`\varrho`, that type's profile is off by a factor with the relative variance :math:`\varrho s^2`,
-    :math:`s^2 = \sum w \psi^2 / \sum w`: added is :math:`\varrho s^2 b_k^2` to the variance of :math:`b_k`. The delta
-    method leads to the shares. Of a coefficient of zero it is the spread of the step that the noise of its genes
-    would make.
-    """
-    errors = np.empty(coefficients.shape)
-    factors = np.ones(coefficients.shape[1]) if factors is None else factors
-    for start in range(0, len(targets), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        block, found = targets[rows], coefficients[rows]
-        scales, offsets = sample_offsets(block, model.genes)
-        bread, meat, spread = _Sandwich(model, block, scales, offsets, slice(None))(found)
-        errors[rows] = _share_errors(found, bread, meat, correlation * spread, factors)
-    return errors
-
-
-class _Sandwich(_Objective):
-    """Curvature of the objective, variance of its gradient, and mean squared clipped residual of a block."""
-
-    def __call__(self, coefficients):
-        packed = np.zeros((2, len(coefficients), len(self.pairs[0])))
-        spread = np.zeros(len(coefficients))
-        scales, offsets = self.scales[:, None], self.offsets[:, None]
-        for number, block in enumerate(_gene_blocks(self.genes)):
-            here = slice(number * BLOCK_GENES, (number + 1) * BLOCK_GENES)
-            profiles, weights = self.profiles[:, here], self.weights[here]
-            inverse = 1 / (coefficients @ profiles + offsets)
-            residual = np.log((self.targets[:, block] / scales + offsets) * inverse)
-            clipped = np.clip(residual, -THRESHOLD, THRESHOLD)
-            products = self._products(profiles, weights).T
-            packed[0] += ((residual == clipped) * inverse**2) @ products
-            packed[1] += (weights * (clipped * inverse) ** 2) @ products
-            spread += clipped**2 @ weights
-        first, second = self.pairs
-        bread, meat = np.empty((2, *coefficients.shape, coefficients.shape[1]))
-        for matrix, values in ((bread, packed[0]), (meat, packed[1])):
-            matrix[:, first, second] = matrix[:, second, first] = values
-        np.einsum("nkk->nk", bread)[...] += self.ridge
-        return bread, meat, spread / self.weights.sum()
-
-
-def _share_errors(coefficients, bread, meat, relative, factors):
-    """Delta method; ``relative`` is the squared relative error that a coefficient has as a whole."""
-    active = coefficients > 0
-    both = active[:, :, None] & active[:, None, :]
-    identity = np.eye(coefficients.shape[1])
-    inverse = np.where(both, np.linalg.inv(np.where(both, bread, identity)), 0.0)
-    covariance = inverse @ meat @ inverse + identity * (relative[:, None] * coefficients**2)[:, :, None]
-    covariance *= factors[:, None] * factors
-    coefficients = coefficients * factors
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = coefficients.sum(axis=1)[:, None]
-        shares = coefficients / total
-        change = (identity - shares[:, :, None]) / total[:, :, None]
-        positive = np.einsum("nkl,nlm,nkm->nk", change, covariance, change)
-        absent = factors**2 * np.einsum("nkk->nk", meat) / (np.einsum("nkk->nk", bread) * total) ** 2
-        return np.sqrt(np.where(active, positive, absent))

@@ -1,12 +1,14 @@
 """The variational factor model on arrays: formulas, exact answers where there are some, and what never may happen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import chi2, multivariate_normal
 from scipy.stats import t as student
 
-from skenigma.core.posterior import factor, factor_effects
+from skenigma.core.posterior import factor, factor_effects, factor_step
 from skenigma.core.posterior.factor import fit_factors
 from skenigma.core.posterior.factor_effects import (
     deviations_from_reference,
@@ -43,7 +45,7 @@ def tiny():
     scores = np.column_stack([np.ones(n_samples), rng.normal(size=(n_samples, n_factors))])
     spread = np.stack([random_covariance(rng, n_factors) for _ in range(n_samples)])
     prior = rng.uniform(0.5, 2, n_types * (1 + n_factors))
-    state = factor._State(scores, spread, np.array([0.4, 0.9]), 0.3, prior)
+    state = factor_step.State(scores, spread, np.array([0.4, 0.9]), 0.3, prior)
     return y, theta, fit, state
 
 
@@ -51,7 +53,7 @@ class TestBound:
     def test_equals_the_expectation_term_by_term(self, tiny):
         """E log p(y, b, f) + entropies, in loops over samples, genes and factors."""
         y, theta, fit, state = tiny
-        parts = factor._Parts(fit, state)
+        parts = factor_step.Parts(fit, state)
         n_samples, n_genes = y.shape
         means, covariance = parts.covariance @ parts.information, parts.covariance
         p = len(covariance)
@@ -94,11 +96,11 @@ class TestBound:
         """Each of prior, factors and variances on its own, from a state far from the optimum."""
         _, _, fit, state = tiny
         rng = np.random.default_rng(seed)
-        state = factor.replace(state, own=rng.uniform(0, 5, 2), noise=float(rng.uniform(0.01, 5)))
-        before = factor._Parts(fit, state)
-        with_prior = factor._Parts(fit, state, fit_prior=True)
+        state = replace(state, own=rng.uniform(0, 5, 2), noise=float(rng.uniform(0.01, 5)))
+        before = factor_step.Parts(fit, state)
+        with_prior = factor_step.Parts(fit, state, fit_prior=True)
         assert with_prior.bound > before.bound
-        assert factor._Parts(fit, with_prior.step()).bound > with_prior.bound
+        assert factor_step.Parts(fit, with_prior.step()).bound > with_prior.bound
 
     def test_is_the_evidence_where_nothing_is_approximated(self):
         """Without factors the posterior is exact: the bound is the density of y, less the pull on the variances."""
@@ -109,7 +111,7 @@ class TestBound:
         covariance = theta @ np.diag(state.prior) @ theta.T + np.diag(theta**2 @ state.own + state.noise)
         evidence = multivariate_normal(np.zeros(12), covariance).logpdf(y.T).sum()
         penalty = 9 / 2 * fit.variances.penalty(state.own, state.noise)
-        assert_allclose(factor._Parts(fit, state).bound, evidence - penalty, rtol=1e-10)  # rounding
+        assert_allclose(factor_step.Parts(fit, state).bound, evidence - penalty, rtol=1e-10)  # rounding
 
 
 class TestExactAnswers:
@@ -421,7 +423,7 @@ class TestDegenerate:
     def test_more_genes_than_samples_or_fewer_is_the_same_computation(self, monkeypatch):
         cohort = make_cohort(30, 30, 3, random_state=0)
         wide = fit_factors(residual(cohort), cohort.proportions, columns(30))
-        monkeypatch.setattr(factor._Genes, "__init__", _without_gram)
+        monkeypatch.setattr(factor_step.Genes, "__init__", _without_gram)
         tall = fit_factors(residual(cohort), cohort.proportions, columns(30))
         assert_allclose(tall.history[-1], wide.history[-1], rtol=1e-9)  # rounding
         assert tall.n_factors == wide.n_factors

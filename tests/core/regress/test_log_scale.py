@@ -6,12 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize, nnls
 
 from skenigma.core.regress import log_scale
-from skenigma.core.regress.log_scale import (
-    log_scale_model,
-    log_scale_regression,
-    sample_offsets,
-    share_errors,
-)
+from skenigma.core.regress.log_scale import log_scale_model, log_scale_regression, sample_offsets
+from skenigma.core.regress.log_scale_errors import share_errors
 from skenigma.core.regress.nonnegative import nonnegative_quadratic
 
 
