@@ -18,6 +18,30 @@ def row_blocks(rows, size=BLOCK_SIZE):
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
+def each_block(values, size=BLOCK_SIZE):
+    """Rows of a matrix by the block, in double precision.
+
+    Parameters
+    ----------
+    values : ndarray, or object with ``blocks()``
+        What is not in memory yields blocks of its own, with the rows that each is, and is read once.
+    size : int
+        Numbers of a block, about.
+
+    Yields
+    ------
+    rows : slice
+        Which ones.
+    block : ndarray
+        Not to be written to.
+    """
+    parts = values.blocks() if hasattr(values, "blocks") else [(slice(0, len(values)), values)]
+    for part, held in parts:
+        for some in row_blocks(held, size):
+            rows = slice(part.start + some.start, part.start + min(some.stop, len(held)))
+            yield rows, held[some].astype(np.float64, copy=False)
+
+
 class RowSource:
     """A large matrix that is read by blocks of its rows, never changed, and never copied as a whole.
 

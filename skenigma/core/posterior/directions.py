@@ -16,10 +16,10 @@ from scipy import linalg
 
 # A direction is computed if its share is above this multiple of s*; the gains of the others differ by less than it.
 TAIL = 0.05
-# Largest number of samples whose n × n matrix is decomposed; beyond, a subspace is iterated, at a cost linear in n.
+# Largest number of samples whose n × n matrix is decomposed; beyond, they are read by blocks, at a cost linear in n.
 LARGEST_GRAM = 1000
-# Directions sought in the first place, and at most, when a subspace is iterated; times that it meets the data.
-FIRST_RANK, LARGEST_RANK, N_ITERATIONS = 32, 256, 4
+# Groups of samples whose signed sums span the genes that are then looked at: directions are sought in this many.
+N_GROUPS = 256
 # Eigenvalues this far below the largest are zeros: centring leaves one.
 ZERO = 1e-10
 
@@ -55,15 +55,49 @@ class Directions:
     def fit(cls, scaled, threshold):
         """From scaled deviations (n_samples, n_genes), zero in genes that do not vary; ``threshold`` is s*."""
         total = float(np.einsum("jg,jg->", scaled, scaled, dtype=np.float64))
-        cutoff = TAIL * threshold
-        if total == 0 or cutoff >= 1:
-            loadings, shares = np.empty((0, scaled.shape[1]), scaled.dtype), np.empty(0)
-        else:
-            find = _of_gram if len(scaled) <= LARGEST_GRAM else _of_subspace
-            loadings, shares = find(scaled, total, cutoff)
+        loadings, shares = np.empty((0, scaled.shape[1]), scaled.dtype), np.empty(0)
+        if _is_sought(total, threshold):
+            loadings, shares = _of_gram(scaled, total, TAIL * threshold)
+        return cls._with_gains(loadings, shares, total, scaled.shape, threshold)
+
+    @classmethod
+    def of_blocks(cls, blocks, groups, total, n_samples, threshold):
+        """The same from one reading, for any number of samples.
+
+        Exact where there are no more directions than ``groups``. Otherwise the directions are those of the Nyström
+        approximation in the span of what the deviations make of the groups [1]_: the error is well below that of
+        one gain for all that is not computed.
+
+        Parameters
+        ----------
+        blocks : callable
+            Iterates over the scaled deviations, any number of rows at a time.
+        groups : ndarray of shape (n_groups, n_genes)
+            Random combinations of all scaled deviations, such as sums with random signs over groups of samples.
+        total : float
+            Sum of the squares of all scaled deviations.
+        n_samples : int
+        threshold : float
+            s*.
+
+        Returns
+        -------
+        Directions
+
+        References
+        ----------
+        .. [1] Halko, Martinsson and Tropp (2011), Finding structure with randomness. SIAM Review 53, section 5.5.
+        """
+        loadings, shares = np.empty((0, groups.shape[1])), np.empty(0)
+        if _is_sought(total, threshold):
+            loadings, shares = _of_span(blocks, groups, total, TAIL * threshold)
+        return cls._with_gains(loadings, shares, total, (n_samples, groups.shape[1]), threshold)
+
+    @classmethod
+    def _with_gains(cls, loadings, shares, total, shape, threshold):
         gains = gain(shares, threshold)
         rest = max(1.0 - shares.sum(), 0.0)
-        n_rest = max(min(len(scaled) - 1, scaled.shape[1]) - len(shares), 1)
+        n_rest = max(min(shape[0] - 1, shape[1]) - len(shares), 1)
         # a row that was not fitted has parts outside of all directions: where nothing is left over, these are its own
         tail_gain = 1.0 if total == 0 else float(gain(rest / n_rest, threshold))
         signal = float(gains @ shares + tail_gain * rest)
@@ -87,6 +121,11 @@ def gain(share, threshold):
     return 1.0 / (1.0 + share / threshold)
 
 
+def _is_sought(total, threshold):
+    """Whether any direction can have a share above the cutoff."""
+    return total > 0 and TAIL * threshold < 1
+
+
 def _of_gram(scaled, total, cutoff):
     """Loadings and shares above ``cutoff`` from the n × n matrix of inner products."""
     products = (scaled @ scaled.T).astype(np.float64, copy=False)
@@ -97,18 +136,17 @@ def _of_gram(scaled, total, cutoff):
     return loadings, values / total
 
 
-def _of_subspace(scaled, total, cutoff):
-    """The same by subspace iteration (Halko, Martinsson and Tropp 2011), from a fixed start."""
-    rank = FIRST_RANK
-    while True:
-        rank = min(rank, *scaled.shape)
-        start = np.random.default_rng(0).standard_normal((len(scaled), rank)).astype(scaled.dtype, copy=False)
-        basis = linalg.qr(scaled.T @ start, mode="economic")[0]
-        for _ in range(N_ITERATIONS):
-            basis = linalg.qr(scaled.T @ (scaled @ basis), mode="economic")[0]
-        _, lengths, turn = linalg.svd(scaled @ basis, full_matrices=False)
-        shares = lengths.astype(np.float64) ** 2 / total
-        above = shares > max(cutoff, ZERO)
-        if not above.all() or rank in (LARGEST_RANK, *scaled.shape):
-            return (turn[above] @ basis.T), shares[above]
-        rank = min(2 * rank, LARGEST_RANK)
+def _of_span(blocks, groups, total, cutoff):
+    """The same of deviations Z by blocks: of (Z'ZB)(B'Z'ZB)⁻¹(Z'ZB)', which is Z'Z where B spans all of Z."""
+    basis = linalg.qr(groups.T, mode="economic")[0]
+    inner, outer = np.zeros((basis.shape[1],) * 2), np.zeros(basis.T.shape)
+    for scaled in blocks():
+        along = scaled @ basis
+        inner += along.T @ along
+        outer += along.T @ scaled
+    values, vectors = linalg.eigh(inner)
+    real = values > ZERO * values.max(initial=0.0)
+    root = (vectors[:, real] / np.sqrt(values[real])).T @ outer
+    values, vectors = linalg.eigh(root @ root.T)
+    above = values > max(cutoff, ZERO) * total
+    return (vectors[:, above] / np.sqrt(values[above])).T @ root, values[above] / total

@@ -3,13 +3,15 @@
 What the parts of the posterior stand for is said in :mod:`.model`.
 """
 
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
+from ..blocks import each_block
 from ..regress.moderation import VariancePrior
-from .directions import Directions
-from .model import BLOCK_SIZE, Posterior, Rows, Settings, forward
+from .directions import LARGEST_GRAM, Directions
+from .model import BLOCK_SIZE, Posterior, Rows, Settings, forward, scaled_deviations
+from .moments import PRODUCT_BLOCK, gather_moments
 from .variances import fit_components, shares
 
 # Mismatch of bulk and reference, as a variance over genes, at which half is believed of what the reference says.
@@ -22,15 +24,21 @@ MAD_TO_SD = 1.4826
 LARGEST_OFFSET = 3.0
 # Fewest degrees of freedom of the posterior: with 2, a t distribution has no variance.
 FEWEST_DEGREES = 2.5
+# Share of a sum of squares below which the difference to what covariates explain is rounding.
+CANCELLED = 1e-13
 
 
 def fit_posterior(bulk, reference, proportions, *, design=None, settings=None):
     """Fit the posterior of a cohort.
 
+    Up to :data:`~.directions.LARGEST_GRAM` samples, deviations are held and their directions decomposed. Of more
+    samples two readings by blocks of rows are enough, see :mod:`.moments` and :meth:`.Directions.of_blocks`; what is
+    held then does not grow with the samples, but for a few numbers of each.
+
     Parameters
     ----------
-    bulk : ndarray of shape (n_samples, n_genes)
-        At least 0.
+    bulk : ndarray of shape (n_samples, n_genes), or object that reads it
+        At least 0. What is not in memory has ``shape`` and ``dtype``, and yields rows by ``blocks()``.
     reference : ndarray of shape (n_cell_types, n_genes)
         At least 0, on the scale of the bulk.
     proportions : ndarray of shape (n_samples, n_cell_types)
@@ -41,59 +49,109 @@ def fit_posterior(bulk, reference, proportions, *, design=None, settings=None):
     Returns
     -------
     posterior : Posterior
-    rows : Rows
-        The cohort, ready to be expanded.
+    rows : Rows or None
+        The cohort, ready to be expanded; None where it is not in memory, and each block is mapped when it is read.
     """
     settings = Settings() if settings is None else settings
-    scaled, facts = _deviations(bulk, reference, proportions, settings)
     n_samples = len(bulk)
     design = np.empty((n_samples, 0)) if design is None else np.asarray(design, dtype=np.float64)
-    facts["design_mean"], facts["effects"], explained, degrees = _protect(scaled, design)
-    variance, facts["scale"], facts["varies"] = _scale(scaled, degrees, bulk.dtype)
-    directions = Directions.fit(scaled, facts["threshold"])
-    explained = (explained**2).sum(axis=0) / (n_samples - 1) if len(facts["effects"]) else 0.0
+    find = _held if n_samples <= LARGEST_GRAM else _by_blocks
+    facts, variance, explained, directions, scaled = find(bulk, reference, proportions, design, settings)
+    explained = explained / (n_samples - 1)
     signal = explained + variance * directions.signal
     kept = explained + variance * directions.explained
     facts["ratio"] = np.divide(kept, signal, out=np.ones_like(variance), where=signal > 0)
     facts["removed_variance"] = variance * max(1 - 2 * directions.signal + directions.explained, 0.0)
     facts |= _moments(signal, n_samples - 1, reference, proportions.mean(axis=0), facts, settings)
     posterior = Posterior(reference=reference, directions=directions, settings=settings, **facts)
-    coordinates = directions.coordinates(scaled).astype(np.float64)
-    rows = Rows(bulk, proportions, coordinates, design)
-    noise = [
-        posterior.noise_factors(posterior.assemble(scaled[some], rows[some])[0])
-        for some in posterior._blocks(rows, bulk.shape[1])
-    ]
-    return posterior, replace(rows, noise=np.concatenate(noise))
+    if not isinstance(bulk, np.ndarray):
+        return posterior, None
+    return posterior, posterior.cohort_rows(bulk, proportions, design, scaled)
+
+
+def _held(bulk, reference, proportions, design, settings):
+    """What is to be known of the deviations, and these themselves."""
+    scaled, facts = _deviations(bulk, reference, proportions, settings)
+    facts["design_mean"], facts["effects"], explained, degrees = _protect(scaled, design)
+    variance, facts["scale"], facts["varies"] = _scale(scaled, degrees, bulk.dtype)
+    explained = (explained**2).sum(axis=0) if len(facts["effects"]) else np.zeros(len(variance))
+    return facts, variance, explained, Directions.fit(scaled, facts["threshold"]), scaled
+
+
+def _by_blocks(bulk, reference, proportions, design, settings):
+    """The same in two readings; deviations are not held."""
+    n_samples = len(bulk)
+    centred = design - design.mean(axis=0)
+    inverse = np.linalg.pinv(centred) if design.shape[1] else np.empty((0, n_samples))
+    found = gather_moments(bulk, reference, proportions, inverse)
+    facts = _judged(
+        found.bulk_mean,
+        found.expected_mean,
+        (found.square_bulk, found.square_expected, found.product),
+        n_samples,
+        settings,
+    )
+    composition = facts["composition"]
+    effects, total = found.effects(composition), found.squares(composition)
+    explained = np.einsum("cg,cd,dg->g", effects, centred.T @ centred, effects, optimize=True)
+    left = total - explained
+    # what a difference of two equal sums leaves
+    left[left < CANCELLED * total] = 0.0
+    degrees = _degrees_left(centred)
+    variance, scale, varies = _spread_of(left / degrees, bulk.dtype)
+    facts |= {"design_mean": design.mean(axis=0), "effects": effects, "scale": scale, "varies": varies}
+    about = SimpleNamespace(reference=reference, **facts)
+
+    def blocks():
+        for rows, block in each_block(bulk, PRODUCT_BLOCK):
+            yield scaled_deviations(about, Rows(block, proportions[rows], None, design[rows]))
+
+    groups = found.groups(composition) - (found.signs @ centred) @ effects
+    groups = np.where(varies, groups / scale, 0)
+    size = float(degrees * np.count_nonzero(varies))
+    directions = Directions.of_blocks(blocks, groups, size, n_samples, facts["threshold"])
+    return facts, variance, explained, directions, None
 
 
 def _deviations(bulk, reference, proportions, settings):
     """e, and what it took to form it."""
     n_samples, n_genes = bulk.shape
-    deviations = np.empty((n_samples, n_genes), dtype=np.result_type(bulk.dtype, np.float32))
+    in_memory = isinstance(bulk, np.ndarray)
+    values = bulk if in_memory else bulk[:]
+    deviations = np.empty(bulk.shape, np.result_type(bulk.dtype, np.float32)) if in_memory else values
     means = np.empty((2, n_genes))
     squares = np.empty((3, n_genes))
     step = max(1, BLOCK_SIZE // n_samples)
     blocks = [slice(start, start + step) for start in range(0, n_genes, step)]
     for genes in blocks:
-        y, m = forward(bulk[:, genes]), forward(proportions @ reference[:, genes])
+        y, m = forward(values[:, genes]), forward(proportions @ reference[:, genes])
         means[:, genes] = y.mean(axis=0), m.mean(axis=0)
         y -= means[0, genes]
         m -= means[1, genes]
         squares[:, genes] = (y * y).sum(axis=0), (m * m).sum(axis=0), (y * m).sum(axis=0)
         deviations[:, genes] = y
-    expressed = means[1] > 0
-    delta2 = mismatch(means[0, expressed], means[1, expressed])
-    composition = settings.composition
-    if composition is None:
-        composition = composition_weight(*squares, n_samples, delta2)
-    if composition:
+    facts = _judged(*means, squares, n_samples, settings)
+    if facts["composition"]:
         for genes in blocks:
             m = forward(proportions @ reference[:, genes]) - means[1, genes]
-            deviations[:, genes] -= composition * m
-    threshold = half_share(delta2) if settings.threshold is None else settings.threshold
-    facts = {"bulk_mean": means[0], "expected_mean": means[1], "delta2": delta2}
-    return deviations, facts | {"composition": composition, "threshold": threshold}
+            deviations[:, genes] -= facts["composition"] * m
+    return deviations, facts
+
+
+def _judged(bulk_mean, expected_mean, squares, n_samples, settings):
+    """How well bulk and reference match, and what that says of composition and directions."""
+    expressed = expected_mean > 0
+    delta2 = mismatch(bulk_mean[expressed], expected_mean[expressed])
+    composition, threshold = settings.composition, settings.threshold
+    return {
+        "bulk_mean": bulk_mean,
+        "expected_mean": expected_mean,
+        "delta2": delta2,
+        "composition": composition_weight(*squares, n_samples, delta2)
+        if composition is None
+        else composition,
+        "threshold": half_share(delta2) if threshold is None else threshold,
+    }
 
 
 def _protect(deviations, design):
@@ -115,20 +173,32 @@ def _protect(deviations, design):
     effects = inverse @ deviations
     explained = centred @ effects
     deviations -= explained
-    return mean, effects, explained, max(n_samples - 1 - np.linalg.matrix_rank(centred), 1)
+    return mean, effects, explained, _degrees_left(centred)
+
+
+def _degrees_left(centred):
+    """Degrees of freedom that centred covariates leave."""
+    n_samples, n_covariates = centred.shape
+    taken = np.linalg.matrix_rank(centred) if n_covariates else 0
+    return max(n_samples - 1 - taken, 1)
 
 
 def _scale(deviations, degrees, dtype):
     """Divide deviations by their standard deviation, in place; returns variance, scale and what varies."""
     variance = np.einsum("jg,jg->g", deviations, deviations, dtype=np.float64) / degrees
+    variance, scale, varies = _spread_of(variance, dtype)
+    deviations /= scale.astype(deviations.dtype)
+    deviations[:, ~varies] = 0
+    return variance, scale, varies
+
+
+def _spread_of(variance, dtype):
+    """Variance, 0 where it is rounding, its root, 1 there, and where it is not."""
     # of two logarithms each
     smallest = 64 * np.finfo(dtype).eps * 32
     varies = np.sqrt(variance) > smallest
     variance = np.where(varies, variance, 0.0)
-    scale = np.sqrt(np.where(varies, variance, 1.0))
-    deviations /= scale.astype(deviations.dtype)
-    deviations[:, ~varies] = 0
-    return variance, scale, varies
+    return variance, np.sqrt(np.where(varies, variance, 1.0)), varies
 
 
 def _moments(signal, degrees, reference, theta, facts, settings):

@@ -169,9 +169,7 @@ class Posterior:
             design = np.broadcast_to(self.design_mean, (len(bulk), len(self.design_mean)))
         rows = Rows(bulk, proportions, np.empty((len(bulk), 0)), design)
         coordinates = np.empty((len(bulk), len(self.directions.loadings)))
-        step = max(1, BLOCK_SIZE // max(1, bulk.shape[1]))
-        for start in range(0, len(bulk), step):
-            some = slice(start, start + step)
+        for some in self._blocks(rows, bulk.shape[1]):
             coordinates[some] = self.directions.coordinates(self._scaled(rows[some]))
         return replace(rows, coordinates=coordinates)
 
@@ -179,6 +177,17 @@ class Posterior:
         """The same rows, their noise known."""
         noise = [self.noise_factors(self.own(rows[some])) for some in self._blocks(rows, rows.bulk.shape[1])]
         return replace(rows, noise=np.concatenate(noise))
+
+    def cohort_rows(self, bulk, proportions, design, scaled=None):
+        """Rows that were fitted, their noise known; ``scaled`` are their deviations, where these are held."""
+        rows = Rows(bulk, proportions, np.empty((len(bulk), 0)), design)
+        coordinates, noise = np.empty((len(bulk), len(self.directions.loadings))), np.empty(len(bulk))
+        for some in self._blocks(rows, bulk.shape[1]):
+            z = self._scaled(rows[some]) if scaled is None else scaled[some]
+            coordinates[some] = self.directions.coordinates(z)
+            own, _ = self.assemble(z, replace(rows[some], coordinates=coordinates[some]))
+            noise[some] = self.noise_factors(own)
+        return replace(rows, coordinates=coordinates, noise=noise)
 
     def noise_factors(self, own):
         """Noise of rows relative to the cohort's, from their own parts: large where there were few reads.
@@ -200,14 +209,7 @@ class Posterior:
         return np.clip(beyond, *NOISE_FACTORS)
 
     def _scaled(self, rows, genes=slice(None)):
-        """z: deviations that no covariate explains, scaled; zero in genes that do not vary."""
-        y = forward(rows.bulk[:, genes]) - self.bulk_mean[genes]
-        if self.composition:
-            expected = forward(rows.proportions @ self.reference[:, genes])
-            y -= self.composition * (expected - self.expected_mean[genes])
-        if len(self.effects):
-            y -= (rows.design - self.design_mean) @ self.effects[:, genes]
-        return np.where(self.varies[genes], y / self.scale[genes], 0).astype(rows.bulk.dtype, copy=False)
+        return scaled_deviations(self, rows, genes)
 
     def _parts(self, rows, genes=slice(None)):
         """Own part of rows, and the part that was taken for hidden directions; both (n_rows, n_genes)."""
@@ -354,3 +356,27 @@ def _row_weights(theta, reference, expected):
     return np.divide(
         parts, expected[:, None], out=np.broadcast_to(theta[:, :, None], parts.shape).copy(), where=where
     )
+
+
+def scaled_deviations(about, rows, genes=slice(None)):
+    """z: deviations that no covariate explains, scaled; zero in genes that do not vary.
+
+    Parameters
+    ----------
+    about : Posterior
+        Or anything that has the attributes of one that say how deviations are formed, up to ``varies``.
+    rows : Rows
+        Their coordinates are not asked for.
+    genes : slice or ndarray, default=slice(None)
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_genes)
+    """
+    y = forward(rows.bulk[:, genes]) - about.bulk_mean[genes]
+    if about.composition:
+        expected = forward(rows.proportions @ about.reference[:, genes])
+        y -= about.composition * (expected - about.expected_mean[genes])
+    if len(about.effects):
+        y -= (rows.design - about.design_mean) @ about.effects[:, genes]
+    return np.where(about.varies[genes], y / about.scale[genes], 0).astype(rows.bulk.dtype, copy=False)

@@ -5,7 +5,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skenigma.core.posterior import directions as directions_module
 from skenigma.core.posterior.directions import Directions, gain
 from skenigma.core.posterior.fit import composition_weight, fit_posterior, half_share, mismatch
 from skenigma.core.posterior.model import Settings, forward
@@ -73,23 +72,6 @@ def test_directions_far_below_the_threshold_are_not_computed_and_hardly_matter()
     assert np.abs(difference).max() < 0.05 * np.abs(z).max()
     assert np.sqrt((difference**2).mean()) < 0.005
     assert_allclose(found.signal, pi @ lengths**2 / (lengths**2).sum(), rtol=1e-3)
-
-
-def test_a_subspace_finds_the_same_directions_as_the_gram_matrix(monkeypatch):
-    rng = np.random.default_rng(0)
-    z = scaled_deviations(150, 900, 0.0) + 2 * rng.normal(size=(150, 3)) @ rng.normal(size=(3, 900))
-    z -= z.mean(axis=0)
-    z /= z.std(axis=0, ddof=1)
-    expected = Directions.fit(z, 0.5)
-    monkeypatch.setattr(directions_module, "LARGEST_GRAM", 10)
-    found = Directions.fit(z, 0.5)
-    assert len(found.shares) == len(expected.shares) == 3
-    order = np.argsort(expected.shares)[::-1]
-    # four iterations, and a gap of more than 10 in the squared singular values
-    assert_allclose(found.shares, expected.shares[order], rtol=1e-8)
-    assert_allclose(found.loadings @ found.loadings.T, np.eye(3), atol=1e-10)
-    kept = expected.keep(z, expected.coordinates(z))
-    assert_allclose(found.keep(z, found.coordinates(z)), kept, atol=1e-5)
 
 
 def test_where_nothing_varies_everything_is_kept():
