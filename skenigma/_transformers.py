@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._pickles import VersionedPickle
 from ._repr import ShortRepr
+from .checks.facts import examine
 from .checks.genes import match_genes
 from .checks.labels import row_labels
 from .checks.names import column_names, listing, numbered, refuse_repeats, row_names
@@ -17,8 +18,9 @@ from .checks.profiles import profile_findings
 from .checks.samples import sample_findings
 from .checks.tables import as_pandas
 from .checks.units import scale_findings
-from .checks.validation import check_bulk, check_profiles, check_proportions
+from .checks.validation import check_bulk, check_lazy_bulk, check_profiles, check_proportions
 from .checks.warning import warn
+from .cohort import is_lazy
 from .core.profiles import successive_projection
 from .exceptions import ReferenceWarning, SampleWarning, ScaleWarning
 
@@ -43,7 +45,10 @@ class GeneTransformer(ShortRepr, VersionedPickle, TransformerMixin, BaseEstimato
     def _new_bulk(self, X):
         """Validated X, on the genes of the fit."""
         check_is_fitted(self)
-        return self._align(check_bulk(self, X, reset=False))
+        if not is_lazy(X):
+            return self._align(check_bulk(self, X, reset=False))
+        check_lazy_bulk(self, X, reset=False)
+        return self._examined(X)
 
     def _with_genes_of_fit(self, X):
         """X with the columns of the fit, found by name where both are named; others are left out."""
@@ -65,6 +70,12 @@ class GeneTransformer(ShortRepr, VersionedPickle, TransformerMixin, BaseEstimato
 
     def _align(self, bulk):
         return bulk if self._gene_positions is None else bulk[:, self._gene_positions]
+
+    def _examined(self, X):
+        """A matrix that is not in memory, on the genes of the fit, after one reading in which it was checked."""
+        bulk = X.select(self._gene_positions)
+        examine(bulk, names=column_names(X, "X"))
+        return bulk
 
     def _genes_out(self, input_features):
         """Names of the genes in use, for transformers that put out genes."""
@@ -101,13 +112,17 @@ class ReferenceTransformer(GeneTransformer):
 
     def _fit_genes(self, X, min_samples=1):
         """Validated X on the genes it shares with the reference."""
-        bulk = check_bulk(self, X, reset=True, min_samples=min_samples)
+        lazy = is_lazy(X)
+        bulk = (check_lazy_bulk if lazy else check_bulk)(self, X, reset=True, min_samples=min_samples)
+        bulk = X if lazy else bulk
         names = getattr(self, "feature_names_in_", None)
+        if lazy and self.reference is None:
+            raise ValueError("Profiles are learned from a bulk in memory: pass a reference with an X that is not.")
         reference = self._learn_reference(bulk, names) if self.reference is None else self.reference
         profiles = check_profiles(reference, bulk.dtype)
         in_reference = self._match_genes(profiles, names, X, bulk.shape)
         self.reference_ = np.ascontiguousarray(profiles.values[:, in_reference])
-        return self._align(bulk)
+        return self._examined(X) if lazy else self._align(bulk)
 
     def _warn_of_data(self, X, bulk, **options):
         """Say what speaks against samples, profiles, and the scales of both."""

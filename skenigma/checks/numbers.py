@@ -74,13 +74,16 @@ def check_magnitude(values, what):
     what : str
         For the message.
     """
-    if not values.size or values.dtype.kind != "f":
-        return
-    smallest, largest = LIMITS.get(values.dtype, LIMITS[np.dtype(np.float64)])
-    size = max(float(values.max()), -float(values.min()))
+    if values.size and values.dtype.kind == "f":
+        check_size(max(float(values.max()), -float(values.min())), values.dtype, what)
+
+
+def check_size(size, dtype, what):
+    """The same by the size of the largest value."""
+    smallest, largest = LIMITS.get(dtype, LIMITS[np.dtype(np.float64)])
     if size > largest or 0 < size < smallest:
         raise ValueError(
-            f"The largest value of {what} is {size:.3g} in size; for {values.dtype} it must lie between "
+            f"The largest value of {what} is {size:.3g} in size; for {dtype} it must lie between "
             f"{smallest:g} and {largest:g}, or squares cannot be summed. {RESCALE}"
         )
 

@@ -68,20 +68,59 @@ def _stray(names, likeness):
 
 def _likeness(bulk, rows):
     """Rank correlation of each of these rows with the median of the ranks; 0 where a row does not vary."""
-    genes = np.unique(np.linspace(0, bulk.shape[1] - 1, LOOKED_AT_GENES).astype(int))
+    if getattr(bulk, "facts", None) is not None:  # not in memory: found out when it was read
+        return bulk.facts.likeness[rows]
+    genes = _looked_at_genes(bulk)
     if not len(rows):
         return np.empty(0)
-    looked_at = np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT_SAMPLES).astype(int))
+    looked_at = _spaced(len(rows))
     # ranks take all of the time: those of a small cohort are formed once
     known = _ranks(bulk, rows, genes) if len(rows) <= RANKED_AT_ONCE else None
     of_some = _ranks(bulk, rows[looked_at], genes) if known is None else known[looked_at]
     middle = _centred(np.median(of_some, axis=0)[None])[0]
     found = np.empty(len(rows))
     for block in row_blocks(np.broadcast_to(0.0, (len(rows), len(genes)))):
-        ranks = _centred(_ranks(bulk, rows[block], genes) if known is None else known[block])
-        sizes = np.sqrt(np.sum(ranks**2, axis=1) * np.sum(middle**2))
-        found[block] = np.divide(ranks @ middle, sizes, out=np.zeros(len(ranks)), where=sizes > 0)
+        ranks = _ranks(bulk, rows[block], genes) if known is None else known[block]
+        found[block] = _correlations(ranks, middle)
     return found
+
+
+class Likeness:
+    """The same for a matrix that is not in memory, block by block.
+
+    Parameters
+    ----------
+    bulk : LazyMatrix
+        Of which a few rows are read.
+    """
+
+    def __init__(self, bulk):
+        self._genes = _looked_at_genes(bulk)
+        self._middle = None
+        some = bulk[_spaced(len(bulk))][:, self._genes] if len(bulk) and len(self._genes) else np.empty((0, 1))
+        some = some[some.any(axis=1)]
+        if len(some):
+            self._middle = _centred(np.median(rankdata(some, axis=1), axis=0)[None])[0]
+
+    def of(self, block):
+        """Of some rows."""
+        if self._middle is None:
+            return np.zeros(len(block))
+        return _correlations(rankdata(block[:, self._genes], axis=1), self._middle)
+
+
+def _looked_at_genes(bulk):
+    return np.unique(np.linspace(0, bulk.shape[1] - 1, LOOKED_AT_GENES).astype(int))
+
+
+def _spaced(count):
+    return np.unique(np.linspace(0, count - 1, LOOKED_AT_SAMPLES).astype(int))
+
+
+def _correlations(ranks, middle):
+    ranks = _centred(ranks)
+    sizes = np.sqrt(np.sum(ranks**2, axis=1) * np.sum(middle**2))
+    return np.divide(ranks @ middle, sizes, out=np.zeros(len(ranks)), where=sizes > 0)
 
 
 def _ranks(bulk, rows, genes):

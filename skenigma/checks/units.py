@@ -107,6 +107,10 @@ def look_at(values):
     -------
     found : Values
     """
+    known = getattr(values, "facts", None)  # of what is not in memory
+    if known is not None:
+        kind = _kind(values, known.n_negative, known.maximum)
+        return Values(kind, known.minimum, known.maximum, known.n_negative, known.totals)
     totals, n_negative, minimum, maximum = np.empty(len(values)), 0, np.inf, -np.inf
     for rows in row_blocks(values):
         block = values[rows]

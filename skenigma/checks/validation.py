@@ -41,6 +41,7 @@ __all__ = [
     "check_bulk",
     "check_deconvolver",
     "check_finite",
+    "check_lazy_bulk",
     "check_nonnegative",
     "check_profiles",
     "check_proportions",
@@ -117,6 +118,30 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
     refuse_annotation(rows, values, "X", "sample")
     check_finite(values, "X", rows, names)
     return values
+
+
+def check_lazy_bulk(estimator, X, *, reset, min_samples=1):
+    """The same of a matrix that is not in memory, but for its values, which :func:`examine` sees to.
+
+    Parameters
+    ----------
+    estimator, reset, min_samples
+        As of :func:`check_bulk`.
+    X : LazyMatrix
+    """
+    names, rows = column_names(X, "X"), row_names(X)
+    if reset:
+        refuse_repeats(names, "Genes of X", "Sum, average or drop the repeated columns first.")
+    if len(X) < min_samples or not X.shape[1]:
+        raise ValueError(
+            f"X has {X.shape[0]} sample(s) and {X.shape[1]} gene(s), and needs {min_samples} and 1 at least."
+        )
+    described = np.broadcast_to(0.0, X.shape)  # scikit-learn looks at nothing but names and shape
+    if names is not None:
+        described = pd.DataFrame(np.empty((0, X.shape[1])), columns=names)
+    with _other_genes(estimator):
+        validate_data(estimator, described, reset=reset, skip_check_array=True)
+    refuse_annotation(rows, X, "X", "sample")
 
 
 @contextmanager

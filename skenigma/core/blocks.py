@@ -11,7 +11,13 @@ FEW, FEW_BLOCK, MANY_BLOCK = 8, 2**17, 2**19
 
 
 def row_blocks(rows, size=BLOCK_SIZE):
-    """Slices over the first axis, each of about ``size`` numbers and at least one row."""
+    """Slices over the first axis, each of about ``size`` numbers and at least one row.
+
+    A matrix that is not in memory is read by as many rows at a time as suits it, its ``block_rows``.
+    """
+    step = getattr(rows, "block_rows", None)
+    if step is not None:
+        return [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
     if 0 < rows.size <= size:
         return (slice(0, len(rows)),)
     step = max(1, size // max(1, rows[0].size)) if len(rows) else 1
@@ -47,8 +53,9 @@ class RowSource:
 
     Parameters
     ----------
-    values : ndarray of shape (n_rows, n_columns)
-        Of any type; a block is float64 while it is in use.
+    values : ndarray or LazyMatrix of shape (n_rows, n_columns)
+        Of any type; a block is float64 while it is in use. What is not in memory is sliced by rows, as often as the
+        methods here are called: each is one reading.
     triangular : bool, default=False
         Whether row j holds zeros after column j, which are then not read.
 
@@ -81,7 +88,7 @@ class RowSource:
 
     def whole(self):
         """All of it as a float64 array, for few columns."""
-        return self.values.astype(np.float64, copy=False)
+        return self.values[:].astype(np.float64, copy=False)
 
     def take(self, mask):
         """The rows of a mask, in float64."""

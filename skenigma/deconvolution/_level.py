@@ -3,6 +3,8 @@
 import numpy as np
 
 from ..checks.warning import warn
+from ..cohort import is_lazy
+from ..core.blocks import row_blocks
 from ..exceptions import LevelWarning
 
 # Genes that the level is measured on, those with most of the bulk: of 20,000 they hold some 80 % of it.
@@ -30,13 +32,25 @@ def measure_level(expression, bulk):
         Σ|m| / Σ s x over genes, m the mixture Σ_k θ_k p_k and s its sign, or that of x where it is 0. NaN for a
         sample without expression.
     """
-    genes, level = _largest(bulk), np.empty(len(bulk))
+    if not is_lazy(bulk):
+        return _measured(expression, bulk, _largest(bulk), slice(0, len(bulk)))
+    genes, found = _largest(bulk), []
+    for rows in row_blocks(bulk):
+        with bulk.held(rows):  # expression is built of the same rows
+            found.append(_measured(expression, bulk, genes, rows))
+    return np.concatenate(found)
+
+
+def _measured(expression, bulk, genes, rows):
+    """Levels of a stretch of samples."""
+    level = np.empty(rows.stop - rows.start)
     shares = expression.proportions.astype(np.float64, copy=False)
     step = max(1, BLOCK // (shares.shape[1] * min(bulk.shape[1], GENES)))
-    for start in range(0, len(bulk), step):
-        rows = slice(start, start + step)
-        mixed = np.matmul(shares[rows, None], expression.values(rows, genes=genes))[:, 0]
-        level[rows] = level_of(mixed, bulk[rows, genes].astype(np.float64, copy=False))
+    for start in range(rows.start, rows.stop, step):
+        some = slice(start, min(start + step, rows.stop))
+        mixed = np.matmul(shares[some, None], expression.values(some, genes=genes))[:, 0]
+        known = bulk[some, genes].astype(np.float64, copy=False)
+        level[start - rows.start : some.stop - rows.start] = level_of(mixed, known)
     return level
 
 

@@ -34,6 +34,7 @@ RANKS = {
     "skenigma.expression": 1.5,
     "skenigma._parameters": 1.25,
     "skenigma._fitted": 1,
+    "skenigma.cohort": 1.25,
     "skenigma.metrics": 1.5,
     "skenigma._workers": 1.25,
     "skenigma.checks": 1,
