@@ -65,6 +65,14 @@ class GeneTransformer(ShortRepr, VersionedPickle, TransformerMixin, BaseEstimato
             )
         kept = np.isin(given, known)
         refuse_repeats(given[kept], "Genes of X", "Sum, average or drop the repeated columns first.")
+        if is_lazy(X):
+            positions = pd.Index(given).get_indexer(known)
+            missing = known[positions < 0]
+            if len(missing):
+                raise ValueError(
+                    f"X lacks {len(missing)} of the {len(known)} genes of the fit: {listing(list(missing))}."
+                )
+            return X.select(positions)
         X = as_pandas(X)
         return X.loc[:, kept].reindex(columns=known, fill_value=0.0)
 
@@ -117,7 +125,9 @@ class ReferenceTransformer(GeneTransformer):
         bulk = X if lazy else bulk
         names = getattr(self, "feature_names_in_", None)
         if lazy and self.reference is None:
-            raise ValueError("Profiles are learned from a bulk in memory: pass a reference with an X that is not.")
+            raise ValueError(
+                "Profiles are learned from a bulk in memory: pass a reference with an X that is not."
+            )
         reference = self._learn_reference(bulk, names) if self.reference is None else self.reference
         profiles = check_profiles(reference, bulk.dtype)
         in_reference = self._match_genes(profiles, names, X, bulk.shape)

@@ -101,6 +101,11 @@ class LazyMatrix:
         return self.size * self.itemsize
 
     @property
+    def first_row(self):
+        """Where the first of its rows stands in the source."""
+        return self._start
+
+    @property
     def readings(self):
         """How often the source has been read."""
         return self._seen.n_rows_read / max(1, self._source.shape[0])
@@ -326,7 +331,9 @@ class LazyMatrix:
         return self.facts
 
 
-NOT_KEPT = "it is read again and again, during a fit and for expression that is built later. Leave it as it is."
+NOT_KEPT = (
+    "it is read again and again, during a fit and for expression that is built later. Leave it as it is."
+)
 
 
 class ChangedError(Exception):
@@ -444,8 +451,8 @@ def lazy_matrix(X, *, block_bytes=BLOCK_BYTES):
     kind = _package(store)
     if kind not in KINDS or not _is_matrix(store):
         raise ValueError(
-            f"{type(X).__name__} cannot be read by rows: pass a memory-mapped array, a matrix of h5py or Zarr, a dask "
-            f"array chunked by rows, or an AnnData that is backed by a file."
+            f"{type(X).__name__} cannot be read by rows: pass a memory-mapped array, a matrix of h5py or Zarr, a "
+            f"dask array chunked by rows, or an AnnData that is backed by a file."
         )
     return LazyMatrix(KINDS[kind](store), block_bytes=block_bytes, **names)
 
@@ -483,7 +490,7 @@ def _of_h5py(store):
 
 
 def _of_zarr(store):
-    return _Array(store, getattr(store, "shards", None) and store.shards[0] or store.chunks[0])
+    return _Array(store, (getattr(store, "shards", None) and store.shards[0]) or store.chunks[0])
 
 
 def _of_dask(store):
@@ -493,8 +500,8 @@ def _of_dask(store):
         )
     if store.numblocks[1] > 1:
         raise ValueError(
-            f"X is a dask array with {store.numblocks[1]} chunks along the genes: a sample must lie in one chunk. Pass "
-            f"X.rechunk({{0: 'auto', 1: -1}})."
+            f"X is a dask array with {store.numblocks[1]} chunks along the genes: a sample must lie in one chunk. "
+            f"Pass X.rechunk({{0: 'auto', 1: -1}})."
         )
     return _Array(store, max(store.chunks[0], default=1))
 

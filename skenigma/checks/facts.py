@@ -60,12 +60,13 @@ def examine(matrix, what="X", names=None):
         large or small that squares cannot be summed.
     """
     rows, n_samples = row_names(matrix), len(matrix)
+    first_row = matrix.first_row if rows is None else 0  # a nameless sample is called by its number
     likeness = Likeness(matrix)
     totals, largest, alike = (np.empty(n_samples) for _ in range(3))
     filled, mean = np.empty(n_samples, dtype=bool), np.zeros(matrix.shape[1])
     minimum, maximum, n_negative, size = np.inf, -np.inf, 0, 0.0
     for some, whole, block in matrix.whole_blocks():
-        refuse_infinite(whole, what, rows, names, first_row=some.start)
+        refuse_infinite(whole, what, rows, names, first_row=first_row + some.start)
         size = max(size, float(whole.max(initial=0.0)), -float(whole.min(initial=0.0)))
         totals[some] = block.sum(axis=1, dtype=np.float64)
         largest[some] = block.max(axis=1, initial=-np.inf)

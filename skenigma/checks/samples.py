@@ -97,7 +97,9 @@ class Likeness:
     def __init__(self, bulk):
         self._genes = _looked_at_genes(bulk)
         self._middle = None
-        some = bulk[_spaced(len(bulk))][:, self._genes] if len(bulk) and len(self._genes) else np.empty((0, 1))
+        some = (
+            bulk[_spaced(len(bulk))][:, self._genes] if len(bulk) and len(self._genes) else np.empty((0, 1))
+        )
         some = some[some.any(axis=1)]
         if len(some):
             self._middle = _centred(np.median(rankdata(some, axis=1), axis=0)[None])[0]

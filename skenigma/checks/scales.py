@@ -34,6 +34,8 @@ class Scale:
         if self.name is not None:
             reason = f"preprocess='{self.name}' needs expression of at least 0: pass untransformed values."
             check_nonnegative(values, what, rows, columns, reason)
+            if hasattr(values, "block_rows"):  # not in memory
+                return values.apply(self.forward)
         return self.forward(values)
 
     def restore(self, values):
@@ -59,10 +61,14 @@ def _exponential(values):
     np.copysign(magnitude, values, out=values)
 
 
+def _logarithm(values):
+    return np.log2(values + 1.0)
+
+
 SCALES = {
     None: Scale(None, lambda values: values, lambda values: None),
     "sqrt": Scale("sqrt", np.sqrt, _square),
-    "log": Scale("log", lambda values: np.log2(values + 1.0), _exponential),
+    "log": Scale("log", _logarithm, _exponential),
 }
 
 

@@ -16,6 +16,7 @@ from ..checks.names import check_selection, listing, row_names
 from ..checks.scales import SCALES
 from ..checks.validation import few_blas_threads, fit_context
 from ..checks.warning import is_called_by, warn
+from ..cohort import is_lazy, open_bulk
 from ..expression._derived import fit_normalized, materialized, normalized
 from ..expression._sources import Conversion
 from ..proportions import ProportionEstimator
@@ -23,6 +24,7 @@ from ._callbacks import CallbackSupportMixin
 from ._level import measure_level, median_level, warn_of_level
 from ._model import Cohort, Outcome
 from ._output import FittedExpression
+from ._rows import Replayed, transform_by_rows
 
 # Numbers of a result up to which threads of the BLAS cost more in a whole fit than they give: the threads of a
 # product spin for a while after it, and where two share a core they slow down what follows.
@@ -108,10 +110,15 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
 
     def _fit(self, X, proportions, **given):
         """``fit``, by whatever only some models are told of the samples."""
+        X = self._opened(X)
         bulk = self._fit_genes(X, min_samples=2)
         self._warn_of_data(X, bulk)
         with self._few_threads(bulk):
             return self._fit_aligned(X, bulk, proportions, **given)
+
+    def _opened(self, X):
+        """X, or what reads it by blocks of samples if it is not in memory."""
+        return open_bulk(X)
 
     def _few_threads(self, bulk):
         """One thread of the BLAS if the expression of ``bulk`` is small."""
@@ -185,7 +192,7 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
         )
         bulk = cohort.bulk
         state = make(bulk)
-        if self.materialize and hasattr(state, "deviations"):
+        if self.materialize and hasattr(state, "deviations") and not is_lazy(bulk):
             # beside the tensor a copy is little, and deviations do not depend on what becomes of X
             bulk = np.array(bulk)
             state = make(bulk)
@@ -235,7 +242,12 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
         return self._transform(X, proportions)
 
     def _transform(self, X, proportions, **given):
-        bulk = self._new_bulk(X)
+        X = open_bulk(X)
+        if is_lazy(X):
+            return transform_by_rows(self, X, proportions, given)
+        return self._transform_bulk(X, self._new_bulk(X), proportions, given)
+
+    def _transform_bulk(self, X, bulk, proportions, given):
         with self._few_threads(bulk):
             found = self._predict(X, bulk, proportions, **given)
             if self.normalize is not None:
@@ -258,7 +270,7 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
         return self._predict_expression(X, proportions)
 
     def _predict_expression(self, X, proportions, **given):
-        X = self._with_genes_of_fit(X)
+        X = self._with_genes_of_fit(open_bulk(X))
         bulk = self._new_bulk(X)
         with self._few_threads(bulk):
             found = self._predict(X, bulk, proportions, **given)
@@ -306,7 +318,10 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
 
 
 def _replay(fitted_map, bulk, proportions, **given):
-    return fitted_map.replay(bulk, proportions.astype(np.float64, copy=False), **given)
+    theta = proportions.astype(np.float64, copy=False)
+    return (
+        Replayed(fitted_map, bulk, theta, given) if is_lazy(bulk) else fitted_map.replay(bulk, theta, **given)
+    )
 
 
 def prepare(estimator, X, proportions=None):

@@ -185,6 +185,7 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     ):  # fmt: skip
         set_parameters(self, locals())
 
+    _penalty_type = MaxL2Norm
     _steps, _safe_if = "tao_k or renorm_size", " without renormalisation"
 
     def _posed_penalty(self, cohort, basis, params):

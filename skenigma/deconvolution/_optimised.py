@@ -7,14 +7,17 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._parameters import documented
 from ..checks.warning import warn
+from ..cohort import is_lazy, open_bulk
 from ..core.optimize.registry import SOLVERS
+from ..core.optimize.start import Start
 from ..core.optimize.states import objective
 from ._callbacks import iteration_monitor
 from ._flow import BaseDeconvolver
 from ._model import Estimate
+from ._rows import Sums, parts
 from ._solving import Setting, Trace, basis_of, pose, solve, solver_parameter, suited
 from ._standing import PUBLISHED_SAMPLES, SETTINGS, standing_for
-from ._start import starting_point
+from ._start import has_own_starts, starting_point
 
 # How many times more or fewer samples than in the published cohort are another size.
 OTHER_SIZE = 2.0
@@ -54,6 +57,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
 
     A subclass provides
 
+    - ``_penalty_type``, the class of its penalty, if it has one: what it offers decides which solvers read X by rows;
     - ``_posed_penalty(cohort, basis, params)``, its penalty (see :mod:`skenigma.core.optimize.penalties`) and the
       fitted values that it found for "auto" parameters;
     - ``_tolerance(cohort, solver, params)``, when the solver stops, and the fitted values of that;
@@ -64,6 +68,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
 
     # what decides the length of a step, and when "auto" cannot diverge: for the remedies of solvers
     _steps, _safe_if = "tao_k", ""
+    _penalty_type: object = None
     _score_depends_on = ("alpha", "beta", "preprocess", "n_samples_of_settings")
     # how settings depend on the number of samples: arguments of standing_for
     _growth = {"growth": 0.0, "summed": True}  # noqa: RUF012 - never changed
@@ -147,6 +152,25 @@ class OptimisedDeconvolver(BaseDeconvolver):
             raise ValueError(
                 f"{type(self).__name__} diverged: {error}. {self._remedy(self._solver.if_diverged)}"
             ) from error
+
+    def _opened(self, X):
+        opened = super()._opened(X)
+        if not is_lazy(opened) or self._reads_rows(self.solver):
+            return opened
+        if isinstance(X, np.ndarray):  # a memory map is an array as well
+            return X
+        able = [repr(name) for name in SOLVERS if self._reads_rows(name)]
+        remedy = f"Use solver={' or '.join(able)}" if able else "Use L2MaxDeconvolver, without such an init"
+        raise ValueError(
+            f"solver={self.solver!r} of {type(self).__name__} needs all of X in memory, and this X is read by rows. "
+            f"{remedy}, or pass X as an array, if it fits."
+        )
+
+    def _reads_rows(self, solver):
+        """Whether a solver reads the bulk by blocks of rows."""
+        own = Start(own=True) if has_own_starts(self.init) else None
+        engine = SOLVERS[solver].engine(self._penalty_type, own, self._masked)
+        return engine is not None and engine.by_rows
 
     def _n_runs(self):
         """Number of runs that a fit takes."""
@@ -248,11 +272,18 @@ class OptimisedDeconvolver(BaseDeconvolver):
             Minus F over the number of entries of X.
         """
         self._warn_of_incomparable_scores()
-        bulk = self._new_bulk(X)
+        X = open_bulk(X)
         reference = self._reference_on_model_scale()
-        with self._few_threads(bulk):
-            state, _ = self._predict_state(X, bulk, proportions)
-        return -self._outcome.map.objective(state, reference) / bulk.size
+        if is_lazy(X):
+            state, size = Sums(len(X)), len(X) * reference.shape[1]
+            for _, *part, _ in parts(self, X, proportions, {}):
+                state.add(self._predict_state(*part)[0])
+        else:
+            bulk = self._new_bulk(X)
+            size = bulk.size
+            with self._few_threads(bulk):
+                state, _ = self._predict_state(X, bulk, proportions)
+        return -self._outcome.map.objective(state, reference) / size
 
 
 def _histories(solution):

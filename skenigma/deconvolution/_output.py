@@ -7,6 +7,7 @@ from .._parameters import documented
 from .._transformers import ProportionsTransformer
 from ..checks.memory import check_result
 from ..checks.unchanged import Unchanged
+from ..cohort import is_lazy
 from ..expression import CellTypeExpression
 from ..expression._sources import Converted
 
@@ -103,7 +104,8 @@ class FittedExpression(ProportionsTransformer):
 
     def _as_expression(self, state, conversion, proportions, sample_names, bulk):
         # no copy of the bulk, which may be all that memory holds: what is built later tells whether X was changed
-        unchanged = Unchanged(bulk, sample_names) if conversion.preprocess is None else None
+        watched = conversion.preprocess is None and not is_lazy(bulk)  # which watches itself
+        unchanged = Unchanged(bulk, sample_names) if watched else None
         source = Converted(state, conversion, bulk.dtype, unchanged)
         names = self.cell_types_, self.gene_names_, sample_names
         return CellTypeExpression(source, proportions, *names, conversion.preprocess)

@@ -95,9 +95,10 @@ def basis_of(bulk, reference, start=None, masked=False):
     """Basis in which a cohort is solved: of all that its start holds, too; the genes where there is a mask."""
     if masked or (start is not None and not start.is_shared):
         return SpanBasis(bulk, reference, compress=False)
-    if start is None or start.profiles is None:
-        return SpanBasis(bulk, reference)
-    return SpanBasis(bulk, np.vstack([reference, start.profiles]))
+    if start is not None and start.profiles is not None:
+        reference = np.vstack([reference, start.profiles])
+    # what is not in memory would be read more often to be compressed than a solver by rows reads it
+    return SpanBasis(bulk, reference, compress=not hasattr(bulk, "block_rows"))
 
 
 def suited(basis, solver, penalty, start=None, masked=False, n_runs=1):

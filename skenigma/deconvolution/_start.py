@@ -30,14 +30,19 @@ def starting_point(model, cohort):
     init = model.init
     if init is None:
         return None, None
+    if has_own_starts(init):
+        own = OwnStart(init)
+        return Start(own=own.of_cohort(model, cohort)), own
     if isinstance(init, str):
         return (Start(0.0), None) if init == "zero" else (Start(0.0, cohort.reference), None)
     if isinstance(init, Real):
         return Start(float(init)), None
-    if not callable(init) and np.ndim(init) == 2:
-        return Start(0.0, _profiles(model, init)), None
-    own = OwnStart(init)
-    return Start(own=own.of_cohort(model, cohort)), own
+    return Start(0.0, _profiles(model, init)), None
+
+
+def has_own_starts(init):
+    """Whether an ``init`` gives every sample a start of its own."""
+    return callable(init) or not (init is None or isinstance(init, (str, Real)) or np.ndim(init) == 2)
 
 
 def _profiles(model, init):

@@ -158,6 +158,8 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
     ):  # fmt: skip
         set_parameters(self, locals())
 
+    _penalty_type = TraceNorm
+
     def _penalty(self, cohort, beta):
         return TraceNorm(beta, cohort.proportions.mean(axis=0))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..blocks import row_blocks
+from ..blocks import as_source, row_blocks
 from .mixture import Expression, Samples, expand, expand_inside, survey
 
 ALL = slice(None)
@@ -50,6 +50,20 @@ class FramedState:
 
     def expand(self, samples=ALL, cell_types=ALL, genes=ALL):
         """Expression over genes, shape (n_samples, n_cell_types, n_genes), of what is asked for."""
+        step = getattr(self.bulk, "block_rows", None)
+        positions = np.arange(len(self.bulk))[samples] if step is not None else ()
+        if len(positions) <= (step or 0):
+            return self._expand(samples, cell_types, genes)
+        # what is not in memory is read by blocks
+        found = None
+        for start in range(0, len(positions), step):
+            block = self._expand(positions[start : start + step], cell_types, genes)
+            if found is None:
+                found = np.empty((len(positions), *block.shape[1:]), dtype=block.dtype)
+            found[start : start + step] = block
+        return found
+
+    def _expand(self, samples, cell_types, genes):
         chosen = self.expression.select(samples, cell_types)
         if not self.samples.lengths[samples].any():
             return expand_inside(chosen, self.vectors[:, genes], self.bulk.dtype)
@@ -66,7 +80,7 @@ class FramedState:
     def mean(self):
         """Mean over samples, shape (n_cell_types, n_genes)."""
         along = self.expression.beyond_scaled_sample().mean(axis=0)
-        return self.expression.scale.T @ self.bulk / len(self.bulk) + along @ self.vectors
+        return as_source(self.bulk).combine(self.expression.scale.T) / len(self.bulk) + along @ self.vectors
 
 
 @dataclass

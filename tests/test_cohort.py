@@ -1,0 +1,245 @@
+"""Matrices that are read by rows: every kind of source, what is selected of it, and sources that go wrong."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from skenigma.checks.facts import examine
+from skenigma.cohort import LazyMatrix, is_lazy, lazy_matrix, open_bulk
+
+N_SAMPLES, N_GENES = 23, 130
+VALUES = np.random.default_rng(0).poisson(3.0, (N_SAMPLES, N_GENES)).astype(np.float32)
+SAMPLES = [f"s{j}" for j in range(N_SAMPLES)]
+GENES = [f"g{g}" for g in range(N_GENES)]
+
+
+def memmap(folder):
+    np.save(folder / "x.npy", VALUES)
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+def hdf5(folder):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, N_GENES))
+    return h5py.File(folder / "x.h5")["x"]
+
+
+def zarr2(folder, version=2):
+    zarr = pytest.importorskip("zarr")
+    if hasattr(zarr, "create_array"):  # zarr 3
+        array = zarr.create_array(
+            str(folder / "x.zarr"), shape=VALUES.shape, chunks=(4, N_GENES), dtype="f4", zarr_format=version
+        )
+        array[:] = VALUES
+        return array
+    if version == 3:
+        pytest.skip("zarr 2 writes no version 3")
+    return zarr.array(VALUES, store=str(folder / "x.zarr"), chunks=(4, N_GENES))
+
+
+def zarr3(folder):
+    return zarr2(folder, 3)
+
+
+def dask(folder, convert=None):
+    array = pytest.importorskip("dask.array").from_array(VALUES, chunks=(5, N_GENES))
+    return array if convert is None else array.map_blocks(convert)
+
+
+def sparse_dask(folder):
+    return dask(folder, sparse.csr_matrix)
+
+
+def as_anndata(X, **names):
+    anndata = pytest.importorskip("anndata")
+    return anndata.AnnData(X, pd.DataFrame(index=SAMPLES), pd.DataFrame(index=GENES))
+
+
+def backed(folder, X=VALUES):
+    as_anndata(X).write_h5ad(folder / "x.h5ad")
+    return sys.modules["anndata"].read_h5ad(folder / "x.h5ad", backed="r")
+
+
+def backed_sparse(folder):
+    return backed(folder, sparse.csr_matrix(VALUES))
+
+
+def sparse_dataset(folder):
+    return backed_sparse(folder).X
+
+
+def with_dask(folder):
+    return as_anndata(dask(folder))
+
+
+SOURCES = (memmap, hdf5, zarr2, zarr3, dask, sparse_dask, backed, backed_sparse, sparse_dataset, with_dask)
+
+
+@pytest.mark.parametrize("make", SOURCES, ids=lambda make: make.__name__)
+def test_every_kind_gives_the_same_rows(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("skenigma.cohort.MAPPED_BYTES", 0)
+    matrix = open_bulk(make(tmp_path))
+    assert is_lazy(matrix)
+    assert (matrix.shape, matrix.dtype, matrix.ndim, matrix.size) == (
+        VALUES.shape,
+        np.float32,
+        2,
+        VALUES.size,
+    )
+    assert len(matrix) == N_SAMPLES
+    assert type(matrix[3:7]) is np.ndarray
+    np.testing.assert_array_equal(matrix[3:7], VALUES[3:7])
+    np.testing.assert_array_equal(matrix[::-4], VALUES[::-4])
+    np.testing.assert_array_equal(matrix[[20, 2, 2]], VALUES[[20, 2, 2]])
+    np.testing.assert_array_equal(matrix[5], VALUES[5])
+    np.testing.assert_array_equal(matrix.select(np.array([7, 3]))[:], VALUES[:, [7, 3]])
+    named = make in (backed, backed_sparse, with_dask)
+    assert (
+        (list(matrix.index) == SAMPLES and list(matrix.columns) == GENES) if named else matrix.index is None
+    )
+
+
+def test_blocks_are_sized_by_bytes_and_whole_chunks(tmp_path):
+    assert lazy_matrix(VALUES, block_bytes=8 * N_GENES * 3).block_rows == 3
+    assert lazy_matrix(hdf5(tmp_path), block_bytes=8 * N_GENES * 11).block_rows == 8  # chunks of 4 rows
+    assert lazy_matrix(hdf5_as_is(tmp_path), block_bytes=8 * N_GENES).block_rows == 4
+
+
+def hdf5_as_is(folder):
+    return sys.modules["h5py"].File(folder / "x.h5")["x"]
+
+
+def test_readings_are_counted_over_all_that_is_derived():
+    matrix = lazy_matrix(VALUES, block_bytes=8 * N_GENES * 5)
+    genes = matrix.select(np.arange(10))
+    assert sum(block.size for _, block in genes.apply(np.sqrt).blocks()) == 10 * N_SAMPLES
+    assert matrix.readings == genes.readings == 1.0
+    with matrix.held(slice(2, 9)):
+        np.testing.assert_array_equal(matrix[4:6], VALUES[4:6])
+        np.testing.assert_array_equal(genes[2:9], VALUES[2:9, :10])
+    assert matrix.readings == 1.0 + 7 / N_SAMPLES
+
+
+def test_a_stretch_of_rows_has_their_names():
+    matrix = LazyMatrix(lazy_matrix(VALUES)._source, index=pd.Index(SAMPLES), columns=pd.Index(GENES))
+    part = matrix.rows(4, 9)
+    assert list(part.index) == SAMPLES[4:9]
+    np.testing.assert_array_equal(part.select(np.array([1]))[1:3], VALUES[5:7, [1]])
+
+
+def test_one_reading_tells_all_that_checks_ask_for():
+    from skenigma.checks.samples import sample_findings
+    from skenigma.checks.units import scale_findings
+
+    values = np.vstack([VALUES, np.zeros((1, N_GENES)), VALUES[:1, ::-1] * 50]).astype(np.float32)
+    reference = np.random.default_rng(1).random((2, N_GENES)) * 100
+    matrix = lazy_matrix(values, block_bytes=8 * N_GENES * 4)
+    examine(matrix)
+    # a few rows are looked at besides: 64, 32 and 16 evenly spaced ones
+    found = [*sample_findings(matrix), *scale_findings(matrix, reference)]
+    expected = [*sample_findings(values), *scale_findings(values, reference)]
+    assert [finding.name for finding in found] == [finding.name for finding in expected] != []
+    assert matrix.facts.minimum == values.min()
+    assert matrix.facts.maximum == values.max()
+    np.testing.assert_allclose(matrix.mean(axis=0), values.mean(axis=0), rtol=1e-6)  # sums in float64 there
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, r"X contains NaN in 1 place\(s\): \(row 's14', column 'g6'\)"),
+        (np.inf, r"infinity \(inf\) in 1 place\(s\): \(row 's14', column 'g6'\)"),
+        (1e30, "squares cannot be summed"),
+    ],
+)
+def test_what_no_fit_can_use_is_named(value, message):
+    bad = VALUES.copy()
+    bad[14, 6] = value
+    matrix = LazyMatrix(
+        lazy_matrix(bad)._source,
+        index=pd.Index(SAMPLES),
+        columns=pd.Index(GENES),
+        block_bytes=8 * N_GENES * 4,
+    )
+    with pytest.raises(ValueError, match=message):
+        examine(matrix.select(np.arange(3)), names=np.array(GENES))
+
+
+def test_nameless_samples_are_called_by_their_number():
+    bad = VALUES.copy()
+    bad[14, 6] = np.nan
+    with pytest.raises(ValueError, match=r"\(row 14, column 6\)"):
+        examine(lazy_matrix(bad, block_bytes=8 * N_GENES * 4).rows(10, 20))
+
+
+def test_a_source_that_changes_is_noticed():
+    values = VALUES.copy()
+    matrix = lazy_matrix(values)
+    matrix[:]
+    values[11] *= 2
+    with pytest.raises(ValueError, match=r"X has changed, at least in sample 11"):
+        matrix[8:20]
+
+
+def test_a_file_that_is_written_to_or_gone_is_noticed(tmp_path):
+    path = tmp_path / "x.npy"
+    matrix = lazy_matrix(memmap(tmp_path))
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ValueError, match=r"X has been written to \(.*x.npy\)"):
+        matrix[:2]
+    path.unlink()
+    with pytest.raises(ValueError, match=r"X is gone \(.*x.npy\)"):
+        matrix[:2]
+
+
+def test_a_store_whose_chunks_are_deleted_is_noticed(tmp_path):
+    matrix = lazy_matrix(zarr2(tmp_path))
+    matrix[:]
+    for path in (tmp_path / "x.zarr").iterdir():
+        if path.name[0] != ".":
+            path.unlink()  # missing chunks read as zeros
+    with pytest.raises(ValueError, match=r"X has changed, at least in sample 0"):
+        matrix[:4]
+
+
+def test_a_store_that_cannot_be_read_is_one_error(tmp_path):
+    data = hdf5(tmp_path)
+    matrix = lazy_matrix(data)
+    data.file.close()
+    with pytest.raises(ValueError, match=r"X could not be read at samples 3 to 5, it is gone or damaged"):
+        matrix[3:6]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: backed(folder, sparse.csc_matrix(VALUES)), "stored by genes"),
+        (lambda folder: dask(folder).rechunk((5, 10)), "13 chunks along the genes"),
+        (lambda folder: dask(folder)[dask(folder)[:, 0] > 2], "compute_chunk_sizes"),
+        (lambda folder: [1.0], "cannot be read by rows"),
+    ],
+)
+def test_what_cannot_be_read_by_rows_is_refused(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        lazy_matrix(make(tmp_path))
+
+
+def test_what_is_in_memory_stays_as_it_is(tmp_path):
+    frame = pd.DataFrame(VALUES)
+    for X in (VALUES, frame, memmap(tmp_path)):
+        assert open_bulk(X) is X
+
+
+def test_optional_packages_are_not_imported_without_such_an_input():
+    code = (
+        "import sys, numpy as np, skenigma.cohort as cohort; cohort.open_bulk(np.ones((3, 3)));"
+        "print([name for name in ('dask', 'zarr', 'h5py', 'anndata') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
