@@ -1,5 +1,6 @@
 """Configuration of the documentation; it is built, and can be read, without network access."""
 
+import configparser
 import os
 import pathlib
 import sys
@@ -52,8 +53,15 @@ html_css_files = ["custom.css"]
 html_show_sourcelink = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+# The address of the repository belongs in one place, the metadata of the package: `url = ...` in setup.cfg makes a link.
+metadata = configparser.ConfigParser()
+metadata.read(HERE.parent / "setup.cfg", encoding="utf-8")
+repository = metadata["metadata"].get("url")
 html_theme_options = {
     "logo": {"text": "skenigma"},
+    "icon_links": [{"name": "Repository", "url": repository, "icon": "fa-solid fa-code"}]
+    if repository
+    else [],
     "show_prev_next": True,
     "navigation_with_keys": False,
     "header_links_before_dropdown": 5,

@@ -2,10 +2,11 @@
 
 import pathlib
 import re
+import warnings
 
 import pytest
 
-from benchmarks import guide
+from benchmarks import guide, truth
 
 PAGES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "user_guide"
 # Part of ``python -m benchmarks.guide``: the page that shows what it prints.
@@ -84,3 +85,56 @@ def test_measured_tables_name_their_command():
         ]
         if figures:
             assert "python -m benchmarks" in text, (path.name, figures[0])
+
+
+PEERS = {
+    "EmpiricalBayesDeconvolver()": "empirical Bayes",
+    "L2MaxDeconvolver()": "L2-max",
+    'L2MaxDeconvolver(preprocess="sqrt")': "L2-max, sqrt",
+    "TraceNormDeconvolver()": "trace norm",
+    'TraceNormDeconvolver(preprocess="log")': "trace norm, log",
+    "FactorDeconvolver()": "factor",
+}
+FREE = {f"{name}, free": name for name in ("bulk itself", "reference itself", "scaled reference")}
+README = PAGES.parents[1] / "README.md"
+
+
+def section(path, heading):
+    """What stands under a heading of a page."""
+    return path.read_text("utf-8").split(heading)[1].split("\n## ")[0]
+
+
+def assert_shown(cells, expected, name):
+    """Numbers of cells such as ``.185 [.292] / .98`` are the expected ones, to the digits that they have."""
+    shown = [number for cell in cells for number in re.findall(r"\d*\.?\d+", cell)]
+    assert len(shown) == len(expected)
+    for number, value in zip(shown, expected, strict=True):
+        # half a digit, and a bit for the last bit of a correlation
+        assert float(number) == pytest.approx(value, abs=0.6 * 10.0 ** -len(number.partition(".")[2])), name
+
+
+@pytest.fixture(scope="module")
+def truth_of_both(truth_folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of levels that are lost, and of models on values they are not for
+        return [truth.table(truth.SETS[name](), "given", PEERS.values()) for name in ("gse60424", "kang8")]
+
+
+@pytest.mark.slow
+def test_our_rows_beside_other_packages(truth_of_both):
+    """Figures of the page and of the README are those of the benchmark, to the digits that they show."""
+    shown = [
+        {row[0].strip("`"): row[1:] for row in plain(part) if len(row) == 4}
+        for part in section(PAGES / "peers.md", "## Expression").split("| added cells")
+    ]
+    short = {row[0].strip("`"): row[1:] for row in plain(README.read_text("utf-8")) if len(row) == 5}
+    for name, answer in {**PEERS, **FREE}.items():
+        measured = [
+            [one.loc[answer, column] for column in ("all", "dominated", "per sample", "level")]
+            for one in truth_of_both
+        ]
+        for part, expected in zip(shown, measured, strict=True):
+            assert_shown(part[name], expected, name)
+        if name in short:
+            assert_shown(short[name][:2], measured[0][:3] + measured[1][:3], name)
+    assert len((PEERS.keys() | FREE.keys()) & short.keys()) == 5
