@@ -8,6 +8,7 @@ from sklearn.utils import check_scalar
 
 from .._fitted import fitted_values, numbers
 from .._library_size import choose_total, divide_by_length, scale_to_total
+from .._stored import TYPE_COLOURS
 from .._transformers import proportions_std, shares_of
 from .._typing import AnnData, Estimator, Table
 from .._version import __version__
@@ -20,6 +21,7 @@ from ..expression._derived import output_expression
 from ..io._formats import layer_name
 from ..proportions import ProportionEstimator, fit_quality
 from ._inputs import (
+    colours_of,
     find_markers,
     gene_lengths_of,
     in_memory,
@@ -135,7 +137,9 @@ def deconvolve(
         ``uns[key]``
             Name, parameters and version of the model, its histories and fitted numbers, the cell types, their
             ``layers`` and ``std_layers``, the genes of the bulk that are not in use, why the model was chosen
-            (``model_choice``) and what values were brought to (``scale``).
+            (``model_choice``) and what values were brought to (``scale``). Where ``reference_adata`` has colours for
+            the cell types, as scanpy keeps them (``uns["<groupby>_colors"]``), ``cell_type_colors`` are these, in the
+            order of ``cell_types``: displays, the report and :func:`cse_to_anndata` use them.
     model : estimator
         Only if ``return_model``.
 
@@ -213,7 +217,8 @@ def deconvolve(
     model, choice = _choose(model, bulk, reference, is_anndata(reference_adata))
     if verbose:
         print(f"scale: {scaling}\nmodel: {choice}")
-    fitted = _fit(model, bulk, reference, markers, known_proportions(bulk_adata, proportions))
+    known = known_proportions(bulk_adata, proportions, dict(zip(columns, reference.index, strict=True)))
+    fitted = _fit(model, bulk, reference, markers, known)
 
     adata = in_memory(bulk_adata)[:, shared].copy() if copy else bulk_adata
     if scaling.total is not None or gene_lengths is not None:
@@ -230,8 +235,11 @@ def deconvolve(
     if std is not None:
         adata.obsm["proportions_std"] = pd.DataFrame(std, adata.obs_names, columns)
     adata.obsm["proportion_quality"] = fit_quality(bulk, reference, fitted.proportions_)
+    colours = colours_of(reference_adata, groupby, fitted.cell_types_)
     adata.uns[key] = {
         **_describe(fitted),
+        **({} if colours is None else {TYPE_COLOURS: colours}),
+        "groupby": groupby if isinstance(groupby, str) else "None",
         "shares_of": shares_of(fitted) or "",
         "cell_types": fitted.cell_types_.astype(object),
         **_write_expression(adata, fitted, columns),

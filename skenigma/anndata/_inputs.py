@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from .._stored import category_colours
 from ..checks.entries import check_finite
 from ..checks.genes import match_genes
 from ..checks.names import listing, refuse_repeats, row_names
@@ -97,10 +98,20 @@ def find_markers(data, groupby, n_markers, **settings):
     return select_markers(data, groupby, n_markers, **settings)
 
 
-def known_proportions(data, proportions):
-    """Proportions that are given, by their name or as they are."""
+def colours_of(data, groupby, cell_types):
+    """Colours that an AnnData has for cell types, in their order; None where it has none for one of them."""
+    if not (is_anndata(data) and isinstance(groupby, str)):
+        return None
+    found = {str(name): colour for name, colour in (category_colours(data, groupby) or {}).items()}
+    names = [str(name) for name in cell_types]
+    return np.array([found[name] for name in names], dtype=object) if set(names) <= set(found) else None
+
+
+def known_proportions(data, proportions, names):
+    """Proportions that are given, by their name or as they are; ``names`` are the cell types by their columns."""
     if not isinstance(proportions, str):
         return proportions
     if proportions not in data.obsm:
         raise ValueError(f"obsm has no entry '{proportions}'. It has: {listing(list(data.obsm)) or 'none'}.")
-    return data.obsm[proportions]
+    entry = data.obsm[proportions]
+    return entry.rename(columns=names) if isinstance(entry, pd.DataFrame) else entry

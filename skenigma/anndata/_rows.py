@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._stored import TYPE_COLOURS, Deconvolved, category_colours
 from .._typing import AnnData
+from .._version import __version__
+from ..checks.entries import check_nonnegative
 from ..checks.optional import import_optional
 from ..checks.tables import is_anndata
 from ..checks.validation import check_deconvolver
@@ -13,7 +16,9 @@ from ..expression._derived import output_expression
 from ..expression._rows import sample_and_type
 
 
-def cse_to_anndata(source: Any, *, key: str = "skenigma", sample_names: ArrayLike | None = None) -> AnnData:
+def cse_to_anndata(
+    source: Any, *, key: str = "skenigma", sample_names: ArrayLike | None = None, log1p: bool = False
+) -> AnnData:
     """Cell-type-specific expression as an AnnData with one row per sample and cell type.
 
     Parameters
@@ -25,22 +30,49 @@ def cse_to_anndata(source: Any, *, key: str = "skenigma", sample_names: ArrayLik
     sample_names : array-like of str of shape (n_samples,), default=None
         Names of the samples of a fitted estimator. None takes those of the frame it was fitted to, or numbers them.
         Not used for an AnnData.
+    log1p : bool, default=False
+        Whether ``X`` is log(x + 1), the natural logarithm, as :func:`scanpy.pp.log1p` makes it and
+        :func:`scanpy.tl.rank_genes_groups` and decoupler expect it; ``uns["log1p"]`` then says so. The values
+        themselves are kept in ``layers["linear"]``.
 
     Returns
     -------
     adata : AnnData of shape (n_samples * n_cell_types, n_genes)
-        Rows are named "sample:cell type", the cell type fastest. ``obs`` has ``sample``, ``cell_type`` and
-        ``proportion``, and the columns of the ``obs`` of the bulk; one of these names in the bulk gets the suffix
-        "_of_bulk". ``layers["std"]`` has the standard deviations, if the model estimated any.
+        Rows are named "sample:cell type", the cell type fastest, and
+
+        ``X``
+            The expression on the scale of the bulk that was deconvolved (``layers["normalized"]`` of an AnnData,
+            where it is there), or its logarithm.
+        ``layers["linear"]``
+            The expression, with ``log1p=True``.
+        ``layers["std"]``
+            Standard deviations, if the model estimated any, on the scale of the bulk whatever that of ``X`` is.
+        ``obs``
+            ``sample``, ``cell_type`` and ``proportion``, and the columns of the ``obs`` of the bulk; one of these
+            names in the bulk gets the suffix "_of_bulk".
+        ``uns["skenigma"]``
+            What these values are: ``X``, "linear" or "log1p" (as it was written: scanpy notes its own logarithm in
+            ``uns["log1p"]``); ``counts``, False, since they are estimates; ``is_posterior_mean``; ``model``,
+            ``version``, and ``scale``, what the bulk was brought to.
+        ``uns["cell_type_colors"]``, ``uns["<column>_colors"]``
+            Colours of the cell types, and of the columns of the bulk, where these have any.
 
     Raises
     ------
     ValueError
-        If there is no expression in ``source``.
+        If there is no expression in ``source``, or it has negative values and ``log1p`` is asked for.
 
     See Also
     --------
     deconvolve : Bulk and annotated cells to expression per cell type.
+
+    Notes
+    -----
+    The values are estimates by a model, not counts, and rows of one sample are made from the same bulk. What ranks
+    genes can be used on them; a p-value that takes them for independent measurements is none. See the guide, "From
+    here to scanpy, decoupler and pydeseq2".
+
+    Memory: the expression as a whole, twice with ``log1p=True``, and its deviations.
 
     Examples
     --------
@@ -54,19 +86,59 @@ def cse_to_anndata(source: Any, *, key: str = "skenigma", sample_names: ArrayLik
     (30, 200)
     >>> list(adata.obs_names[:3])
     ['sample1:celltype1', 'sample1:celltype2', 'sample1:celltype3']
+    >>> adata.uns["skenigma"]["X"]
+    'linear'
     """
-    if not is_anndata(source):
+    if is_anndata(source):
+        rows = _of_anndata(source, key)
+    else:
         check_deconvolver(source)
-        return output_expression(source).to_anndata(sample_names)
+        expression = output_expression(source)
+        rows = expression.to_anndata(sample_names)
+        rows.uns["skenigma"] = _about(type(source).__name__, __version__, expression.is_posterior_mean)
+    if log1p:
+        reason = "They have no logarithm: pass log1p=False."
+        check_nonnegative(rows.X, "The expression", rows.obs_names, rows.var_names, reason)
+        rows.layers["linear"] = rows.X
+        rows.X = np.log1p(rows.X)
+        # what scanpy's own logarithm leaves, and its tests of differences look for
+        rows.uns["log1p"] = {"base": None}
+        rows.uns["skenigma"]["X"] = "log1p"
+    return rows
+
+
+def _of_anndata(source, key):
     anndata = import_optional("anndata", "anndata", "cse_to_anndata")
-    written = source.uns.get(key, {})
-    if not len(written.get("layers", ())):
+    if not len(source.uns.get(key, {}).get("layers", ())):
         raise ValueError(f"uns['{key}'] names no layers of cell-type-specific expression: deconvolve first.")
-    obs = sample_and_type(source.obs, written["cell_types"], np.asarray(source.obsm["proportions"]))
+    found = Deconvolved.of(source, key)
+    expression = found.expression
+    obs = sample_and_type(source.obs, found.written["cell_types"], expression.proportions)
+    layers = {"std": expression.std().reshape(len(obs), -1)} if expression.has_std else None
+    rows = anndata.AnnData(expression.values().reshape(len(obs), -1), obs, source.var.copy(), layers=layers)
+    scale = {name: str(found.written[name]) for name in ("scale",) if name in found.written}
+    about = _about(found.model, str(found.written["version"]), expression.is_posterior_mean)
+    rows.uns["skenigma"] = {**about, **scale}
+    for name in source.obs:
+        colours = category_colours(source, name)
+        if colours is not None:
+            renamed = f"{name}_of_bulk" if name in OWN else name
+            rows.uns[f"{renamed}_colors"] = list(colours.values())
+    if found.type_colours is not None:
+        rows.uns[TYPE_COLOURS] = list(found.type_colours.values())
+    return rows
 
-    def rows(layers):
-        return np.stack([source.layers[name] for name in layers], axis=1).reshape(len(obs), -1)
 
-    std = written.get("std_layers", ())
-    layers = {"std": rows(std)} if len(std) else None
-    return anndata.AnnData(rows(written["layers"]), obs, source.var.copy(), layers=layers)
+# Columns that rows have of themselves.
+OWN = ("sample", "cell_type", "proportion")
+
+
+def _about(model, version, is_posterior_mean):
+    """What the values are, for whoever reads the AnnData without the code that made it."""
+    return {
+        "X": "linear",
+        "counts": False,
+        "is_posterior_mean": bool(is_posterior_mean),
+        "model": model,
+        "version": version,
+    }

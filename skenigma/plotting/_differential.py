@@ -1,12 +1,14 @@
 """Display of differential expression in one cell type: a volcano."""
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from .._parameters import filled
+from .._stored import Deconvolved
 from ..checks.names import listing
 from ..checks.numbers import refuse_masked
-from ..differential import differential_expression
+from ..differential import differential_expression, factor_test, interaction_test, log_fold_change_test
 from ._style import BLUE, ENTRIES, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
 
 # p-values below this are drawn here: they are zero but for the range of floating-point numbers.
@@ -14,6 +16,12 @@ SMALLEST = np.finfo(np.float64).tiny
 # Where a label may stand, seen from its point: directions, from the best on, and distances in points.
 DIRECTIONS = np.deg2rad([20, 160, 60, 120, -20, 200, 90, -60, 240, -90])
 DISTANCES = (3, 8)
+# Tests that need nothing of a model but its proportions and reference.
+BULK_TESTS = {
+    "log_fold_change": log_fold_change_test,
+    "factor": factor_test,
+    "interaction": interaction_test,
+}
 # Free space around a label, in points.
 PADDING = 1.5
 # How many points a label may hide.
@@ -27,8 +35,8 @@ class DifferentialExpressionDisplay:
     Genes whose false discovery rate is below a threshold are coloured by the direction of their effect, and the most
     significant ones are named, as far as the names find room.
 
-    It is recommended to use :meth:`from_results` or :meth:`from_estimator` to create a display. All parameters are
-    stored as attributes.
+    It is recommended to use :meth:`from_results`, :meth:`from_estimator` or :meth:`from_anndata` to create a display.
+    All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -200,6 +208,58 @@ class DifferentialExpressionDisplay:
         )
         return cls.from_results(table, cell_type, fold_change=fold_change, ax=ax, **kwargs)
 
+    @classmethod
+    def from_anndata(
+        cls,
+        adata,
+        phenotype,
+        *,
+        cell_type,
+        key="skenigma",
+        method="auto",
+        covariates=None,
+        reference_level=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Test the bulk of an AnnData by what was deconvolved from it, and plot a cell type.
+
+        For several cell types, make the table once by one of the tests of :mod:`skenigma.differential` and use
+        :meth:`from_results`.
+
+        Parameters
+        ----------
+        {adata}
+        phenotype : str, array-like or Series of shape (n_samples,)
+            A column of ``obs`` by its name, or see :func:`~skenigma.differential.differential_expression`.
+        cell_type : str
+            Cell type to show.
+        {key}
+        method : {{"auto", "log_fold_change", "factor", "interaction"}}, default="auto"
+            Which test: those of the bulk. "auto" is :func:`~skenigma.differential.log_fold_change_test` where bulk
+            and reference have no negative value, else :func:`~skenigma.differential.factor_test`.
+        covariates : sequence of str, DataFrame or array-like, default=None
+            What else to adjust for: columns of ``obs`` by their names, or a table.
+        reference_level : scalar, default=None
+            The class that others are compared with. None takes the first.
+        {axes}
+        {passed}
+
+        Returns
+        -------
+        {drawn}
+
+        Raises
+        ------
+        ValueError
+            If `adata` holds no deconvolution under `key`, ``obs`` lacks a column, the test refuses its input, or
+            there is no such cell type.
+        {no_matplotlib}
+        """
+        found = Deconvolved.of(adata, key)
+        table = _tested(found, phenotype, method, covariates, reference_level)
+        return cls.from_results(table, cell_type, ax=ax, **kwargs)
+
     def plot(self, ax=None, *, threshold=0.05, n_labels=10, points_kw=None, label_kw=None):
         """Draw the display.
 
@@ -324,6 +384,23 @@ KINDS = {
     "higher": {"color": VERMILLION},
     "flagged": {"color": "#555555", "marker": "D", "markerfacecolor": "none", "markeredgewidth": 0.8},
 }
+
+
+def _tested(found, phenotype, method, covariates, reference_level):
+    """Table of a test of the bulk that an AnnData holds."""
+    if isinstance(phenotype, str):
+        phenotype = found.column(phenotype)
+    if isinstance(covariates, (list, tuple)) and all(isinstance(name, str) for name in covariates):
+        covariates = pd.concat([found.column(name) for name in covariates], axis=1)
+    bulk, reference = found.bulk, found.reference
+    if method == "auto":
+        linear = min(bulk.to_numpy().min(), reference.to_numpy().min()) >= 0
+        method = "log_fold_change" if linear else "factor"
+    if method not in BULK_TESTS:
+        raise ValueError(f"method must be one of {listing(['auto', *BULK_TESTS])}, got {method!r}.")
+    profiles = {} if method == "interaction" else {"reference": reference}
+    given = {"covariates": covariates, "reference_level": reference_level, **profiles}
+    return BULK_TESTS[method](bulk, found.proportions, phenotype, **given)
 
 
 def _rows_of(table, cell_type):

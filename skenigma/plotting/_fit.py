@@ -5,6 +5,7 @@ from scipy.stats import gaussian_kde
 from sklearn.utils import check_array
 
 from .._parameters import filled
+from .._stored import Deconvolved
 from ..checks.numbers import refuse_masked
 from ._style import (
     ENTRIES,
@@ -18,6 +19,7 @@ from ._style import (
     integer_ticks,
     legend_above_data,
     line_style,
+    stored_history,
 )
 
 N_MARKERS = 12  # about this many per line
@@ -34,8 +36,8 @@ class GradientNormDisplay:
     over all of them. After a fit without renormalisation that mean is the published choice of
     `renorm_size` [1]_.
 
-    It is recommended to use :meth:`from_estimator` to create a display. All parameters are stored
-    as attributes.
+    It is recommended to use :meth:`from_estimator` or :meth:`from_anndata` to create a display. All parameters are
+    stored as attributes.
 
     Parameters
     ----------
@@ -122,6 +124,35 @@ class GradientNormDisplay:
         display = cls(gradient_norm=gradient_norm, renorm_size=getattr(estimator, "renorm_size_", None))
         return display.plot(ax=ax, **kwargs)
 
+    @classmethod
+    def from_anndata(cls, adata, *, key="skenigma", ax=None, **kwargs):
+        """Plot the gradient norms of a fit that an AnnData holds.
+
+        Parameters
+        ----------
+        {adata}
+        {key}
+        {axes}
+        {passed}
+
+        Returns
+        -------
+        {drawn}
+
+        Raises
+        ------
+        ValueError
+            If `adata` holds no deconvolution under `key`, or its fit has recorded no gradient norms.
+        {no_matplotlib}
+        """
+        found = Deconvolved.of(adata, key)
+        size = found.written.get("renorm_size")
+        display = cls(
+            gradient_norm=stored_history(found, "gradient_norm_"),
+            renorm_size=None if size is None else float(size),
+        )
+        return display.plot(ax=ax, **kwargs)
+
     def plot(self, ax=None, *, line_kw=None, fill_kw=None, rug_kw=None, mean_line_kw=None):
         """Draw the display.
 
@@ -199,8 +230,8 @@ class GradientNormDisplay:
 class LossCurveDisplay:
     """Loss terms of a fit against the iteration.
 
-    It is recommended to use :meth:`from_estimator` to create a display. All parameters are stored
-    as attributes.
+    It is recommended to use :meth:`from_estimator` or :meth:`from_anndata` to create a display. All parameters are
+    stored as attributes.
 
     Parameters
     ----------
@@ -271,6 +302,30 @@ class LossCurveDisplay:
         {no_matplotlib}
         """
         return cls(loss_history=fitted_history(estimator, "loss_history_")).plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_anndata(cls, adata, *, key="skenigma", ax=None, **kwargs):
+        """Plot the loss terms of a fit that an AnnData holds.
+
+        Parameters
+        ----------
+        {adata}
+        {key}
+        {axes}
+        {passed}
+
+        Returns
+        -------
+        {drawn}
+
+        Raises
+        ------
+        ValueError
+            If `adata` holds no deconvolution under `key`, or its fit has recorded no loss.
+        {no_matplotlib}
+        """
+        history = stored_history(Deconvolved.of(adata, key), "loss_history_")
+        return cls(loss_history=history).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, log_scale=True, line_kw=None):
         """Draw the display.

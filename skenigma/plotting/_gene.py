@@ -3,6 +3,7 @@
 import numpy as np
 
 from .._parameters import filled
+from .._stored import Deconvolved
 from ..checks.validation import check_deconvolver
 from ._style import BLUE, ENTRIES, VERMILLION, axes_grid, fill_style, line_style, points_style
 
@@ -14,8 +15,8 @@ class GeneExpressionDisplay:
     Samples are in the order of the estimates, so that the band can be read against their trend: where it is wider
     than the whole rise of the line, the gene's order over samples is not known.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_expression` to create a display. All parameters are
-    stored as attributes.
+    It is recommended to use :meth:`from_estimator`, :meth:`from_anndata` or :meth:`from_expression` to create a
+    display. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -33,6 +34,8 @@ class GeneExpressionDisplay:
         Expression in the profiles.
     true : array-like of shape (n_samples, n_cell_types), default=None
         True expression, where it is known.
+    colours : dict of str to matplotlib colours, default=None
+        Colours by the name of the cell type. None draws all in one colour.
 
     Attributes
     ----------
@@ -64,7 +67,17 @@ class GeneExpressionDisplay:
     """
 
     def __init__(
-        self, *, values, gene, cell_types, low=None, high=None, level=None, reference=None, true=None
+        self,
+        *,
+        values,
+        gene,
+        cell_types,
+        low=None,
+        high=None,
+        level=None,
+        reference=None,
+        true=None,
+        colours=None,
     ):
         self.values = values
         self.gene = gene
@@ -74,6 +87,7 @@ class GeneExpressionDisplay:
         self.level = level
         self.reference = reference
         self.true = true
+        self.colours = colours
 
     @classmethod
     def from_estimator(cls, estimator, gene, *, cell_types=None, level=0.9, true=None, ax=None, **kwargs):
@@ -111,8 +125,60 @@ class GeneExpressionDisplay:
         return cls.from_expression(estimator.expression_, gene, ax=ax, **given, **kwargs)
 
     @classmethod
+    def from_anndata(
+        cls, adata, gene, *, key="skenigma", cell_types=None, level=0.9, true=None, ax=None, **kwargs
+    ):
+        """Plot a gene of the expression that an AnnData holds.
+
+        Panels have the colours of ``uns["<groupby>_colors"]``, where there are any, see
+        :func:`skenigma.anndata.deconvolve`. Intervals are normal on the scale of the model, by the standard
+        deviations in the layers; those of :meth:`from_estimator` are of Student's t where the model knows its degrees
+        of freedom.
+
+        Parameters
+        ----------
+        {adata}
+        gene : str or int
+            Name of the gene, or its position in ``var_names``.
+        {key}
+        cell_types : array-like of str or int, default=None
+            Cell types to draw; None draws all.
+        level : float in (0, 1), default=0.9
+            Probability of the interval.
+        true : array-like of shape (n_samples, n_cell_types), default=None
+            True expression of the gene in the cell types drawn, where it is known.
+        {grid}
+        {passed}
+
+        Returns
+        -------
+        {drawn}
+
+        Raises
+        ------
+        ValueError
+            If `adata` holds no expression under `key`, or there is no such gene or cell type.
+        {no_matplotlib}
+        """
+        found = Deconvolved.of(adata, key)
+        given = {"cell_types": cell_types, "level": level, "true": true, "colours": found.type_colours}
+        return cls.from_expression(
+            found.expression, gene, reference=found.reference.to_numpy(), ax=ax, **given, **kwargs
+        )
+
+    @classmethod
     def from_expression(
-        cls, expression, gene, *, cell_types=None, level=0.9, reference=None, true=None, ax=None, **kwargs
+        cls,
+        expression,
+        gene,
+        *,
+        cell_types=None,
+        level=0.9,
+        reference=None,
+        true=None,
+        colours=None,
+        ax=None,
+        **kwargs,
     ):
         """Plot a gene of any expression, such as that of new samples.
 
@@ -130,6 +196,8 @@ class GeneExpressionDisplay:
             Profiles of all cell types and genes of the expression.
         true : array-like of shape (n_samples, n_cell_types), default=None
             True expression of the gene in the cell types drawn, where it is known.
+        colours : dict of str to matplotlib colours, default=None
+            Colours by the name of the cell type. None draws all in one colour.
         {grid}
         {passed}
 
@@ -153,9 +221,8 @@ class GeneExpressionDisplay:
             rows = [list(expression.cell_types).index(name) for name in names]
             reference = reference[rows, list(expression.gene_names).index(genes[0])]
         values = expression.values(**part)[:, :, 0]
-        display = cls(
-            values=values, gene=genes[0], cell_types=names, reference=reference, true=true, **bounds
-        )
+        about = {"gene": genes[0], "cell_types": names, "colours": colours}
+        display = cls(values=values, reference=reference, true=true, **about, **bounds)
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, log_scale=True, line_kw=None, fill_kw=None, scatter_kw=None):
@@ -208,11 +275,12 @@ class GeneExpressionDisplay:
 
     def _draw_panel(self, panel, k, order, scale, line_kw, fill_kw):
         place = np.arange(len(order))
+        colour = BLUE if self.colours is None else self.colours[self.cell_types[k]]
         if self.low is not None:
-            style = {"color": BLUE, "alpha": 0.25, "linewidth": 0, "label": f"{self.level:.0%} interval"}
+            style = {"color": colour, "alpha": 0.25, "linewidth": 0, "label": f"{self.level:.0%} interval"}
             bounds = (scale(bound[order, k]) for bound in (self.low, self.high))
             self.bands_.append(panel.fill_between(place, *bounds, **fill_style(style, fill_kw)))
-        style = {"color": BLUE, "linewidth": 1.5, "label": "estimate"}
+        style = {"color": colour, "linewidth": 1.5, "label": "estimate"}
         self.lines_.extend(panel.plot(place, scale(self.values[order, k]), **line_style(style, line_kw)))
         if self.reference is not None:
             panel.axhline(

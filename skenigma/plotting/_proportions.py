@@ -6,6 +6,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import filled
+from .._stored import Deconvolved
 from .._transformers import proportions_std, shares_of
 from ..checks.entries import check_nonnegative
 from ..checks.names import listing, numbered
@@ -26,8 +27,8 @@ class ProportionDisplay:
     that its course can be read off along the axis. Up to 50 samples have bars of their own with their names; of more,
     a continuous picture is drawn.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_proportions` to create a display. All parameters
-    are stored as attributes.
+    It is recommended to use :meth:`from_estimator`, :meth:`from_anndata` or :meth:`from_proportions` to create a
+    display. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -42,6 +43,9 @@ class ProportionDisplay:
         draws none.
     shares_of : str, default=None
         What the proportions are shares of, such as "RNA" or "cells", for the label of the axis. None does not say.
+    colours : dict or sequence of matplotlib colours, default=None
+        Colours by the name of the cell type, or in the order of `cell_types`. None takes a palette that all readers
+        tell apart.
 
     Attributes
     ----------
@@ -70,12 +74,13 @@ class ProportionDisplay:
     [0, 1]
     """
 
-    def __init__(self, *, proportions, cell_types, sample_names=None, std=None, shares_of=None):
+    def __init__(self, *, proportions, cell_types, sample_names=None, std=None, shares_of=None, colours=None):
         self.proportions = proportions
         self.cell_types = cell_types
         self.sample_names = sample_names
         self.std = std
         self.shares_of = shares_of
+        self.colours = colours
 
     @classmethod
     def from_estimator(cls, estimator, *, sample_names=None, ax=None, **kwargs):
@@ -110,6 +115,40 @@ class ProportionDisplay:
             sample_names=sample_names,
             std=proportions_std(estimator),
             shares_of=shares_of(estimator),
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_anndata(cls, adata, *, key="skenigma", ax=None, **kwargs):
+        """Plot the proportions that an AnnData holds, with standard errors if there are any.
+
+        Cell types have the colours of ``uns["<groupby>_colors"]``, where there are any, see
+        :func:`skenigma.anndata.deconvolve`.
+
+        Parameters
+        ----------
+        {adata}
+        {key}
+        {axes}
+        {passed}
+
+        Returns
+        -------
+        {drawn}
+
+        Raises
+        ------
+        {no_deconvolution}
+        {no_matplotlib}
+        """
+        found = Deconvolved.of(adata, key)
+        display = cls(
+            proportions=found.proportions.to_numpy(),
+            cell_types=found.cell_types,
+            sample_names=list(found.sample_names),
+            std=None if found.proportions_std is None else found.proportions_std.to_numpy(),
+            shares_of=found.shares_of,
+            colours=found.type_colours,
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -174,7 +213,7 @@ class ProportionDisplay:
             Cell type by whose proportion the samples are sorted, the largest first. "auto" is the most abundant, None
             keeps the samples in their order.
         colours : dict or sequence of matplotlib colours, default=None
-            Colours by the name of the cell type, or in the order of `cell_types`.
+            Colours in the place of the attribute of this name.
         bar_kw : dict, default=None
             Options of ``Axes.bar``.
 
@@ -195,7 +234,7 @@ class ProportionDisplay:
         errors = self._errors(values)
         self.figure_, self.ax_ = figure_and_axes(ax)
         stack = np.argsort(-values.mean(axis=0), kind="stable")
-        colours = self._colours(colours, cell_types, stack)
+        colours = self._colours(self.colours if colours is None else colours, cell_types, stack)
         self.order_ = self._order(values, cell_types, stack, sort_by)
         named = len(values) <= N_NAMED
         style = {"width": 0.85 if named else 1.0, "linewidth": 0.5 if named else 0, "edgecolor": "white"}

@@ -5,8 +5,10 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import filled
+from .._stored import Deconvolved
 from ..checks.labels import cell_types_of
-from ..checks.names import numbered, row_names
+from ..checks.names import listing, numbered, refuse_repeats, row_names
+from ..checks.tables import is_anndata
 from ..metrics import concordance, per_gene_correlation, per_sample_correlation
 from ..metrics._checks import check_tables
 from ._style import BLUE, ENTRIES, axes_grid, line_style, points_style
@@ -29,8 +31,8 @@ class RecoveryDisplay:
     - expression: the mean correlation ``per gene`` (over samples) and ``per sample`` (over genes). A cloud along the
       line shows the second: that highly expressed genes are found to be so. It says little about the first.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a display. All parameters
-    are stored as attributes.
+    It is recommended to use :meth:`from_estimator`, :meth:`from_anndata` or :meth:`from_predictions` to create a
+    display. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -38,6 +40,9 @@ class RecoveryDisplay:
         Proportions or cell-type-specific expression.
     cell_types : sequence of str
         Names of the cell types.
+    colours : dict of str to matplotlib colours, default=None
+        Colours of points by the name of the cell type. None draws all in one colour. Hexagons have the colours of
+        their counts.
 
     Attributes
     ----------
@@ -68,10 +73,11 @@ class RecoveryDisplay:
     ['r', 'CCC']
     """
 
-    def __init__(self, *, true, estimated, cell_types):
+    def __init__(self, *, true, estimated, cell_types, colours=None):
         self.true = true
         self.estimated = estimated
         self.cell_types = cell_types
+        self.colours = colours
 
     @classmethod
     def from_estimator(cls, estimator, true, *, ax=None, **kwargs):
@@ -100,12 +106,52 @@ class RecoveryDisplay:
         check_is_fitted(estimator)
         if np.ndim(true) == 2:
             estimated = pd.DataFrame(estimator.proportions_, _samples(estimator, true), estimator.cell_types_)
-            if isinstance(true, pd.DataFrame):  # panels are in the order of the truth
-                names = cell_types_of(true) if row_names(true.T) is not None else estimator.cell_types_
-                return cls(true=true, estimated=estimated, cell_types=names).plot(ax=ax, **kwargs)
+            names = _in_order_of(true, estimator.cell_types_)
         else:
-            estimated = _expression(estimator)
-        return cls(true=true, estimated=estimated, cell_types=estimator.cell_types_).plot(ax=ax, **kwargs)
+            estimated, names = _expression(estimator), estimator.cell_types_
+        return cls(true=true, estimated=estimated, cell_types=names).plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_anndata(cls, adata, true, *, key="skenigma", ax=None, **kwargs):
+        """Plot what an AnnData holds against its truth.
+
+        Points have the colours of ``uns["<groupby>_colors"]``, where there are any, see
+        :func:`skenigma.anndata.deconvolve`.
+
+        Parameters
+        ----------
+        {adata}
+        true : str, DataFrame, array-like or AnnData
+            True proportions: an entry of ``adata.obsm`` by its name, or a table of shape (n_samples, n_cell_types),
+            matched by name where both are named. Or true expression: an array of shape (n_samples, n_cell_types,
+            n_genes), or an AnnData of sorted samples with the columns ``sample`` and ``cell_type`` in ``obs``, as
+            :func:`skenigma.anndata.cse_to_anndata` makes them, on the scale of the bulk.
+        {key}
+        {grid}
+        {passed}
+
+        Returns
+        -------
+        {drawn}
+
+        Raises
+        ------
+        ValueError
+            If `adata` holds no deconvolution under `key`, or the truth lacks samples, cell types or genes of it, or
+            has another shape.
+        {no_matplotlib}
+        """
+        found = Deconvolved.of(adata, key)
+        if isinstance(true, str):
+            true = found.table(true)
+        if is_anndata(true):
+            true = _sorted_expression(true, found)
+        if np.ndim(true) == 2:
+            estimated, names = found.proportions, _in_order_of(true, found.cell_types)
+        else:
+            estimated, names = found.expression.values(), found.cell_types
+        display = cls(true=true, estimated=estimated, cell_types=names, colours=found.type_colours)
+        return display.plot(ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(cls, true, estimated, *, cell_types=None, ax=None, **kwargs):
@@ -201,7 +247,8 @@ class RecoveryDisplay:
         margin = 0.04 * (high - low) or 0.5
         limits = low - margin, high + margin
         if len(x) <= N_POINTS:
-            style = {"s": 12, "color": BLUE, "alpha": 0.6, "linewidths": 0}
+            colour = BLUE if self.colours is None else self.colours[self.correlations_.index[k]]
+            style = {"s": 12, "color": colour, "alpha": 0.6, "linewidths": 0}
             drawn = panel.scatter(x, y, **points_style(style, scatter_kw))
         else:
             style = {"gridsize": GRID_SIZE, "bins": "log", "mincnt": 1, "cmap": "viridis", "linewidths": 0.1}
@@ -239,6 +286,34 @@ class RecoveryDisplay:
             panel.set_xlabel(f"true {kind}")
         if scale:
             self.axes_[0].set_ylabel(f"estimated {kind}\n{scale[:-2]}")
+
+
+def _in_order_of(true, cell_types):
+    """Names of the panels, in the order of true proportions where these are named."""
+    if isinstance(true, pd.DataFrame) and row_names(true.T) is not None:
+        return cell_types_of(true)
+    return cell_types
+
+
+def _sorted_expression(data, found):
+    """Expression of sorted samples in the order of the samples, cell types and genes of a deconvolution."""
+    lacking = [name for name in ("sample", "cell_type") if name not in data.obs]
+    if lacking:
+        raise ValueError(f"obs of the truth has no column {listing(lacking)}: they say which row is what.")
+    rows = pd.MultiIndex.from_arrays([data.obs[name].astype(str) for name in ("sample", "cell_type")])
+    refuse_repeats(rows, "Rows of the truth", "Keep one for each sample and cell type.")
+    genes = _places(data.var_names.map(str), pd.Index(found.gene_names), "genes")
+    places = _places(rows, pd.MultiIndex.from_product([found.sample_names, found.cell_types]), "rows")
+    values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
+    return values[places][:, genes].reshape(len(found.sample_names), len(found.cell_types), -1)
+
+
+def _places(names, wanted, kind):
+    """Positions of names, all of which must be there."""
+    places = names.get_indexer(wanted)
+    if (places < 0).any():
+        raise ValueError(f"The truth lacks the {kind} {listing(list(wanted[places < 0]))}.")
+    return places
 
 
 def _samples(estimator, true):

@@ -14,6 +14,12 @@ ENTRIES = {
     Axes to draw on. None creates a figure.""",
     "grid": """ax : matplotlib Axes or array of them, default=None
     Where to draw, see :meth:`plot`.""",
+    "adata": """adata : AnnData
+    What :func:`skenigma.anndata.deconvolve` returned, or read from a file.""",
+    "key": """key : str, default="skenigma"
+    The key that it was given.""",
+    "no_deconvolution": """ValueError
+    If `adata` holds no deconvolution under `key`.""",
     "passed": """**kwargs : dict
     Passed to :meth:`plot`.""",
     "drawn": """display : {class}
@@ -48,6 +54,16 @@ def fitted_history(estimator, attribute):
             "its solver does not compute what this display shows."
         )
     return history
+
+
+def stored_history(found, name):
+    """What a fit has recorded, out of an AnnData, or say why there is nothing."""
+    if name not in found.histories:
+        raise ValueError(
+            f"uns['{found.key}'] has no {name.rstrip('_')}: the solver of this {found.model} does not compute what "
+            f"this display shows."
+        )
+    return found.histories[name]
 
 
 def check_columns(array, expected, name, meaning):
@@ -117,6 +133,11 @@ def distinct_colours(count):
     )
     kinds = np.concatenate([base, 0.5 + 0.5 * base, 0.55 * base])
     return [tuple(kinds[index % len(kinds)]) for index in range(count)]
+
+
+def as_hex(colour):
+    """A colour in any way that matplotlib knows as "#rrggbb", or with its opacity "#rrggbbaa"."""
+    return import_optional("matplotlib.colors", "plot", "A colour by name").to_hex(colour, keep_alpha=True)
 
 
 def legend_beside(ax, handles):

@@ -4,11 +4,11 @@ from html import escape
 
 import numpy as np
 
+from ._colours import N_COLOURS
 from ._markup import Markup
 
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 60, 14, 10, 40
-N_COLOURS = 12
 MOST_TICKS = 7
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NEGLIGIBLE = 1e-12  # below this share of the largest, a loss is zero but for rounding
@@ -64,7 +64,7 @@ def stacked_bars(proportions, title, x_label, colours):
     tops = 1 - np.cumsum(heights, axis=0)
     bottoms = tops + heights
     paths = [
-        f'<path class="fill{number % N_COLOURS}" d="{_steps(top, bottom)}"/>'
+        f'<path class="fill{number}" d="{_steps(top, bottom)}"/>'
         for number, top, bottom in zip(colours, tops, bottoms, strict=True)
     ]
     picture = (
@@ -78,7 +78,7 @@ def stacked_bars(proportions, title, x_label, colours):
     )
 
 
-def strips(proportions, labels, classes):
+def strips(proportions, labels, classes, colours):
     """A panel per cell type: a dot per sample in the column of its group, and the mean of the group as a line.
 
     Parameters
@@ -88,12 +88,14 @@ def strips(proportions, labels, classes):
         Group of each sample.
     classes : list
         Groups in order.
+    colours : list of int
+        Number of the colour of each.
     """
-    panels = "".join(_strip(str(kind), proportions[kind], labels, classes) for kind in proportions)
+    panels = "".join(_strip(str(kind), proportions[kind], labels, classes, colours) for kind in proportions)
     return Markup(f'<div class="strips">{panels}</div>')
 
 
-def _strip(name, shares, labels, classes):
+def _strip(name, shares, labels, classes, colours):
     width, height, left, bottom = 60 + 60 * len(classes), 170, 46, 26
     top = max(float(shares.max()), 0.01) * 1.05
 
@@ -107,13 +109,13 @@ def _strip(name, shares, labels, classes):
         parts.append(
             f'<text class="tick end" x="{left - 5}" y="{y(share) + 4:.1f}">{100 * share:.{digits}f}%</text>'
         )
-    for number, label in enumerate(classes):
+    for number, (label, colour) in enumerate(zip(classes, colours, strict=True)):
         middle = left + 30 + 60 * number
         values = shares[(labels == label).to_numpy()].to_numpy(dtype=float)
         # spread sideways by position, so that equal values can be told apart
         aside = 18 * (np.modf(np.arange(len(values)) * 0.618)[0] - 0.5)
         parts += [
-            f'<circle class="dot{number % N_COLOURS}" cx="{middle + x:.1f}" cy="{y(value):.1f}" r="2.6"/>'
+            f'<circle class="dot{colour}" cx="{middle + x:.1f}" cy="{y(value):.1f}" r="2.6"/>'
             for x, value in zip(aside, values, strict=True)
         ]
         if len(values):
@@ -134,9 +136,9 @@ def _strip(name, shares, labels, classes):
 
 def legend(names, colours=None):
     """Names with their colours, counted where none are given."""
-    colours = range(len(names)) if colours is None else colours
+    colours = [number % N_COLOURS for number in range(len(names))] if colours is None else colours
     keys = "".join(
-        f'<li><span class="key key{number % N_COLOURS}"></span>{escape(str(name))}</li>'
+        f'<li><span class="key key{number}"></span>{escape(str(name))}</li>'
         for number, name in zip(colours, names, strict=True)
     )
     return Markup(f'<ul class="legend">{keys}</ul>')

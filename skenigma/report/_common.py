@@ -17,8 +17,6 @@ from ..io._runs import DIFFERENTIAL, NAME_COLUMNS
 from ..io._written import read_result
 from ._contents import Findings, Groups
 
-POSTERIOR = "EmpiricalBayesDeconvolver"  # whose deviations are those of logarithms
-
 
 def read_test(path):
     """Findings in the folder that 'skenigma differential' wrote, or in its table."""
@@ -99,6 +97,10 @@ def grouped(values, levels=None, first=None):
     study = Study(values, None, len(values), values.index, options)
     used = pd.Series(False, index=values.index)
     used.iloc[study.used] = True
+    if isinstance(
+        values.dtype, pd.CategoricalDtype
+    ):  # classes have the order, and a map of categories its own type
+        values = values.astype(object)
     return Groups(study.name, values.where(used), study.classes)
 
 

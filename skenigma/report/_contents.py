@@ -31,11 +31,14 @@ class Groups:
         By sample; NaN or None where a sample takes no part.
     classes : list or None
         The one that others are compared with comes first. None for a quantity.
+    colours : dict of str to str, or None
+        Colour of each class, "#rrggbb". None takes those of the page.
     """
 
     name: str
     values: pd.Series
     classes: list | None
+    colours: dict | None = None
 
 
 @dataclass
@@ -70,6 +73,8 @@ class Contents:
         None where there is none.
     shares_of : {"RNA", "cells"} or None
         What the proportions are shares of. None where it is not known.
+    type_colours : dict of str to str, or None
+        Colour of each cell type, "#rrggbb". None takes those of the page.
     groups : Groups or None
     expression : Expression or None
     test : Findings or None
@@ -91,6 +96,7 @@ class Contents:
     proportions: pd.DataFrame
     proportions_std: pd.DataFrame | None = None
     shares_of: str | None = None
+    type_colours: dict | None = None
     groups: Groups | None = None
     expression: Expression | None = None
     test: Findings | None = None

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ._colours import group_slots
 from ._findings import CAREFUL, REASONS, classes_of, directions, effect_name, types_of
 from ._pack import pack_codes, pack_names, pack_numbers, to_json
 from ._proportions import arrange
@@ -20,7 +21,7 @@ def script_data(contents):
     data["bars"] = [int(place) for place in contents.proportions.index.get_indexer(arranged.index)]
     data["shares"] = pack_numbers(contents.proportions.to_numpy(dtype=float))
     if contents.groups is not None:
-        data["groups"] = _groups(contents.groups)
+        data["groups"] = _groups(contents)
     genes = list(expression.genes) if expression is not None else []
     if test is not None:
         data["types"] = types = types + [kind for kind in types_of(test, types) if kind not in types]
@@ -34,11 +35,17 @@ def script_data(contents):
     return to_json(data)
 
 
-def _groups(groups):
+def _groups(contents):
+    groups = contents.groups
     values = ["" if value is None or value != value else f"{value}" for value in groups.values]
     if groups.classes is None:
         return {"name": groups.name, "values": values, "classes": None}
-    return {"name": groups.name, "values": values, "classes": [str(label) for label in groups.classes]}
+    return {
+        "name": groups.name,
+        "values": values,
+        "classes": [str(label) for label in groups.classes],
+        "colours": group_slots(contents),
+    }
 
 
 def _test(test, groups, types, genes):

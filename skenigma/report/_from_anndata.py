@@ -1,53 +1,43 @@
 """Contents from an AnnData that holds a deconvolution."""
 
-import numpy as np
-import pandas as pd
+from dataclasses import replace
 
-from ..checks.names import listing
-from ._common import POSTERIOR, matched, own_versions, read_groups, texts
+from .._stored import Deconvolved
+from ._colours import checked
+from ._common import matched, own_versions, read_groups, texts
 from ._contents import Contents, flag_samples, history_table
 from ._expression import summarise
-from ._sources import TableSource
+from ._sources import ModelSource
 
 
 def from_anndata(adata, X, phenotype, test, key):
     """Contents of what :func:`skenigma.anndata.deconvolve` wrote."""
-    written = adata.uns.get(key)
-    if written is None or "proportions" not in adata.obsm:
-        raise ValueError(
-            f"uns['{key}'] and obsm['proportions'] hold no deconvolution: skenigma.anndata.deconvolve writes them. "
-            f"If it was given another key, pass it as key."
-        )
-    types = [str(kind) for kind in written["cell_types"]]
-    samples = adata.obs_names.map(str)
-    proportions = pd.DataFrame(np.asarray(adata.obsm["proportions"]), samples, types)
-    std = adata.obsm.get("proportions_std")
+    found = Deconvolved.of(adata, key)
+    written, proportions = found.written, found.proportions
+    samples = proportions.index
     if isinstance(phenotype, str):
-        if phenotype not in adata.obs:
-            raise ValueError(f"obs has no column '{phenotype}'. It has {listing(list(adata.obs.columns))}.")
-        phenotype = adata.obs[phenotype]
-    missing = []
-    facts = {
-        "samples": f"{len(proportions):,}",
-        "genes in use": f"{adata.n_vars:,}",
-        "cell types": f"{len(types):,}",
-        "model": str(written["model"]),
-    }
-    alone = not len(written.get("layers", ()))
+        phenotype = found.column(phenotype)
+    groups = read_groups(phenotype, samples)
     quality = adata.obsm.get("proportion_quality")
     converged = written.get("converged")
     params = {name: value for name, value in written["params"].items() if "__" not in name}
     return Contents(
         proportions=proportions,
-        proportions_std=None if std is None else pd.DataFrame(np.asarray(std), samples, types),
-        shares_of=str(written["shares_of"]) or None,
-        groups=read_groups(phenotype, samples),
-        expression=None if alone else _expression_of_anndata(adata, written, types, proportions, X, test),
+        proportions_std=found.proportions_std,
+        shares_of=found.shares_of,
+        groups=_coloured(groups, found),
+        type_colours=checked(found.type_colours),
+        expression=_expression_of(found, X, test) if found.layers else None,
         test=test,
-        history=_history_of(written, types),
+        history=history_table(found.histories, found.cell_types) if found.histories else None,
         quality=None if quality is None else flag_samples(quality.set_axis(samples)),
-        facts=facts,
-        model=None if alone else str(written["model"]),
+        facts={
+            "samples": f"{len(proportions):,}",
+            "genes in use": f"{adata.n_vars:,}",
+            "cell types": f"{len(found.cell_types):,}",
+            "model": found.model,
+        },
+        model=found.model if found.layers else None,
         parameters=texts(params),
         versions={**own_versions(), "skenigma that deconvolved": str(written["version"])},
         inputs={
@@ -55,45 +45,28 @@ def from_anndata(adata, X, phenotype, test, key):
             for name in ("layer", "reference_layer", "scale", "normalize", "model_choice")
             if name in written
         },
-        commands=[f"skenigma.anndata.deconvolve(bulk, reference, model={written['model']}(...))"],
-        missing=missing,
+        commands=[f"skenigma.anndata.deconvolve(bulk, reference, model={found.model}(...))"],
         converged=None if converged is None else bool(converged),
     )
 
 
-def _expression_of_anndata(adata, written, types, proportions, X, test):
-    genes = [str(name) for name in adata.var_names]
-    layers = dict(zip(types, written["layers"], strict=True))
-    std = dict(zip(types, written.get("std_layers", ()), strict=False))
+def _coloured(groups, found):
+    """Groups with the colours of the column of that name, where they are its categories."""
+    if groups is None or groups.classes is None:
+        return groups
+    colours = found.group_colours(groups.name) or {}
+    if not set(groups.classes) <= set(colours):
+        return groups
+    return replace(groups, colours=checked({label: colours[label] for label in groups.classes}))
 
-    def read(kind, cell_type):
-        name = {"values": layers, "std": std}[kind].get(cell_type)
-        if name is None:
-            return None
-        return pd.DataFrame(np.asarray(adata.layers[name]), proportions.index, genes)
 
-    if X is None:
-        name = "normalized" if "normalized" in adata.layers else str(written.get("layer", "None"))
-        matrix = adata.X if name == "None" else adata.layers[name]
-        X = pd.DataFrame(
-            matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix), proportions.index, genes
-        )
-    preprocess = written["params"].get("preprocess", "None")
-    scale = "log" if written["model"] == POSTERIOR else (None if preprocess == "None" else preprocess)
-    reference = pd.DataFrame(np.asarray(adata.varm["reference"]).T, types, genes)
-    reliability = adata.varm.get("reliability")
+def _expression_of(found, X, test):
+    bulk = found.bulk if X is None else X
     return summarise(
-        TableSource(read, types, scale),
-        proportions,
-        bulk=matched(X, proportions.index, genes, "X"),
-        reference=reference,
-        reliability=None if reliability is None else pd.DataFrame(np.asarray(reliability).T, types, genes),
+        ModelSource(found.expression),
+        found.proportions,
+        bulk=matched(bulk, found.sample_names, found.gene_names, "X"),
+        reference=found.reference,
+        reliability=found.reliability,
         differential=None if test is None else test.table,
     )
-
-
-def _history_of(written, types):
-    """Histories in ``uns`` as the table that a model would give."""
-    names = ("loss_history", "gradient_norm", "delta_history")
-    found = {f"{name}_": np.asarray(written[name]) for name in names if name in written}
-    return history_table(found, types) if found else None

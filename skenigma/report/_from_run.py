@@ -4,10 +4,11 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from .._stored import POSTERIOR
 from ..io._fitted import read_fitted
 from ..io._records import RECORD
 from ..io._runs import DIFFERENTIAL, HISTORY, PROPORTIONS, PROPORTIONS_STD, QUALITY, RELIABILITY
-from ._common import POSTERIOR, matched, read_groups, read_if_there, read_test, recorded_phenotype, texts
+from ._common import matched, read_groups, read_if_there, read_test, recorded_phenotype, texts
 from ._contents import Contents
 from ._expression import summarise
 from ._sources import TableSource

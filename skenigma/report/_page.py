@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._typing import Column, PathLike, Table
 from .._version import __version__
-from ._charts import N_COLOURS
+from ._colours import colour_rules
 from ._data import script_data
 from ._end import fit_section, repeat_section
 from ._findings import findings_section
@@ -136,7 +136,7 @@ def page(contents, *, title, top):
             title=title,
             version=__version__,
             digest=digest,
-            style=Markup((folder / "style.css").read_text(encoding="utf-8") + _colour_rules()),
+            style=Markup((folder / "style.css").read_text(encoding="utf-8") + colour_rules(contents)),
             facts=_facts(contents.facts),
             links=links,
             sections=joined((_section(*section) for section in sections), Markup("\n")),
@@ -159,15 +159,6 @@ def _section(place, heading, body):
         place=place,
         heading=heading,
         body=body,
-    )
-
-
-def _colour_rules():
-    """Rules that give the parts of charts their colours."""
-    return "".join(
-        f".fill{n}{{fill:var(--c{n})}}.line{n}{{stroke:var(--c{n})}}.dot{n}{{fill:var(--c{n})}}"
-        f".key{n}{{background:var(--c{n})}}"
-        for n in range(N_COLOURS)
     )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from ._charts import stacked_bars, strips
+from ._colours import group_slots, type_slots
 from ._markup import Markup, joined, markup
 from ._reading import how_to_read
 from ._sources import LEVEL
@@ -136,7 +137,8 @@ def proportions_section(contents):
     proportions, std = contents.proportions, contents.proportions_std
     order = proportions.mean().sort_values(ascending=False).index
     # a cell type has one colour in all charts
-    colours = [proportions.columns.get_loc(kind) for kind in order]
+    slots = type_slots(contents)
+    colours = [slots[proportions.columns.get_loc(kind)] for kind in order]
     arranged, text = arrange(proportions, contents.groups, order)
     chart = stacked_bars(arranged, "Proportions", text, colours)
     notes = [SHARES.get(contents.shares_of, SHARES[None])] + ([LOWER_BOUND] if std is not None else [])
@@ -144,7 +146,7 @@ def proportions_section(contents):
         how_to_read("proportions"),
         markup("<p>{notes}</p>", notes=" ".join(notes)),
         chart,
-        _comparison(proportions, contents.groups, order),
+        _comparison(contents, order),
         _summary(proportions, std, order),
         _per_sample(contents, order),
     ]
@@ -170,8 +172,9 @@ def arrange(proportions, groups, order):
     return arranged, f"one bar per sample: {inner}; within these sorted by {order[0]}"
 
 
-def _comparison(proportions, groups, order):
+def _comparison(contents, order):
     """Charts and the table of the test, or what to do to get them."""
+    proportions, groups = contents.proportions, contents.groups
     if groups is None:
         return markup(
             '<h3>By group</h3><p class="note">No groups were given, so that there is nothing to compare: '
@@ -195,7 +198,7 @@ def _comparison(proportions, groups, order):
     )
     charts = Markup("")
     if groups.classes is not None:
-        charts = strips(proportions[order], groups.values, groups.classes)
+        charts = strips(proportions[order], groups.values, groups.classes, group_slots(contents))
     return joined(
         [
             markup("<h3>By {name}</h3><p>{sizes}{dot}{sentence}{extra}</p>", name=groups.name, sizes=sizes,

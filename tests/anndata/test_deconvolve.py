@@ -312,6 +312,105 @@ class TestRows:
         assert_array_equal(rows.X, cse_to_anndata(adata)[rows.obs_names].X)
 
 
+@pytest.fixture(scope="module")
+def sets():
+    """Ten cells per type, and a bulk with a column of groups and its colours."""
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(0.7, 20, (3, 30)) + 1
+    kinds = pd.Categorical(np.repeat(TYPES, 10))
+    cells = anndata.AnnData(rng.poisson(np.repeat(profiles, 10, axis=0)).astype(float), {"kind": kinds})
+    cells.uns["kind_colors"] = ["#1f77b4", "#ff7f0e", "#2ca02c"]
+    counts = rng.poisson(500 * rng.dirichlet([3, 3, 3], 12) @ profiles).astype(float)
+    bulk = anndata.AnnData(counts, {"disease": pd.Categorical(["ill", "well"] * 6), "sample": "blood"})
+    bulk.obs["sample"] = bulk.obs["sample"].astype("category")
+    bulk.uns.update(disease_colors=["red", "blue"], sample_colors=["black"])
+    return deconvolve(bulk, cells, "kind", return_model=True, verbose=False)
+
+
+class TestForOtherTools:
+    """Which scale values are on is written where scanpy and others look for it."""
+
+    def test_linear_unless_asked(self, sets):
+        adata, model = sets
+        for rows in (cse_to_anndata(adata), cse_to_anndata(model)):
+            assert "log1p" not in rows.uns
+            assert rows.uns["skenigma"]["X"] == "linear"
+            assert rows.uns["skenigma"]["counts"] is False
+            assert rows.uns["skenigma"]["is_posterior_mean"] is True
+            assert rows.uns["skenigma"]["model"] == "EmpiricalBayesDeconvolver"
+            assert_array_equal(rows.X, model.cse_.reshape(-1, 30))
+        assert (
+            cse_to_anndata(adata)
+            .uns["skenigma"]["scale"]
+            .startswith("bulk and reference to a total of 1,000,000")
+        )
+
+    @pytest.mark.slow  # loading scanpy takes seconds
+    @pytest.mark.parametrize("saved", [False, True])
+    def test_logarithms_are_those_of_scanpy(self, sets, tmp_path, saved):
+        scanpy = pytest.importorskip("scanpy")
+        expected = cse_to_anndata(sets[0])
+        scanpy.pp.log1p(expected)
+        rows = cse_to_anndata(sets[0], log1p=True)
+        if saved:
+            rows.write_h5ad(tmp_path / "rows.h5ad")
+            rows = anndata.read_h5ad(tmp_path / "rows.h5ad")
+        assert_array_equal(rows.X, expected.X)
+        assert rows.uns["log1p"].get("base") is expected.uns["log1p"]["base"] is None
+        assert_array_equal(rows.layers["linear"], cse_to_anndata(sets[0]).X)
+        assert rows.uns["skenigma"]["X"] == "log1p"
+
+    @pytest.mark.slow
+    def test_scanpy_ranks_genes_and_knows_their_fold_changes(self, sets):
+        scanpy = pytest.importorskip("scanpy")
+        rows = cse_to_anndata(sets[0], log1p=True)
+        scanpy.tl.rank_genes_groups(rows, "cell_type", method="t-test")
+        found = scanpy.get.rank_genes_groups_df(rows, group=TYPES[2]).set_index("names")
+        members = (rows.obs["cell_type"] == TYPES[2]).to_numpy()
+        means = [np.expm1(rows.X[part].mean(axis=0)) for part in (members, ~members)]
+        expected = pd.Series(np.log2((means[0] + 1e-9) / (means[1] + 1e-9)), rows.var_names)
+        # scanpy keeps them in single precision
+        assert_allclose(found["logfoldchanges"], expected[found.index], rtol=1e-5)
+
+    def test_negative_values_have_no_logarithm(self, sets):
+        adata = sets[0].copy()
+        adata.layers["cse_monocyte"][0, 0] = -1
+        with refused(
+            "The expression contains negative values", "sample 0:monocyte|'0:monocyte'", "log1p=False"
+        ):
+            cse_to_anndata(adata, log1p=True)
+
+    def test_colours_come_along(self, sets):
+        rows = cse_to_anndata(sets[0])
+        assert rows.uns["cell_type_colors"] == ["#1f77b4", "#ff7f0e", "#2ca02c"]
+        assert rows.uns["disease_colors"] == ["red", "blue"]
+        assert rows.uns["sample_of_bulk_colors"] == ["black"]
+        assert "sample_colors" not in rows.uns
+
+    def test_as_pseudobulk_for_counts(self, sets):
+        """The guide's way to what takes counts alone: whole numbers that add up to the counts of the bulk."""
+        adata = sets[0]
+        rows = cse_to_anndata(adata)
+        totals = adata.X.sum(axis=1)[rows.obs["sample"].cat.codes]
+        counts = np.rint(rows.X * (rows.obs["proportion"] * totals / 1e6).to_numpy()[:, None]).astype(int)
+        by_sample = counts.reshape(adata.n_obs, 3, -1).sum(axis=(1, 2))
+        # the expression makes up the bulk but for what the model leaves out
+        assert_allclose(by_sample / adata.X.sum(axis=1), 1, atol=0.1)
+        pydeseq2 = pytest.importorskip("pydeseq2.dds")
+        one = rows[rows.obs["cell_type"] == TYPES[2]].copy()
+        one.X = counts[(rows.obs["cell_type"] == TYPES[2]).to_numpy()]
+        fitted = pydeseq2.DeseqDataSet(adata=one, design="~disease", quiet=True)
+        fitted.deseq2()
+        assert np.isfinite(fitted.varm["LFC"].to_numpy()).all()
+
+    def test_decoupler_scores_rows(self, sets):
+        decoupler = pytest.importorskip("decoupler")
+        rows = cse_to_anndata(sets[0], log1p=True)
+        net = pd.DataFrame({"source": "up", "target": rows.var_names[:10], "weight": 1.0})
+        decoupler.mt.ulm(rows, net, tmin=5)
+        assert rows.obsm["score_ulm"].shape == (len(rows), 1)
+
+
 class TestBadInput:
     def test_transposed_bulk(self, bulk, cells):
         with refused("share 0 gene", "X looks transposed"):

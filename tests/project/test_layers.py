@@ -25,6 +25,7 @@ RANKS = {
     "skenigma.deconvolution": 4,
     "skenigma.reliability": 4,
     "skenigma.proportions": 3,
+    "skenigma._stored": 1.75,
     "skenigma._library_size": 1.5,
     "skenigma.reference": 2.5,
     "skenigma.datasets": 2,

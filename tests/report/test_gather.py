@@ -198,3 +198,51 @@ def test_what_does_not_fit_is_refused(adata, model, cohort):
         build_report(model, differential=pd.DataFrame({"cell_type": ["B"], "gene": ["g"]}))
     with pytest.raises(ValueError, match="is not the bulk that was deconvolved: it lacks"):
         build_report(adata, X=cohort[0].iloc[:, 3:])
+
+
+class TestColoursOfAnAnnData:
+    """What scanpy keeps in uns is what charts are drawn in, and nothing else gets from there into the page."""
+
+    @pytest.fixture
+    def coloured(self, adata):
+        data = adata.copy()
+        data.obs["state"] = pd.Categorical(data.obs["state"], categories=["healthy", "sick"])
+        data.uns["state_colors"] = ["#112233", "#445566"]
+        types = data.uns["skenigma"]["cell_types"]
+        data.uns["cell_type_colors"] = [f"#00{number}0ff" for number in range(1, len(types) + 1)]
+        return data
+
+    def test_of_cell_types_and_groups(self, coloured):
+        html = build_report(coloured, phenotype="state")
+        slots = {
+            f"#00{number}0ff": 11 + number for number in range(1, 1 + coloured.varm["reference"].shape[1])
+        }
+        for colour, slot in slots.items():
+            assert f".fill{slot}{{fill:{colour}}}" in html
+            assert f'<path class="fill{slot}"' in html
+        last = max(slots.values())
+        for place, colour in enumerate(["#112233", "#445566"], 1):
+            assert f".dot{last + place}{{fill:{colour}}}" in html
+            assert f'class="dot{last + place}"' in html
+            assert f'class="key key{11 + place}"' in html
+        assert 'class="fill0"' not in html
+        # the script draws genes over samples with the same ones
+        assert f'"colours":[{last + 1},{last + 2}]' in html.replace(" ", "")
+
+    def test_by_name_and_of_a_series(self, coloured):
+        coloured.uns["state_colors"] = ["tab:blue", "r"]
+        html = build_report(coloured, phenotype=coloured.obs["state"])
+        assert "{fill:#1f77b4ff}" in html
+        assert "{fill:#ff0000ff}" in html
+
+    def test_what_is_no_colour_stays_out(self, coloured):
+        coloured.uns["state_colors"] = ["red}</style><script>", "#445566"]
+        with pytest.warns(UserWarning, match="are not used"):
+            html = build_report(coloured, phenotype="state")
+        assert "</style><script>" not in html
+        assert "#445566" not in html
+
+    def test_without_any_they_are_the_page_s(self, adata):
+        html = build_report(adata, phenotype="state")
+        assert 'class="fill0"' in html
+        assert ".fill12" not in html

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skenigma import FactorDeconvolver, ProportionEstimator
+from skenigma import ProportionEstimator
 from skenigma.baselines import scaled_reference
 from skenigma.reliability import gene_contribution
 from skenigma.report._common import read_groups
@@ -20,7 +20,7 @@ from skenigma.report._findings import classes_of, counts_by_type, directions, sa
 from skenigma.report._markup import Markup, breakable, joined, markup
 from skenigma.report._pack import pack_codes, pack_names, pack_numbers, rounded, to_json
 from skenigma.report._proportions import _comparison_table, compare_groups
-from skenigma.report._sources import TableSource, bounds
+from skenigma.report._sources import TableSource
 from skenigma.report._texts import named, p_text, percent
 
 
@@ -293,24 +293,6 @@ class TestExpression:
         assert choose_genes(self.genes, self.types, 5, trust, table).tolist() == [0, 1, 5, 7, 21]
         assert choose_genes(self.genes, self.types, 2).tolist() == [0, 1]
         assert choose_genes(self.genes, self.types, 99).tolist() == list(range(30))
-
-
-@pytest.mark.parametrize("scale", [None, "sqrt", "log"])
-def test_bounds_from_files_are_those_of_the_model(scale):
-    rng = np.random.default_rng(0)
-    reference = rng.gamma(2, 50, (2, 40)) + 20
-    theta = rng.dirichlet([4, 4], 20)
-    bulk = np.einsum("jk,jkg->jg", theta, reference * rng.lognormal(0, 0.1, (20, 2, 40)))
-    if scale is None:  # which is for values that may be negative
-        bulk, reference = bulk - bulk.mean(axis=0), reference - reference.mean(axis=0)
-    fitted = FactorDeconvolver(reference, preprocess=scale).fit(bulk, proportions=theta).expression_
-    low, high = fitted.interval(0.95)
-    found = bounds(fitted.values(), fitted.std(), scale)
-    # where a deviation does not reach below 0; there the two mirror it in different ways
-    clear = (scale is None) | (fitted.values() > 4 * fitted.std())
-    assert np.mean(clear) > 0.5
-    assert_allclose(found[0][clear], low[clear], rtol=1e-7)
-    assert_allclose(found[1][clear], high[clear], rtol=1e-7)
 
 
 def test_groups_in_the_order_of_the_levels():

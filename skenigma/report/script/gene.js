@@ -61,7 +61,7 @@ function geneViewer(state) {
       if (Number.isFinite(numbers[i])) dots.set(group, (dots.get(group) ?? "") + `M${x(j).toFixed(1)} ${at(numbers[i])}h0`);
     });
     parts.push(svg("path", { class: "band", d: bands.join("") }));
-    for (const [group, moves] of dots) parts.push(svg("path", { class: `dots ${group < 0 ? "" : `line${group % 12}`}`, d: moves, "stroke-width": samples > 120 ? 3 : 5 }));
+    for (const [group, moves] of dots) parts.push(svg("path", { class: `dots ${group < 0 ? "" : `line${stored.groups?.colours?.[group] ?? 0}`}`, d: moves, "stroke-width": samples > 120 ? 3 : 5 }));
     parts.push(svg("text", { class: "tick", x: (left + width) / 2, y: height - 6 }, "samples"));
     const guide = svg("line", { class: "guide", x1: -9, x2: -9, y1: top, y2: height - bottom });
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${name}: expression over the samples` }, ...parts, guide);
@@ -113,7 +113,7 @@ function geneViewer(state) {
     summary.set([...expression.types], `${fileName(genes[gene])}_by_cell_type.csv`);
     if (jump) { heading.scrollIntoView({ block: "start" }); heading.focus({ preventScroll: true }); }
   }
-  if (classes) root.insertBefore(el("ul", { class: "legend" }, ...classes.map((name, c) => el("li", {}, el("span", { class: `key key${c % 12}` }), name))), panels);
+  if (classes) root.insertBefore(el("ul", { class: "legend" }, ...classes.map((name, c) => el("li", {}, el("span", { class: `key key${stored.groups.colours[c]}` }), name))), panels);
   const first = state.test ? best(state.test, n) : -1;
   show(first >= 0 && first % n < n ? first % n : (curves.genes[0] ?? 0));
   return show;
