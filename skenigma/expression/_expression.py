@@ -256,6 +256,74 @@ class CellTypeExpression(VersionedPickle):
         layers = {"std": self.std().reshape(len(obs), -1)} if self.has_std else None
         return anndata.AnnData(self.values().reshape(len(obs), -1), obs, var, layers=layers)
 
+    def to_zarr(self, store, *, resume=True, sample_names=None, bulk=None, max_bytes=2**26):
+        """Write the expression as an AnnData in a Zarr store, in bounded memory.
+
+        While it is written it lies in a folder beside its place, ``NAME.unfinished``, with a journal of the blocks
+        that are complete. These are kept whatever ends the process, a full disk among others, and the same call goes
+        on from there.
+
+        Parameters
+        ----------
+        store : str or path-like
+            The folder to write: a free name, or that of a store which this method wrote.
+        resume : bool, default=True
+            Whether to go on with an unfinished store of this result; a whole one is left as it is. False begins anew
+            and, in the end, takes the place of an earlier store, whatever result that holds.
+        sample_names : array-like of str of shape (n_samples,), default=None
+            Names of the samples. None takes those of the bulk, or numbers them.
+        bulk : DataFrame or array-like of shape (n_samples, n_genes), default=None
+            Written as ``X``. None writes no ``X``.
+        max_bytes : int, default=67108864
+            About as much as the values of one block may take; a block has at least one sample. Writing takes three to
+            six times that beside the expression itself.
+
+        Raises
+        ------
+        ValueError
+            If the store, or the unfinished one, holds another result; names that repeat, or do not fit.
+        FileExistsError
+            If anything else is there, or a store that was changed since: neither is ever replaced.
+        OSError
+            If it cannot be written; the message says how many blocks are kept.
+        ImportError
+            If zarr or anndata is not installed.
+
+        Notes
+        -----
+        The store holds what :func:`skenigma.anndata.deconvolve` writes of the expression: for each cell type a layer
+        ``cse_<type>`` of values, and where there are standard deviations ``cse_std_<type>``, with ``|`` in the place
+        of a slash; ``obsm["proportions"]``; and the names in ``uns["skenigma"]``. ``anndata.read_zarr`` reads all of
+        it, ``anndata.experimental.read_lazy`` what is asked for. The format of Zarr is the one that AnnData writes.
+
+        What is unfinished is taken for this result if a checksum of all that decides it is the same: proportions,
+        state of the model, names, scale, and the version of skenigma. To take it, the state, which may hold the bulk,
+        is read once. Whatever goes on reads the blocks that are complete, and writes those again that are not as they
+        were written.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import anndata
+        >>> from skenigma import FactorDeconvolver
+        >>> from skenigma.datasets import make_cohort
+        >>> cohort = make_cohort(n_samples=12, n_genes=60, n_cell_types=2, random_state=0, as_frame=True)
+        >>> expression = FactorDeconvolver(cohort.reference).fit(cohort.bulk).expression_
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = pathlib.Path(folder, "expression.zarr")
+        ...     expression.to_zarr(store)
+        ...     adata = anndata.read_zarr(store)
+        >>> adata.shape
+        (12, 60)
+        >>> sorted(adata.layers)
+        ['cse_celltype1', 'cse_celltype2', 'cse_std_celltype1', 'cse_std_celltype2']
+        """
+        from ..io._stores import plan_of, write_store
+
+        plan = plan_of(self, sample_names=sample_names, bulk=bulk)
+        how = {} if resume else {"same": "replace", "other": "replace"}
+        write_store(plan, store, max_bytes=max_bytes, **how)
+
     def _part(self, samples, cell_types, genes):
         """What is asked for as positions along each axis."""
         n_samples, n_cell_types, n_genes = self.shape

@@ -150,15 +150,16 @@ def write_anndata(
     # one layer after the other: all of them are as large as the whole result
     with h5py.File(path, "r+") as file:
         for kind in expression:
-            _write_element(file, f"layers/{layer_name(kind)}", np.asarray(expression[kind]))
+            write_element(file, f"layers/{layer_name(kind)}", np.asarray(expression[kind]))
 
 
-def _write_element(file, name, values):
+def write_element(group, name, values):
+    """Write an element of an AnnData into a group of HDF5 or Zarr."""
     try:
         from anndata.io import write_elem
     except ImportError:  # before version 0.11
         from anndata.experimental import write_elem
-    write_elem(file, name, values)
+    write_elem(group, name, values)
 
 
 def check_layers(cell_types, path):

@@ -26,10 +26,10 @@ RANKS = {
     "skenigma.reliability": 4,
     "skenigma.proportions": 3,
     "skenigma._stored": 1.75,
-    "skenigma._library_size": 1.5,
+    "skenigma._library_size": 1.25,
     "skenigma.reference": 2.5,
     "skenigma.datasets": 2,
-    "skenigma.io": 2,
+    "skenigma.io": 1.4,
     "skenigma._transformers": 1.5,
     "skenigma.baselines": 1.5,
     "skenigma.expression": 1.5,
@@ -83,6 +83,7 @@ OPTIONAL = {
     "matplotlib": {"skenigma.plotting"},
     "anndata": {"skenigma.reference._cells", "skenigma.anndata", "skenigma.io"},
     "numba": {"skenigma.core.optimize.compiled"},
+    "zarr": {"skenigma.io", "skenigma.cohort"},
 }
 
 

@@ -1,0 +1,440 @@
+"""Expression in Zarr stores: what AnnData reads, what outlives a kill or a full disk, and what is never replaced."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from skenigma import FactorDeconvolver, L2MaxDeconvolver
+from skenigma.datasets import make_cohort
+from skenigma.io import _journal, _stores
+from skenigma.io._fingerprint import fingerprint
+from skenigma.io._stores import StoredLayers, is_store, store_checksum, store_files
+from tests.models import MODELS
+
+anndata = pytest.importorskip("anndata")
+pytest.importorskip("zarr")
+
+# products of fewer rows may add up in another order
+SAME = {"rtol": 1e-12, "atol": 1e-14}
+N_SAMPLES, N_GENES, CELL_TYPES = 9, 30, ["B", "T/NK"]
+# two samples in a block, so that there are five, the last of one sample
+BLOCK = 8 * 2 * N_GENES * len(CELL_TYPES)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    cohort = make_cohort(N_SAMPLES, N_GENES, len(CELL_TYPES), random_state=0, as_frame=True)
+    cohort.reference.index = CELL_TYPES
+    return cohort
+
+
+@pytest.fixture(scope="module")
+def expression(cohort):
+    return FactorDeconvolver(cohort.reference, materialize=False).fit(cohort.bulk).expression_
+
+
+@pytest.fixture(scope="module")
+def other(cohort):
+    return FactorDeconvolver(cohort.reference, materialize=False).fit(cohort.bulk + 1).expression_
+
+
+@pytest.fixture(scope="module")
+def stored(expression, tmp_path_factory):
+    """The expression as a store; tests that change it copy it."""
+    store = tmp_path_factory.mktemp("stored") / "e.zarr"
+    expression.to_zarr(store, max_bytes=BLOCK)
+    return store
+
+
+@pytest.fixture(scope="module")
+def whole(stored):
+    return contents(stored)
+
+
+@pytest.fixture(scope="module")
+def begun(expression, tmp_path_factory):
+    """An unfinished folder with four blocks of five."""
+    folder = tmp_path_factory.mktemp("begun")
+
+    def stop(number, n_blocks):
+        if number == 4:
+            raise KeyboardInterrupt
+
+    plan = _stores.plan_of(expression)
+    with pytest.raises(KeyboardInterrupt):
+        _stores.write_store(plan, folder / "e.zarr", max_bytes=BLOCK, progress=stop)
+    return folder / "e.zarr.unfinished"
+
+
+def contents(store):
+    """Bytes of all files, by name."""
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in store_files(store)}
+
+
+@pytest.fixture
+def watched(expression, monkeypatch):
+    """The expression, the samples at which blocks of it that are built begin, and a switch that makes one fail."""
+    source = expression.source
+    built, fails = [], {}
+    original = type(source).values
+
+    def values(self, samples=slice(None), *others):
+        rows = range(N_SAMPLES)[samples]
+        if rows != range(1):  # that only asks for the type
+            if rows[0] in fails:
+                raise fails[rows[0]]
+            built.append(rows[0])
+        return original(self, samples, *others)
+
+    monkeypatch.setattr(type(source), "values", values)
+    return expression, built, fails
+
+
+class TestContent:
+    @pytest.mark.parametrize("max_bytes", [1, 2**26])
+    def test_anndata_reads_what_the_expression_answers(self, expression, cohort, tmp_path, max_bytes):
+        expression.to_zarr(tmp_path / "e.zarr", bulk=cohort.bulk, max_bytes=max_bytes)
+        adata = anndata.read_zarr(tmp_path / "e.zarr")
+        assert_array_equal(adata.X, cohort.bulk)
+        assert list(adata.obs_names) == list(cohort.bulk.index)
+        assert list(adata.var_names) == list(cohort.bulk.columns)
+        assert_array_equal(adata.obs["level"], expression.level)
+        for k, name in enumerate(["B", "T|NK"]):
+            assert_allclose(adata.layers[f"cse_{name}"], expression.values(cell_types=[k])[:, 0], **SAME)
+            assert_allclose(adata.layers[f"cse_std_{name}"], expression.std(cell_types=[k])[:, 0], **SAME)
+        assert_array_equal(adata.obsm["proportions"], expression.proportions)
+        assert list(adata.obsm["proportions"]) == ["B", "T|NK"]
+        written = adata.uns["skenigma"]
+        assert list(written["cell_types"]) == CELL_TYPES
+        assert list(written["layers"]) == ["cse_B", "cse_T|NK"]
+        assert list(written["std_layers"]) == ["cse_std_B", "cse_std_T|NK"]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", list(MODELS))
+    def test_any_model_can_be_written_and_recognised(self, name, cohort, tmp_path):
+        model = clone(MODELS[name]).set_params(reference=np.exp(0.3 * cohort.reference), materialize=False)
+        first, expression = (clone(model).fit(np.exp(0.3 * cohort.bulk)).expression_ for _ in range(2))
+        before = fingerprint(expression.source)
+        assert fingerprint(first.source) == before
+        expression.to_zarr(tmp_path / "e.zarr")
+        assert fingerprint(expression.source) == before
+        adata = anndata.read_zarr(tmp_path / "e.zarr")
+        assert_allclose(adata.layers["cse_B"], expression.values(cell_types=["B"])[:, 0], **SAME)
+        assert ("cse_std_B" in adata.layers) == expression.has_std
+
+    def test_single_precision_stays_single(self, cohort, tmp_path):
+        model = L2MaxDeconvolver(cohort.reference.astype(np.float32), renorm_size="auto")
+        model.fit(cohort.bulk.astype(np.float32)).expression_.to_zarr(tmp_path / "e.zarr")
+        assert anndata.read_zarr(tmp_path / "e.zarr").layers["cse_B"].dtype == np.float32
+
+    def test_samples_without_names_are_numbered(self, cohort, tmp_path):
+        model = FactorDeconvolver(cohort.reference.to_numpy()).fit(cohort.bulk.to_numpy())
+        model.expression_.to_zarr(tmp_path / "e.zarr")
+        assert list(anndata.read_zarr(tmp_path / "e.zarr").obs_names[:2]) == ["sample1", "sample2"]
+
+    def test_it_is_opened_lazily(self, expression, stored):
+        pytest.importorskip("xarray")
+        adata = anndata.experimental.read_lazy(stored)
+        values = np.asarray(adata.layers["cse_B"][2:5])
+        assert_array_equal(values, expression.values(slice(2, 5), ["B"])[:, 0])
+
+    def test_layers_are_read_one_at_a_time(self, expression, stored):
+        layers = StoredLayers(stored)
+        assert list(layers) == CELL_TYPES
+        pd.testing.assert_frame_equal(layers["T/NK"], expression.to_frame("T/NK"), check_names=False)
+        std = StoredLayers(stored, "cse_std_")["B"]
+        assert_allclose(std, expression.std(cell_types=["B"])[:, 0], **SAME)
+        with pytest.raises(KeyError):
+            layers["none"]
+
+    def test_blocks_are_told_as_they_are_written(self, expression, tmp_path):
+        told = []
+        plan = _stores.plan_of(expression)
+        progress = lambda *numbers: told.append(numbers)  # noqa: E731
+        _stores.write_store(plan, tmp_path / "e.zarr", max_bytes=BLOCK, progress=progress)
+        assert told == [(number, 5) for number in range(1, 6)]
+
+
+class TestResume:
+    @pytest.mark.parametrize("first", [2, 8])
+    def test_complete_blocks_are_kept_when_the_disk_is_full(self, watched, whole, tmp_path, first):
+        expression, built, fails = watched
+        store = tmp_path / "e.zarr"
+        built.clear()
+        fails[first] = OSError(errno.ENOSPC, "No space left on device")
+        with pytest.raises(
+            OSError, match=rf"disk is full: {first // 2} of 5 blocks .* kept in .*e\.zarr\.unf.* again"
+        ):
+            expression.to_zarr(store, max_bytes=BLOCK)
+        assert not store.exists()
+        fails.clear()
+        expression.to_zarr(store, max_bytes=BLOCK)
+        assert built == [0, 2, 4, 6, 8]
+        assert contents(store) == whole
+        assert [path.name for path in tmp_path.iterdir()] == ["e.zarr"]
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+    def test_whatever_ends_it_leaves_complete_blocks(self, watched, whole, tmp_path, error):
+        expression, built, fails = watched
+        built.clear()
+        fails[6] = error()
+        with pytest.raises(error):
+            expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        fails.clear()
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        assert built == [0, 2, 4, 6, 8]
+        assert contents(tmp_path / "e.zarr") == whole
+
+    def test_a_whole_store_is_left_as_it_is(self, watched, stored, tmp_path):
+        expression, built, _ = watched
+        store = shutil.copytree(stored, tmp_path / "e.zarr")
+        expression.to_zarr(store)
+        assert built == []
+        expression.to_zarr(store, resume=False, max_bytes=BLOCK)
+        assert built == [0, 2, 4, 6, 8]
+
+    @pytest.fixture
+    def cut(self, begun, watched, tmp_path):
+        """The expression, the list of blocks that are built, and such an unfinished folder of its own."""
+        shutil.copytree(begun, tmp_path / begun.name)
+        return watched[0], watched[1], tmp_path / begun.name
+
+    def test_blocks_that_were_damaged_since_are_written_again(self, cut, whole, tmp_path):
+        expression, built, folder = cut
+        (chunk,) = (folder / "result" / "layers" / "cse_B").glob("1.0")
+        chunk.write_bytes(b"")
+        (lost,) = (folder / "result" / "layers" / "cse_std_B").glob("2.0")
+        lost.unlink()
+        (folder / "result" / "layers" / "cse_B" / "0.0.abc.partial").write_bytes(b"half")
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        assert built == [2, 4, 8]
+        assert contents(tmp_path / "e.zarr") == whole
+
+    def test_a_line_of_the_journal_that_was_cut_counts_for_nothing(self, cut, whole, tmp_path):
+        expression, built, folder = cut
+        journal = folder / "journal.jsonl"
+        journal.write_bytes(journal.read_bytes()[:-9])
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        assert built == [6, 8]
+        assert contents(tmp_path / "e.zarr") == whole
+
+    @pytest.mark.parametrize("content", [b"", b'{"skenigma_jour'])
+    def test_a_journal_that_was_only_begun_begins_anew(self, cut, whole, tmp_path, content):
+        expression, built, folder = cut
+        (folder / "journal.jsonl").write_bytes(content)
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        assert built == [0, 2, 4, 6, 8]
+        assert contents(tmp_path / "e.zarr") == whole
+
+    def test_another_result_is_refused_with_what_to_do(self, cut, other, tmp_path):
+        match = r"unfinished holds another result, of which 4 of 5 blocks .* resume=False"
+        with pytest.raises(ValueError, match=match):
+            other.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        other.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK, resume=False)
+        adata = anndata.read_zarr(tmp_path / "e.zarr")
+        assert_allclose(adata.layers["cse_B"], other.values(cell_types=["B"])[:, 0], **SAME)
+
+    def test_smaller_blocks_are_refused_and_larger_ones_go_on(self, cut, whole, tmp_path):
+        expression, built, _ = cut
+        with pytest.raises(
+            ValueError, match=r"begun with blocks of 2 samples, .* more memory than the 1 asked"
+        ):
+            expression.to_zarr(tmp_path / "e.zarr", max_bytes=1)
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=10 * BLOCK)
+        assert built == [8]
+        assert contents(tmp_path / "e.zarr") == whole
+
+    def test_readers_are_told_that_it_is_unfinished(self, cut, tmp_path):
+        with pytest.raises(
+            ValueError, match=r"e\.zarr is not complete: 4 of 5 blocks are written in .*unfinished"
+        ):
+            StoredLayers(tmp_path / "e.zarr")
+
+    def test_a_journal_of_another_version_is_left_alone(self, cut, tmp_path):
+        expression, _, folder = cut
+        (folder / "journal.jsonl").write_text(json.dumps({"skenigma_journal": 2}) + "\n")
+        with pytest.raises(FileExistsError, match="journal of another version"):
+            expression.to_zarr(tmp_path / "e.zarr")
+
+    @pytest.mark.skipif(_journal.fcntl is None, reason="no locks here")
+    def test_two_processes_do_not_write_one_store(self, cut, tmp_path):
+        expression, _, folder = cut
+        with open(folder / "journal.jsonl", "rb") as file:
+            _journal.fcntl.flock(file, _journal.fcntl.LOCK_EX)
+            with pytest.raises(FileExistsError, match="being written by another process"):
+                expression.to_zarr(tmp_path / "e.zarr")
+
+    @pytest.mark.slow
+    def test_a_killed_process_is_gone_on_with(self, tmp_path):
+        script = textwrap.dedent(
+            """
+            import sys, time
+            from skenigma import FactorDeconvolver
+            from skenigma.datasets import make_cohort
+            from skenigma.io import _stores
+            cohort = make_cohort(60, 2000, 3, random_state=0, as_frame=True)
+            model = FactorDeconvolver(cohort.reference, materialize=False, max_iter=5)
+            expression = model.fit(cohort.bulk).expression_
+            def progress(number, n_blocks):
+                print(number, flush=True)
+                time.sleep(float(sys.argv[2]))
+            written = _stores._written
+            def counted(arrays, rows, blocks):
+                print("written", rows.start, flush=True)
+                return written(arrays, rows, blocks)
+            _stores._written = counted
+            plan = _stores.plan_of(expression)
+            _stores.write_store(plan, sys.argv[1], max_bytes=8 * 2 * 3 * 2000, progress=progress)
+            """
+        )
+
+        def start(name, pause):
+            command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / name), str(pause)]
+            return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+        process = start("killed.zarr", 0.02)
+        lines = [process.stdout.readline() for _ in range(20)]
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()
+        process.wait()
+        process.stdout.close()
+        complete = max(int(line) for line in lines if line.strip().isdigit())
+        assert 5 < complete < 30
+        assert not (tmp_path / "killed.zarr").exists()
+        again, _ = (process := start("killed.zarr", 0)).communicate()
+        assert process.returncode == 0
+        assert again.count("written") <= 30 - complete
+        straight, _ = (process := start("straight.zarr", 0)).communicate()
+        assert process.returncode == 0
+        assert straight.count("written") == 30
+        assert contents(tmp_path / "killed.zarr") == contents(tmp_path / "straight.zarr")
+
+
+class TestRefused:
+    @pytest.mark.parametrize("resume", [True, False])
+    def test_another_result_and_strange_things(self, expression, other, tmp_path, resume):
+        store = tmp_path / "e.zarr"
+        store.mkdir()
+        (store / "thesis.txt").write_text("years")
+        with pytest.raises(FileExistsError, match="not what skenigma wrote"):
+            expression.to_zarr(store, resume=resume)
+        assert (store / "thesis.txt").read_text() == "years"
+
+    @pytest.mark.parametrize("resume", [True, False])
+    def test_a_store_of_someone_else(self, expression, tmp_path, resume):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats to come
+            anndata.AnnData(np.eye(3)).write_zarr(tmp_path / "e.zarr")
+        with pytest.raises(FileExistsError, match="not what skenigma wrote"):
+            expression.to_zarr(tmp_path / "e.zarr", resume=resume)
+        assert_array_equal(anndata.read_zarr(tmp_path / "e.zarr").X, np.eye(3))
+
+    @pytest.mark.parametrize("name", ["e.zarr", "e.zarr.unfinished"])
+    def test_a_file(self, expression, tmp_path, name):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(FileExistsError, match="never replaced"):
+            expression.to_zarr(tmp_path / "e.zarr")
+        assert (tmp_path / name).read_text() == "mine"
+
+    def test_a_folder_in_the_place_of_the_unfinished_one(self, expression, tmp_path):
+        (tmp_path / "e.zarr.unfinished").mkdir()
+        (tmp_path / "e.zarr.unfinished" / "mine").touch()
+        with pytest.raises(FileExistsError, match="not what skenigma left"):
+            expression.to_zarr(tmp_path / "e.zarr", resume=False)
+        assert (tmp_path / "e.zarr.unfinished" / "mine").exists()
+
+    def test_a_store_of_another_result_is_replaced_only_when_asked(self, stored, other, tmp_path):
+        store = shutil.copytree(stored, tmp_path / "e.zarr")
+        with pytest.raises(ValueError, match=r"e\.zarr holds another result.*resume=False"):
+            other.to_zarr(store)
+        other.to_zarr(store, resume=False)
+        values = other.values(cell_types=["B"])[:, 0]
+        assert_allclose(anndata.read_zarr(store).layers["cse_B"], values, **SAME)
+        assert [path.name for path in tmp_path.iterdir()] == ["e.zarr"]
+
+    @pytest.mark.parametrize("change", ["a layer", "a file at the root", "a lost file"])
+    @pytest.mark.parametrize("resume", [True, False])
+    def test_a_store_that_was_changed_since_is_left_alone(self, expression, stored, tmp_path, change, resume):
+        store = shutil.copytree(stored, tmp_path / "e.zarr")
+        if change == "a layer":
+            shutil.copytree(store / "layers" / "cse_B", store / "layers" / "mine")
+        elif change == "a file at the root":
+            (store / "notes.txt").write_text("mine")
+        else:
+            next((store / "obs").rglob("0")).unlink()
+        before = contents(store)
+        with pytest.raises(FileExistsError, match="or was changed since, and is never replaced"):
+            expression.to_zarr(store, resume=resume)
+        assert contents(store) == before
+
+    def test_an_empty_folder_is_as_good_as_none(self, expression, tmp_path):
+        (tmp_path / "e.zarr").mkdir()
+        expression.to_zarr(tmp_path / "e.zarr")
+        assert is_store(tmp_path / "e.zarr")
+
+    @pytest.mark.parametrize("store", ["s3://bucket/e.zarr", 3, {}])
+    def test_what_is_no_folder_of_this_machine(self, expression, store):
+        with pytest.raises(ValueError, match="must be the path of a folder"):
+            expression.to_zarr(store)
+
+    def test_a_folder_that_must_not_be_written_to(self, expression, tmp_path, monkeypatch):
+        def refuse(*_, **__):
+            raise OSError(errno.EROFS, "Read-only file system", "e.zarr")
+
+        monkeypatch.setattr(_journal.Path, "mkdir", refuse)
+        with pytest.raises(OSError, match="Read-only file system"):
+            expression.to_zarr(tmp_path / "e.zarr")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="rights do not bind here")
+    def test_a_folder_without_the_right_to_write(self, expression, tmp_path):
+        tmp_path.chmod(0o500)
+        try:
+            with pytest.raises(PermissionError):
+                expression.to_zarr(tmp_path / "e.zarr")
+        finally:
+            tmp_path.chmod(0o700)
+
+    @pytest.mark.parametrize(
+        ("arguments", "match"),
+        [
+            ({"sample_names": ["a"]}, "has 1 names, but there are 9 samples"),
+            ({"sample_names": ["a"] * 9}, "Samples .*'a'"),
+            ({"bulk": np.zeros((9, 2))}, r"bulk must be of shape \(9, 30\)"),
+            ({"max_bytes": 0}, "max_bytes must be a positive number of bytes, got 0"),
+        ],
+    )
+    def test_arguments_that_do_not_fit(self, expression, tmp_path, arguments, match):
+        with pytest.raises(ValueError, match=match):
+            expression.to_zarr(tmp_path / "e.zarr", **arguments)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_bulk_of_other_genes(self, expression, cohort, tmp_path):
+        with pytest.raises(ValueError, match="genes of the expression, in their order"):
+            expression.to_zarr(tmp_path / "e.zarr", bulk=cohort.bulk.iloc[:, ::-1])
+
+    def test_a_missing_package_is_named_with_its_extra(self, expression, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "zarr", None)
+        with pytest.raises(ImportError, match=r"needs zarr: pip install 'skenigma\[zarr\]'"):
+            expression.to_zarr(tmp_path / "e.zarr")
+
+
+def test_the_checksum_of_a_store_is_that_of_names_and_files(stored, tmp_path):
+    before = store_checksum(stored)
+    assert before["size"] == sum(path.stat().st_size for path in store_files(stored))
+    copy = shutil.copytree(stored, tmp_path / "copy.zarr")
+    assert store_checksum(copy) == before
+    next((copy / "layers").rglob("0.0")).rename(copy / "layers" / "1.0")
+    assert store_checksum(copy)["sha256"] != before["sha256"]
