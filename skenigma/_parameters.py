@@ -55,8 +55,9 @@ PARAMETERS = {
     "proportion_estimator": Parameter(
         "transformer, default={default}",
         """Estimates the proportions where none are given; fitted on the untransformed X. Its ``reference``, if
-        None, becomes this one's. None is ``ProportionEstimator()``.""",
-        [HasMethods(["fit", "transform"]), None],
+        None, becomes this one's. None is ``ProportionEstimator()``. Anything with ``fit(X)`` and ``transform(X)`` or
+        ``predict(X)`` will do, see "Proportions of your own" in the user guide.""",
+        [HasMethods(["fit", "transform"]), HasMethods(["fit", "predict"]), None],
     ),
     "preprocess": Parameter(
         '{{None, "sqrt", "log"}}, default={default}',

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -145,15 +146,13 @@ class ReferenceTransformer(GeneTransformer):
             for finding in findings:
                 warn(finding.message, category)
 
-    def _adopt(self, fitted):
-        """Become fitted with the reference and genes of another estimator, as if to its aligned genes."""
+    def _match_like(self, fitted):
+        """Take over the reference, and the genes of X in use, of another fitted estimator."""
         self.cell_types_, self.reference_ = fitted.cell_types_, fitted.reference_
-        self.gene_names_ = fitted.gene_names_
-        self.n_features_in_ = len(fitted.gene_names_)
+        self.gene_names_, self._gene_positions = fitted.gene_names_, fitted._gene_positions
+        self.n_features_in_ = fitted.n_features_in_
         if hasattr(fitted, "feature_names_in_"):
-            self.feature_names_in_ = fitted.gene_names_
-        self._gene_positions = None
-        return self
+            self.feature_names_in_ = fitted.feature_names_in_
 
     def _learn_reference(self, bulk, names):
         if self.n_components > len(bulk):
@@ -174,39 +173,62 @@ class ProportionsTransformer(ReferenceTransformer):
     """Transformer whose fit needs the proportions of its samples, given or by ``proportion_estimator``.
 
     A subclass provides ``_default_proportion_estimator()``.
+
+    Notes
+    -----
+    What is asked of an estimator of proportions:
+
+    - ``fit(X)``, and ``transform(X)`` or else ``predict(X)`` for an array of shape (n_samples, n_cell_types), with X
+      as it was given. Columns are matched by name where the result is a DataFrame, or ``cell_types_`` or
+      ``get_feature_names_out`` name them; else they are in the order of the cell types. A parameter ``reference``
+      that is None is set to the profiles in use. What is in a :class:`~sklearn.frozen.FrozenEstimator` is not fitted.
+    - It may offer ``fit_matched(model, bulk, sample_names, estimate)`` and ``transform_matched(bulk, sample_names)``.
+      Unless it has a ``reference`` of its own, it is then given what the model has checked and matched already:
+      ``model.reference_`` with ``model.cell_types_`` and ``model.gene_names_``, and the bulk on these genes.
+      ``fit_matched`` leaves ``proportions_`` of the bulk, unless ``estimate`` is False because they are known.
+      ``transform_matched`` returns those of other samples. Columns are in the order of ``cell_types_``.
+    - It may leave ``proportions_std_`` and ``shares_of_``, as :class:`~skenigma.ProportionEstimator` does, beside
+      ``proportions_``.
     """
 
     def _fit_proportions(self, X, bulk, proportions):
         """Proportions of the cohort; fits ``proportion_estimator_``."""
-        if self.proportion_estimator is None:
-            self.proportion_estimator_ = self._default_proportion_estimator()._adopt(self, bulk, row_names(X))
-            if proportions is None:
-                self.proportion_estimator_._fit_cohort(bulk, row_names(X))
-                proportions = self.proportion_estimator_.proportions_
-        else:
-            self.proportion_estimator_ = clone(self.proportion_estimator)
-            if getattr(self.proportion_estimator_, "reference", self) is None:
-                self.proportion_estimator_.set_params(reference=reference_frame(self))
+        given = self.proportion_estimator
+        estimator = self._default_proportion_estimator() if given is None else clone(given, safe=False)
+        self.proportion_estimator_ = estimator
+        if _takes_matched(estimator):
+            estimator.fit_matched(self, bulk, row_names(X), estimate=proportions is None)
+            proportions = estimator.proportions_ if proportions is None else proportions
+        elif not isinstance(estimator, FrozenEstimator):
+            if getattr(estimator, "reference", self) is None:
+                estimator.set_params(reference=reference_frame(self))
             with warnings.catch_warnings():
                 # this estimator has looked at the same values
                 for category in (SampleWarning, ScaleWarning):
                     warnings.simplefilter("ignore", category)
-                self.proportion_estimator_.fit(X)
+                estimator.fit(X)
         return self._new_proportions(X, bulk, proportions)
 
     def _new_proportions(self, X, bulk, proportions):
         """Given or estimated proportions of the rows of X, checked."""
-        rows = row_names(X)
-        if proportions is None and self.proportion_estimator is None:
-            proportions = self.proportion_estimator_._estimate(bulk, rows)[0]
+        estimator = self.proportion_estimator_
+        if proportions is None and _takes_matched(estimator):
+            proportions = estimator.transform_matched(bulk, row_names(X))
         elif proportions is None:
-            found = self.proportion_estimator_.transform(X)
-            columns = _output_names(self.proportion_estimator_, found, self.cell_types_)
+            found = estimator.transform(X) if hasattr(estimator, "transform") else estimator.predict(X)
+            columns = _output_names(estimator, found, self.cell_types_)
             # of the rows of X, in their order
             return check_proportions(
                 pd.DataFrame(np.asarray(found), columns=columns), self.cell_types_, len(bulk), None
             )
         return check_proportions(proportions, self.cell_types_, len(bulk), row_labels(X))
+
+
+def _takes_matched(estimator):
+    """Whether an estimator of proportions is given what a model has matched, see :class:`ProportionsTransformer`."""
+    # a frozen estimator passes on what it is asked
+    offers = hasattr(estimator, "fit_matched") and not isinstance(estimator, FrozenEstimator)
+    return offers and getattr(estimator, "reference", None) is None
 
 
 def reference_frame(fitted):

@@ -202,7 +202,7 @@ class ProportionEstimator(ReferenceTransformer):
         proportions : ndarray of shape (n_samples, n_cell_types)
             Rows sum to 1.
         """
-        return self._estimate(self._new_bulk(X), row_names(X))[0]
+        return self.transform_matched(self._new_bulk(X), row_names(X))
 
     def transform_with_std(self, X):
         """Proportions of every sample with their standard errors, for method "log".
@@ -265,10 +265,47 @@ class ProportionEstimator(ReferenceTransformer):
         tags.input_tags.positive_only = self.method == "log"
         return tags
 
-    def _adopt(self, fitted, bulk, rows):
-        super()._adopt(fitted)
-        self._prepare(bulk, rows)
+    def fit_matched(self, model, bulk, sample_names, estimate=True):
+        """Fit to what a model has checked and matched already, for its ``proportion_estimator``.
+
+        Parameters
+        ----------
+        model : estimator
+            With ``reference_``, ``cell_types_`` and ``gene_names_``.
+        bulk : ndarray of shape (n_samples, n_genes)
+            Of these genes.
+        sample_names : ndarray of str, or None
+            For messages.
+        estimate : bool, default=True
+            Whether the proportions of the bulk are sought.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator, but for ``quality_``; ``proportions_`` and what belongs to them only if ``estimate``.
+        """
+        self._match_like(model)
+        self._prepare(bulk, sample_names)
+        if estimate:
+            self._fit_cohort(bulk, sample_names)
         return self
+
+    def transform_matched(self, bulk, sample_names):
+        """``transform`` of a bulk that a model has checked and brought to the genes in use.
+
+        Parameters
+        ----------
+        bulk : ndarray of shape (n_samples, n_genes)
+            Bulk expression of ``gene_names_``.
+        sample_names : ndarray of str, or None
+            For messages.
+
+        Returns
+        -------
+        proportions : ndarray of shape (n_samples, n_cell_types)
+            Rows sum to 1.
+        """
+        return self._shares(self._solve(bulk, sample_names)[0])
 
     def _fit_cohort(self, bulk, rows):
         """Proportions and standard errors of the cohort, on the genes in use; returns its shares of RNA."""
@@ -287,11 +324,6 @@ class ProportionEstimator(ReferenceTransformer):
             return
         genes = comparable_genes(self.reference_, self.cell_types_, self.gene_names_, bulk, rows)
         self._log_scale = log_scale_model(self.reference_, np.median(sample_offsets(bulk, genes)[1]))
-
-    def _estimate(self, bulk, rows):
-        """Proportions, and the largest number of iterations a sample took."""
-        rna, n_iter, _ = self._solve(bulk, rows)
-        return self._shares(rna), n_iter
 
     def _shares(self, rna):
         """Shares of RNA, or of cells."""

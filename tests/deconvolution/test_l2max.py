@@ -17,9 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator, expression
+from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.datasets import make_cohort
 from skenigma.deconvolution import _flow, _solving
+from skenigma.expression import _sources
 from tests.deconvolution.support import NamedOracle, Oracle, Recorder, assert_close, objective
 
 N_SAMPLES, N_GENES = 40, 60
@@ -892,7 +893,7 @@ def test_small_fits_keep_to_one_thread(monkeypatch, small, threads):
 
     monkeypatch.setattr(_flow, "SMALL_RESULT", small)
     watch(_solving, "SpanBasis")
-    watch(expression, "row_blocks")
+    watch(_sources, "row_blocks")
     cohort = make_cohort(n_samples=10, n_genes=40, n_cell_types=3, random_state=0)
     with threadpool_limits(2, user_api="blas"):
         fitted = L2MaxDeconvolver(cohort.reference, renorm_size=None).fit(cohort.bulk)
