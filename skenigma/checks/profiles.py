@@ -26,10 +26,11 @@ def profile_findings(reference, cell_types):
     """
     if reference.shape[1] < FEWEST_GENES:
         return []
-    values = reference.astype(np.float64)
-    sizes = np.linalg.norm(values, axis=1)
-    empty = sizes == 0
-    flat = ~empty & (np.ptp(values, axis=1) <= ALIKE * np.abs(values).max(axis=1))
+    values = reference.astype(np.float64, copy=False)
+    products = values @ values.T
+    empty = products.diagonal() == 0
+    low, high = values.min(axis=1), values.max(axis=1)
+    flat = ~empty & (high - low <= ALIKE * np.maximum(high, -low))
     found = []
     if empty.any():
         names = listing(cell_types[empty].tolist())
@@ -44,7 +45,7 @@ def profile_findings(reference, cell_types):
             f"background, and is no cell type: leave it out."
         )
         found.append(Finding("flat", message))
-    pairs = _alike(values[~empty] / sizes[~empty, None], cell_types[~empty])
+    pairs = _alike(products[~empty][:, ~empty], cell_types[~empty])
     if pairs:
         message = (
             f"Profiles of the reference are the same, but for a factor: {listing(pairs)}. Nothing tells how the "
@@ -54,9 +55,10 @@ def profile_findings(reference, cell_types):
     return found
 
 
-def _alike(directions, cell_types):
-    """Pairs of profiles that point in one direction."""
-    near = np.triu(directions @ directions.T >= 1 - ALIKE, k=1)
+def _alike(products, cell_types):
+    """Pairs of profiles that point in one direction, by their inner products."""
+    sizes = np.sqrt(products.diagonal())
+    near = np.triu(products / sizes / sizes[:, None] >= 1 - ALIKE, k=1)
     return [_Pair(cell_types[k], cell_types[other]) for k, other in np.argwhere(near)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.blocks import row_blocks
+from ..core.blocks import row_blocks, spaced
 from .numbers import shortened
 from .scales import LOG_SCALE_MAXIMUM
 
@@ -15,6 +15,8 @@ from .scales import LOG_SCALE_MAXIMUM
 FEWEST_GENES = 20
 # Rows that are looked at, evenly spaced, to tell what values are.
 LOOKED_AT = 32
+# Genes by which logarithms of either sign are told, this many or up to twice as many.
+LOOKED_AT_GENES = 500
 # The largest value over the mean of the positive ones: 2 to 8 for logarithms of 16 real bulks and their references,
 # 20 to 3,300 for the same on the linear scale, centred or not.
 LIGHT_TAIL = 10.0
@@ -122,8 +124,7 @@ def look_at(values):
 
 
 def _kind(values, n_negative, maximum):
-    spaced = np.unique(np.linspace(0, len(values) - 1, LOOKED_AT).astype(int)) if len(values) else []
-    some = np.asarray(values[spaced], dtype=np.float64)
+    some = np.asarray(values[spaced(len(values), LOOKED_AT)], dtype=np.float64)
     # the first row tells most tables of decimals without a look at the others
     if not n_negative and _is_whole(some[:1]) and _is_whole(some):
         return "counts"
@@ -142,12 +143,15 @@ def _is_whole(values):
 
 def _is_logarithmic(values):
     """Whether values of either sign hold logarithms of zeros, or genes differ in level by more than they vary."""
-    if np.mean(values == values.min()) > PILE:
+    values = values[:, :: max(1, values.shape[1] // LOOKED_AT_GENES)]
+    if np.count_nonzero(values == values.min()) > PILE * values.size:
         return True
     if len(values) < 2:
         return False
-    within = float(values.var(axis=0, ddof=1).mean())
-    between = float(values.mean(axis=0).var()) - within / len(values)
+    means = values.mean(axis=0)
+    apart = values - means
+    within = float(np.vdot(apart, apart)) / ((len(values) - 1) * len(means))
+    between = float(means.var()) - within / len(values)
     return between > NOT_CENTRED * within
 
 

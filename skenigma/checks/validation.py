@@ -28,7 +28,7 @@ from .names import (
     row_names,
 )
 from .numbers import refuse_masked
-from .tables import as_pandas, check_table, homogeneous_values, refuse_anndata, text_named
+from .tables import as_pandas, check_table, homogeneous_values, is_as_asked, refuse_anndata, text_named
 
 __all__ = [
     "HasMethods",
@@ -108,9 +108,11 @@ def check_bulk(estimator, X, *, reset, min_samples=1):
         "ensure_all_finite": False,
         "ensure_min_samples": min_samples,
     }
-    values = homogeneous_values(X)
+    values = X if is_as_asked(X, **checks) else homogeneous_values(X)
     with text_named(X, "X"), _other_genes(estimator):
-        if values is None:
+        if values is X:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        elif values is None:
             values = validate_data(estimator, X, reset=reset, **checks)
         else:
             values = check_array(values, estimator=estimator, input_name="X", **checks)

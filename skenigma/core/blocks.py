@@ -48,6 +48,13 @@ def each_block(values, size=BLOCK_SIZE):
             yield rows, held[some].astype(np.float64, copy=False)
 
 
+def spaced(count, most):
+    """Positions, evenly spaced and at most ``most``, out of ``count``."""
+    if count <= most:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).astype(int)
+
+
 class RowSource:
     """A large matrix that is read by blocks of its rows, never changed, and never copied as a whole.
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
+from scipy import stats
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma.checks import samples
 from skenigma.checks.profiles import profile_findings
 from skenigma.checks.samples import sample_findings
 from skenigma.datasets import make_counts
@@ -122,3 +125,16 @@ def test_models_warn_before_they_fit(given):
     alike = [str(entry.message) for entry in caught if entry.category is ReferenceWarning]
     assert alike
     assert all("'B' and 'T'" in message for message in alike)
+
+
+@pytest.mark.parametrize("levels", [None, 3], ids=["distinct", "tied"])
+def test_likeness_is_the_rank_correlation_of_scipy(levels):
+    values = np.random.default_rng(4).gamma(0.5, 3.0, (9, 120))
+    values = values if levels is None else np.floor(values).clip(max=levels)
+    values[3] = 0.0
+    filled = values.any(axis=1)
+    middle = np.median(stats.rankdata(values[filled], axis=1), axis=0)
+    found = samples._likeness(values, np.arange(120), filled)
+    expected = [np.corrcoef(stats.rankdata(row), middle)[0, 1] for row in values[filled]]
+    assert_allclose(found[filled], expected, rtol=1e-12)  # sums of 120 products, in another order
+    assert found[3] == 0.0

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.utils.validation import check_array
 
 from skenigma import ProportionEstimator
 from skenigma.anndata import deconvolve
+from skenigma.checks.tables import check_table, is_as_asked
 
 GENES = [f"g{i}" for i in range(12)]
 
@@ -113,3 +115,24 @@ def test_an_anndata_without_x_says_which_layers_it_has(tables, tmp_path, backed)
         deconvolve(data, reference)
     if backed:
         data.file.close()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.ones((3, 2)),
+        np.ones((3, 2), dtype=np.float32),
+        np.ones((2, 3)).T,
+        np.ones((3, 2), dtype=int),
+        np.ones((3, 2), dtype=">f8"),
+        [[1.0, 2.0]],
+    ],
+    ids=["float64", "float32", "columns", "integers", "other byte order", "lists"],
+)
+def test_only_what_scikit_learn_returns_as_it_is_is_taken_as_it_is(table):
+    checks = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+    if is_as_asked(table, **checks):
+        assert check_array(table, **checks) is table
+    else:
+        assert type(table) is not np.ndarray or table.dtype not in checks["dtype"]
+    assert check_table(table, "table", **checks).dtype in checks["dtype"]
