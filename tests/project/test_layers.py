@@ -37,7 +37,7 @@ RANKS = {
     "skenigma._fitted": 1,
     "skenigma.cohort": 1.25,
     "skenigma.metrics": 1.5,
-    "skenigma._workers": 1.25,
+    "skenigma._dask": 1.15,
     "skenigma.checks": 1,
     "skenigma.normalization": 1,
     "skenigma._pickles": 0.5,
@@ -55,6 +55,7 @@ RANKS = {
 }
 # Modules in one folder may import each other.
 FOLDERS = {
+    "skenigma._dask",
     "skenigma.anndata",
     "skenigma.batch",
     "skenigma.checks",

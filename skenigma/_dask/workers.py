@@ -1,47 +1,23 @@
-"""Partitions of a cohort on the workers of a dask cluster: they keep the rows, and this process gets sums.
+"""Partitions of a cohort on the workers of a dask cluster: they keep or read the rows, and this process gets sums.
 
 Each worker has an actor, :class:`Holder`, with some of the partitions. A call of a method of all partitions is one
-message to every worker. What changes partitions is remembered: when a worker is lost, its partitions are made again
-on the others, from the same source of rows, and follow the same calls, so that the fit goes on where it was.
+message to every worker, and no call changes a partition. So where a worker is lost, its partitions are made again on
+the others, from the same source of rows, and asked once more: the fit goes on where it was.
 """
 
 import asyncio
 import pkgutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from ._version import __version__
-from .checks.names import listing
+from .._version import __version__
+from ..checks.names import listing
 
 # Seconds after which a call without an answer is taken as a reason to ask whether its worker is still there.
 PATIENCE = 2.0
 # Seconds that a cluster without workers has to start one.
 WAIT_FOR_WORKERS = 60.0
-# Partitions of a thread: with more than one, those of a lost worker can be shared out.
-PARTS_PER_THREAD = 2
 # So many workers may be lost with the same partition: then it is the partition that ends them.
 MOST_LOSSES = 3
-
-
-def active_client():
-    """The client of a dask cluster that is in use, None if there is none; dask is not imported to find out.
-
-    Within a task of a cluster there is none: its worker would wait for itself.
-    """
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return None
-    try:
-        distributed.get_worker()
-    except ValueError:
-        pass
-    else:
-        return None
-    try:
-        client = distributed.default_client()
-    except ValueError:
-        return None
-    return None if client.asynchronous else client
 
 
 class Holder:
@@ -51,20 +27,16 @@ class Holder:
     ----------
     make : callable
         Makes a partition from its source.
-    numbers : list of int
-        Of the partitions.
-    sources : list
-        Theirs.
-    past : list of (str, tuple)
-        Calls that the partitions have to follow first.
+    sources : dict of int to object
+        By the number of the partition.
     n_threads : int
     """
 
-    def __init__(self, make, numbers, sources, past, n_threads):
-        self._make, self._numbers, self._sources, self._past = make, numbers, sources, past
-        self._n_threads, self._parts = n_threads, None
+    def __init__(self, make, sources, n_threads):
+        self._make, self._sources, self._n_threads = make, sources, n_threads
+        self._parts = None
 
-    def call(self, method, args):
+    def call(self, method, shared, own):
         """Answers of the partitions, by number; or the error that one of them raised, as an answer.
 
         So what :mod:`distributed` raises is always about the worker, never about the data.
@@ -72,17 +44,15 @@ class Holder:
         try:
             with ThreadPoolExecutor(self._n_threads) as pool:
                 if self._parts is None:
-                    self._parts = list(pool.map(self._enter, self._sources))
-                found = pool.map(lambda part: getattr(part, method)(*args), self._parts)
-                return dict(zip(self._numbers, found, strict=True)), None
+                    made = pool.map(self._make, self._sources.values())
+                    self._parts = dict(zip(self._sources, made, strict=True))
+                found = pool.map(
+                    lambda number: getattr(self._parts[number], method)(*own.get(number, ()), *shared),
+                    self._parts,
+                )
+                return dict(zip(self._parts, found, strict=True)), None
         except Exception as error:
             return None, error
-
-    def _enter(self, source):
-        part = self._make(source)
-        for method, args in self._past:
-            getattr(part, method)(*args)
-        return part
 
 
 class Held:
@@ -102,13 +72,16 @@ class Held:
         self.numbers, self.address, self._future = numbers, address, future
         self._actor = None
 
-    def ask(self, method, args, is_there):
+    def ask(self, method, shared, own, is_there):
         """Send a call; a function that waits for its answer, None if the worker is lost.
 
         Parameters
         ----------
         method : str
-        args : tuple
+        shared : tuple
+            Arguments of all partitions.
+        own : list of tuple
+            Those of each.
         is_there : callable
             Whether a worker is known to the scheduler.
         """
@@ -122,7 +95,7 @@ class Held:
             return lambda: None
         # answers carry the errors of the partitions: all others are about the worker
         try:
-            call = self._actor.call(method, args)
+            call = self._actor.call(method, shared, {number: own[number] for number in self.numbers})
         except Exception:
             return lambda: None
 
@@ -153,8 +126,6 @@ class Workers:
         Makes a partition from its source of rows.
     sources : list
         What the partitions are made of. Futures in a list arrive as what they stand for.
-    asking : collection of str, default=()
-        Methods that change nothing of a partition: one that is made again need not follow them.
 
     Raises
     ------
@@ -162,18 +133,19 @@ class Workers:
         If workers lack this package, or have another version of it.
     """
 
-    def __init__(self, client, make, sources, asking=()):
-        self._client, self._make, self._sources, self._asking = client, make, sources, asking
-        self._past, self._losses = [], [0] * len(sources)
+    def __init__(self, client, make, sources):
+        self._client, self._make, self._sources = client, make, sources
+        self._losses = [0] * len(sources)
         check_workers(client)
         self._held = self._place(range(len(sources)))
 
     def all(self, method, *args):
-        """Call a method of every partition.
+        """Call a method of every partition with the same arguments.
 
         Parameters
         ----------
         method : str
+            Of what ``make`` makes; it may change nothing.
         *args : object
 
         Returns
@@ -187,17 +159,32 @@ class Workers:
         RuntimeError
             If no worker is left, or the same partitions were lost again and again.
         """
+        return self.each(method, [()] * len(self._sources), *args)
+
+    def each(self, method, own, *args):
+        """The same, with first arguments of their own.
+
+        Parameters
+        ----------
+        method : str
+        own : list of tuple
+            First arguments of each partition.
+        *args : object
+            Further arguments of all.
+
+        Returns
+        -------
+        answers : list
+        """
         answers, asked = {}, self._held
         while asked:
-            waiting = [held.ask(method, args, self._is_there) for held in asked]
+            waiting = [held.ask(method, args, own, self._is_there) for held in asked]
             found = [answer() for answer in waiting]  # of all: none is still at work when an error is raised
             for values, error in filter(None, found):
                 if error is not None:
                     raise error
                 answers.update(values)
             asked = self._replaced([held for held, of_it in zip(asked, found, strict=True) if of_it is None])
-        if method not in self._asking:
-            self._past.append((method, args))
         return [answers[number] for number in range(len(self._sources))]
 
     def close(self):
@@ -265,13 +252,11 @@ class Workers:
         return self._threads()
 
     def _hold(self, address, numbers, n_threads):
-        sources = [self._sources[number] for number in numbers]
+        sources = {number: self._sources[number] for number in numbers}
         future = self._client.submit(
             Holder,
             self._make,
-            numbers,
             sources,
-            list(self._past),
             n_threads,
             actor=True,
             workers=[address],

@@ -11,8 +11,8 @@ from numpy.testing import assert_array_equal
 
 distributed = pytest.importorskip("distributed")
 
-from skenigma import _workers  # noqa: E402
-from skenigma._workers import Workers, active_client, check_workers  # noqa: E402
+from skenigma._dask import active_client, workers  # noqa: E402
+from skenigma._dask.workers import Workers, check_workers  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -34,19 +34,17 @@ def bounded():
     signal.signal(signal.SIGALRM, before)
 
 
-class Account:
-    """A partition whose state depends on all calls and their order."""
+class Rows:
+    """A partition."""
 
     def __init__(self, source):
         self.rows = np.concatenate(source)
-        self.state = 0.0
 
-    def push(self, factor):
-        self.state = 0.5 * self.state + factor * self.rows.sum()
-        return self.state
+    def total(self, factor):
+        return factor * self.rows.sum()
 
-    def look(self):
-        return self.rows.sum(axis=0) + self.state
+    def combine(self, weights, factor):
+        return factor * weights @ self.rows
 
     def refuse(self, limit):
         if self.rows.max() > limit:
@@ -58,7 +56,7 @@ class Account:
     def die_if(self, pids):
         if os.getpid() in pids:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.push(1.0)
+        return self.total(1.0)
 
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -68,10 +66,8 @@ def sources(n_parts=5):
     return [[np.arange(6.0).reshape(2, 3) + part, np.ones((1, 3))] for part in range(n_parts)]
 
 
-def here(calls):
-    """The answers of partitions in this process."""
-    parts = [Account(source) for source in sources()]
-    return [[getattr(part, method)(*args) for part in parts] for method, args in calls]
+def totals(factor):
+    return [factor * np.concatenate(source).sum() for source in sources()]
 
 
 @pytest.fixture(scope="module")
@@ -89,73 +85,66 @@ def client(cluster):
         yield client
 
 
-def workers(client, **options):
-    return Workers(client, Account, sources(), **options)
+def placed(client):
+    return Workers(client, Rows, sources())
 
 
-CALLS = [("push", (1.0,)), ("look", ()), ("push", (3.0,)), ("look", ())]
-
-
-def test_answers_are_those_of_partitions_in_this_process(client):
-    with workers(client, asking={"look"}) as found:
-        answers = [found.all(method, *args) for method, args in CALLS]
+def test_answers_are_in_the_order_of_the_partitions(client):
+    weights = np.random.default_rng(0).random((5, 2, 3))
+    with placed(client) as found:
         assert len(set(found.all("pid"))) == 2  # both workers have some
-    for got, expected in zip(answers, here(CALLS), strict=True):
-        assert_array_equal(got, expected)
+        assert_array_equal(found.all("total", 2.0), totals(2.0))
+        combined = found.each("combine", [(each,) for each in weights], 3.0)
+    assert_array_equal(
+        combined, [3.0 * each @ np.concatenate(of) for each, of in zip(weights, sources(), strict=True)]
+    )
 
 
-def test_a_lost_worker_is_replaced_and_its_partitions_follow_what_it_missed(client):
-    with workers(client, asking={"look", "pid"}) as found:
-        for method, args in CALLS[:2]:
-            found.all(method, *args)
+def test_a_worker_lost_during_a_call_has_its_partitions_made_again(client):
+    with placed(client) as found:
         lost = found.all("pid")[0]
-        found.all("die_if", [lost])
-        rest = [found.all(method, *args) for method, args in CALLS[2:]]
+        assert_array_equal(found.all("die_if", [lost]), totals(1.0))
         assert lost not in found.all("pid")
-    expected = here([*CALLS[:2], ("push", (1.0,)), *CALLS[2:]])
-    for got, of_it in zip(rest, expected[3:], strict=True):
-        assert_array_equal(got, of_it)
 
 
 def test_a_worker_lost_between_two_calls(client):
-    with workers(client, asking={"pid"}) as found:
-        found.all("push", 1.0)
+    with placed(client) as found:
         os.kill(found.all("pid")[0], signal.SIGKILL)
-        assert_array_equal(found.all("push", 3.0), here([("push", (1.0,)), ("push", (3.0,))])[1])
+        assert_array_equal(found.all("total", 3.0), totals(3.0))
 
 
 def test_an_error_of_a_partition_is_raised_as_it_is_and_loses_no_worker(client):
-    with workers(client) as found:
+    with placed(client) as found:
         before = client.nthreads()
         with pytest.raises(ValueError, match="more than 5"):
             found.all("refuse", 5.0)
         assert client.nthreads() == before
-        assert_array_equal(found.all("push", 1.0), here(CALLS[:1])[0])
+        assert_array_equal(found.all("total", 1.0), totals(1.0))
 
 
 def test_partitions_that_end_every_worker_end_in_one_error(client, monkeypatch):
-    monkeypatch.setattr(_workers, "MOST_LOSSES", 2)
+    monkeypatch.setattr(workers, "MOST_LOSSES", 2)
     with (
-        workers(client) as found,
+        placed(client) as found,
         pytest.raises(RuntimeError, match=r"2 workers .* were lost with the same samples"),
     ):
         found.all("die")
 
 
 def test_a_cluster_without_workers_ends_in_one_error(monkeypatch):
-    monkeypatch.setattr(_workers, "WAIT_FOR_WORKERS", 0.2)
+    monkeypatch.setattr(workers, "WAIT_FOR_WORKERS", 0.2)
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty,
         distributed.Client(empty, set_as_default=False) as client,
         pytest.raises(RuntimeError, match=r"no worker within 0\.2 seconds"),
     ):
-        workers(client)
+        placed(client)
 
 
 def test_what_lies_on_workers_arrives_as_what_it_is(client):
-    scattered = [client.scatter(source) for source in sources()]
-    with Workers(client, Account, scattered) as found:
-        assert_array_equal(found.all("push", 1.0), here(CALLS[:1])[0])
+    futures = [client.map(np.asarray, source, pure=False) for source in sources()]
+    with Workers(client, Rows, futures) as found:
+        assert_array_equal(found.all("total", 1.0), totals(1.0))
 
 
 def hide_package():
@@ -175,13 +164,13 @@ def test_workers_without_the_package_are_refused(client):
     client.run(hide_package, workers=[lacking])
     try:
         with pytest.raises(RuntimeError, match=f"cannot import skenigma: '{lacking}'.*Install skenigma"):
-            workers(client)
+            placed(client)
     finally:
         client.run(show_package, workers=[lacking])
 
 
 def test_workers_with_another_version_are_refused(client, monkeypatch):
-    monkeypatch.setattr(_workers, "__version__", "99.0")
+    monkeypatch.setattr(workers, "__version__", "99.0")
     with pytest.raises(RuntimeError, match=r"here it is 99\.0: .*Install one version"):
         check_workers(client)
 
@@ -193,9 +182,9 @@ def test_the_client_in_use_is_found(client):
 
 def test_the_lost_are_not_waited_for_by_the_clock(client):
     """A worker that does not answer, and is there, is waited for."""
-    with workers(client, asking={"pid"}) as found:
+    with placed(client) as found:
         pid = found.all("pid")[0]
         os.kill(pid, signal.SIGSTOP)
-        threading.Timer(1.5 * _workers.PATIENCE, os.kill, (pid, signal.SIGCONT)).start()
-        assert_array_equal(found.all("push", 1.0), here(CALLS[:1])[0])
+        threading.Timer(1.5 * workers.PATIENCE, os.kill, (pid, signal.SIGCONT)).start()
+        assert_array_equal(found.all("total", 1.0), totals(1.0))
         assert pid in found.all("pid")
