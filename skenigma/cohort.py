@@ -14,9 +14,11 @@ from copy import copy
 import numpy as np
 import pandas as pd
 
+from ._dask import active_client
 from .checks.memory import check_memory
 from .checks.names import name_at
 from .checks.tables import is_anndata
+from .core.blocks import RowSource
 
 __all__ = ["LazyMatrix", "lazy_matrix"]
 
@@ -157,6 +159,39 @@ class LazyMatrix:
         part.index = None if self.index is None else self.index[start:stop]
         return part
 
+    def over(self, source):
+        """The same rows, read from another source.
+
+        Parameters
+        ----------
+        source : object or None
+            Which holds these rows and no other, or None: then they cannot be read, and are small to send.
+
+        Returns
+        -------
+        matrix : LazyMatrix
+            That does not know what this one has seen.
+        """
+        moved = self._derived()
+        moved._source, moved._start = source, 0
+        moved._seen = None if source is None else _Seen(source.shape)
+        return moved
+
+    def row_source(self):
+        """What solvers read: with an active client of dask the rows of a dask array on its workers.
+
+        Returns
+        -------
+        source : skenigma.core.blocks.RowSource
+        """
+        store = self._source.store
+        client = active_client() if _package(store) == "dask" else None
+        if client is None:
+            return RowSource(self)
+        from ._dask.rows import worker_rows
+
+        return worker_rows(client, self, store, self._seen.count)
+
     def apply(self, function):
         """The same matrix with every block sent through a function that changes values, not the shape.
 
@@ -265,9 +300,16 @@ class LazyMatrix:
             if len(asked) >= PICKED * (last - first):
                 found[where] = self[first:last][asked - first]
             else:
-                for place, position in zip(where, asked, strict=True):
-                    found[place] = self[position : position + 1][0]
+                self._pick(asked, where, found)
         return found
+
+    def _pick(self, positions, where, found):
+        """Few rows that lie apart, written where they belong: what a chunk of the source has of them at a time."""
+        chunk = (self._start + positions) // self._source.chunk_rows
+        for number in np.unique(chunk):
+            here = chunk == number
+            first, last = positions[here].min(), positions[here].max() + 1
+            found[where[here]] = self[first:last][positions[here] - first]
 
     def _chosen(self, whole):
         """Genes in use of whole rows, on the scale of this matrix."""
@@ -351,10 +393,14 @@ class _Seen:
         self.held = None  # first and last row of what is in memory for now, and the rows themselves
         self.n_rows_read = 0
 
+    def count(self, n_rows):
+        """Take note of rows that were read."""
+        with self._lock:
+            self.n_rows_read += n_rows
+
     def changed(self, start, block):
         """First row of a block that is not what it was; None if all are, or are new."""
-        with self._lock:
-            self.n_rows_read += len(block)
+        self.count(len(block))
         # bits as whole numbers: their sum, modulo 2^64, depends on no order
         bits = np.ascontiguousarray(block[:, self._columns]).view(f"u{block.itemsize}")
         marks = (bits.astype(np.uint64) * np.arange(1, 2 * bits.shape[1], 2, dtype=np.uint64)).sum(axis=1)

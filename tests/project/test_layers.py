@@ -85,6 +85,8 @@ OPTIONAL = {
     "anndata": {"skenigma.reference._cells", "skenigma.anndata", "skenigma.io"},
     "numba": {"skenigma.core.optimize.compiled"},
     "zarr": {"skenigma.io", "skenigma.cohort"},
+    "dask": {"skenigma._dask"},
+    "distributed": {"skenigma._dask"},
 }
 
 
