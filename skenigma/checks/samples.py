@@ -53,6 +53,27 @@ def _filled(bulk, genes):
     return filled
 
 
+def repeated_samples(bulk):
+    """Which samples, of those with any expression, are those of an earlier row once more.
+
+    Parameters
+    ----------
+    bulk : ndarray of shape (n_samples, n_genes)
+
+    Returns
+    -------
+    pairs : list of tuple of int
+        A row and the first that is equal to it.
+    """
+    totals = bulk.sum(axis=1, dtype=np.float64)
+    first, found = {}, []
+    for row, total in enumerate(totals.tolist()):
+        earlier = first.setdefault(total, row)
+        if earlier != row and bulk[row].any() and np.array_equal(bulk[earlier], bulk[row]):
+            found.append((earlier, row))
+    return found
+
+
 def _empty(names):
     if not len(names):
         return None

@@ -5,14 +5,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import COMMON, COUNT, POSITIVE, constraints, documented, set_parameters
+from ..checks.names import listing
+from ..checks.samples import repeated_samples
 from ..checks.validation import Integral, Interval, StrOptions
 from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_map import FactorMap, reliability
+from ..exceptions import SampleWarning
 from ..proportions import ProportionEstimator
 from ..reference._cells import LOG_SCALE_MAXIMUM
 from ._flow import BaseDeconvolver
 from ._model import Estimate
+
+# How many roundings of the largest value of a gene may add up in its residual: those of bulk, proportions, reference.
+ROUNDING = 8.0
 
 
 @documented
@@ -149,6 +155,8 @@ class FactorDeconvolver(BaseDeconvolver):
         if self.preprocess is None:
             warn_of_linear_counts(cohort.bulk, type(self).__name__, "EmpiricalBayesDeconvolver")
         n_samples = len(cohort.bulk)
+        _warn_of_few(n_samples, len(cohort.reference))
+        _warn_of_repeated(cohort.bulk, cohort.sample_names)
         n_factors = None if self.n_factors == "auto" else min(self.n_factors, n_samples)
         found = fit_factors(
             residual_of(cohort.bulk, cohort.proportions, cohort.reference),
@@ -203,10 +211,47 @@ class FactorDeconvolver(BaseDeconvolver):
 
 
 def residual_of(bulk, proportions, reference):
-    """Bulk minus what the reference says of it, in double precision: a new array."""
+    """Bulk minus what the reference says of it, in double precision: a new array.
+
+    Genes that the reference explains but for the rounding of the bulk have none: what rounding leaves is so small
+    next to other genes that it would pass for a wide spread of variances.
+    """
     proportions = proportions.astype(np.float64, copy=False)
     residual = proportions @ reference.astype(np.float64, copy=False)
-    return np.subtract(bulk, residual, out=residual)
+    np.subtract(bulk, residual, out=residual)
+    rounding = ROUNDING * np.finfo(bulk.dtype).eps * _largest(bulk)
+    residual[:, _largest(residual) <= rounding] = 0.0
+    return residual
+
+
+def _largest(values):
+    """Largest absolute value per column."""
+    return np.maximum(values.max(axis=0), -values.min(axis=0))
+
+
+def _warn_of_few(n_samples, n_types):
+    """Samples that are no more than the cell types can be explained in several ways."""
+    if n_samples <= n_types:
+        warn(
+            f"X has {n_samples} samples for {n_types} cell types: shifts of the profiles can explain all of them, "
+            f"and the data do not tell how much of that is noise. Fit more samples, or use "
+            f"EmpiricalBayesDeconvolver for values that are not negative.",
+            SampleWarning,
+        )
+
+
+def _warn_of_repeated(bulk, names):
+    """Samples that occur twice have no noise between them, of which the model estimates the variance."""
+    pairs = repeated_samples(bulk)
+    if pairs:
+        names = range(len(bulk)) if names is None else names
+        named = [f"{names[earlier]} and {names[row]}" for earlier, row in pairs]
+        warn(
+            f"{len(pairs)} sample(s) of X are equal to another in every gene: {listing(named)}. There is no noise "
+            f"between them, so that too little of it is found, and a handful of samples has several answers: "
+            f"drop the repeats.",
+            SampleWarning,
+        )
 
 
 def warn_of_linear_counts(bulk, name, better):

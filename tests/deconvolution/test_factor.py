@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skenigma import FactorDeconvolver
 from skenigma.datasets import make_cohort
-from skenigma.exceptions import ScaleWarning
+from skenigma.exceptions import SampleWarning, ScaleWarning
 from skenigma.metrics import per_gene_correlation, per_sample_correlation, root_mean_squared_error
 
 
@@ -164,6 +164,7 @@ class TestMap:
 
 
 class TestDegenerate:
+    @pytest.mark.filterwarnings("ignore:X has 12 samples for 40")
     @pytest.mark.parametrize("n_types", [1, 40])
     def test_number_of_cell_types(self, n_types):
         cohort = make_cohort(12, 60, n_types, random_state=0)
@@ -171,7 +172,8 @@ class TestDegenerate:
 
     def test_two_samples(self):
         cohort = make_cohort(2, 60, 3, random_state=0)
-        model = fitted(cohort)
+        with pytest.warns(SampleWarning, match="2 samples for 3 cell types"):
+            model = fitted(cohort)
         assert np.isfinite(model.cse_).all()
         assert np.isfinite(model.cse_std_).all()
         assert model.n_factors_ == 0
@@ -197,6 +199,47 @@ class TestDegenerate:
         model = FactorDeconvolver(np.zeros((2, 10))).fit(np.zeros((6, 10)), proportions=np.full((6, 2), 0.5))
         assert_array_equal(model.cse_, 0)
         assert np.isfinite(model.cse_std_).all()
+
+
+@pytest.mark.filterwarnings("ignore:X has no negative value")
+class TestUndetermined:
+    """What the data leave open is decided by a rule, not by rounding, which single precision changes."""
+
+    def test_own_parts_and_noise_of_a_cohort_of_one_type(self):
+        """θ² is 1 in every sample, like the coefficient of the noise: they share the variance."""
+        rng = np.random.default_rng(1)
+        reference = rng.gamma(1.0, 100.0, (2, 30))
+        theta = np.column_stack([np.full(8, 1e-9), np.full(8, 1 - 1e-9)])
+        bulk = theta @ reference * rng.gamma(20.0, 0.05, (8, 30))
+        model = FactorDeconvolver(reference, n_factors=0).fit(bulk, proportions=theta)
+        # with a common own variance t of the types, v = t + noise, and the tie is t = noise
+        assert_allclose(model.own_variance_, model.noise_variance_, rtol=1e-3)
+        single = FactorDeconvolver(reference.astype(np.float32), n_factors=0)
+        single.fit(bulk.astype(np.float32), proportions=theta.astype(np.float32))
+        assert_allclose(
+            single.cse_, model.cse_, atol=1e-4 * model.cse_.max()
+        )  # 6e-8 times a condition of 1,000
+
+    def test_genes_that_the_reference_explains_but_for_rounding(self):
+        rng = np.random.default_rng(2)
+        reference = rng.gamma(1.0, 100.0, (3, 30))
+        theta = rng.dirichlet(np.full(3, 2.0), 8)
+        bulk = theta @ reference * rng.gamma(20.0, 0.05, (8, 30))
+        bulk[:, :2] = reference[:, :2] = 50.0
+        model = FactorDeconvolver(reference).fit(bulk, proportions=theta)
+        single = FactorDeconvolver(reference.astype(np.float32))
+        single.fit(bulk.astype(np.float32), proportions=theta.astype(np.float32))
+        assert_allclose(single.cse_, model.cse_, atol=1e-4 * model.cse_.max())
+
+    def test_few_samples(self, cohort):
+        with pytest.warns(SampleWarning, match="4 samples for 4 cell types"):
+            FactorDeconvolver(cohort.reference).fit(cohort.bulk[:4], proportions=cohort.proportions[:4])
+
+    def test_repeated_samples_are_named(self, cohort):
+        bulk = cohort.bulk.iloc[:6].copy()
+        bulk.iloc[4] = bulk.iloc[1]
+        with pytest.warns(SampleWarning, match=f"1 sample.*{bulk.index[1]} and {bulk.index[4]}"):
+            FactorDeconvolver(cohort.reference).fit(bulk, proportions=cohort.proportions[:6])
 
 
 class TestWarnings:

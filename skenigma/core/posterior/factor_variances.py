@@ -5,6 +5,9 @@ from scipy.optimize import nnls
 
 # Weight of the pull of the cell types' variances towards their mean, in shares of the mean information on one.
 RIDGE = 0.05
+# The same for their mean and the noise: too little to change what samples tell apart, and more than rounding where
+# they do not, as in a cohort of all but one cell type.
+TIE = 1e-6
 
 
 class SampleVariances:
@@ -13,7 +16,8 @@ class SampleVariances:
     def __init__(self, theta, least):
         self._design = np.column_stack([theta**2, np.ones(len(theta))])
         self._mean = self._design.mean(axis=0)
-        self._ridge = RIDGE * np.sum(theta**4) / theta.shape[1]
+        information = np.sum(theta**4) / theta.shape[1]
+        self._ridge, self._tie = RIDGE * information, TIE * information
         self._least = least
 
     def of_samples(self, own, noise):
@@ -21,8 +25,9 @@ class SampleVariances:
         return self._design @ np.append(own, noise)
 
     def penalty(self, own, noise):
-        """Minus twice the logarithm of the prior, per gene: spread of t relative to the mean variance."""
-        return self._ridge / 2 * np.sum((own - own.mean()) ** 2) / (self._mean @ np.append(own, noise)) ** 2
+        """Minus twice the logarithm of the prior, per gene: spread of all variances relative to their mean."""
+        spread = self._ridge * np.sum((own - own.mean()) ** 2) + self._tie * (own.mean() - noise) ** 2
+        return spread / 2 / (self._mean @ np.append(own, noise)) ** 2
 
     def update(self, own, noise, expected):
         """One scoring step from these variances towards the expected squares, as far as it raises the bound."""
@@ -45,11 +50,12 @@ class SampleVariances:
         """Weighted non-negative least squares, of which each step is one of Fisher's scoring."""
         weight = 1 / (self._design @ variances)
         n_types = len(variances) - 1
-        pull = np.sqrt(self._ridge) / (self._mean @ variances)
-        ridge = np.zeros((n_types, n_types + 1))
-        ridge[:, :-1] = pull * (np.eye(n_types) - 1 / n_types)
+        ridge = np.zeros((n_types + 1, n_types + 1))
+        ridge[:-1, :-1] = np.sqrt(self._ridge) * (np.eye(n_types) - 1 / n_types)
+        ridge[-1] = np.sqrt(self._tie) * np.append(np.full(n_types, 1 / n_types), -1)
+        ridge /= self._mean @ variances
         rows = np.vstack([self._design * weight[:, None], ridge])
-        target = np.append(expected * weight, np.zeros(n_types))
+        target = np.append(expected * weight, np.zeros(n_types + 1))
         triangle = np.linalg.qr(np.column_stack([rows, target]), mode="r")
         new = nnls(triangle[:, :-1], triangle[:, -1])[0]
         new[-1] = max(new[-1], self._least)
