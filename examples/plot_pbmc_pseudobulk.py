@@ -59,7 +59,7 @@ cells = cells[(labels != "CD34+").to_numpy()].copy()
 cells.obs["cell_type"].value_counts().to_frame("cells")
 
 # %%
-# The genes that tell the cell types apart are what an immunologist would expect: CD79A and MS4A1 in B cells,
+# The genes that tell the cell types apart are what an immunologist would expect: CD79A and CD79B in B cells,
 # NKG7 and GNLY in NK cells, CD3 in T cells.
 markers = select_markers(cells, "cell_type", n_markers=5, rule="fold")
 markers.groupby("cell_type", sort=False)["gene"].agg(", ".join).to_frame()

@@ -106,23 +106,28 @@ def section(path, heading):
 
 def assert_shown(cells, expected, name):
     """Numbers of cells such as ``.185 [.292] / .98`` are the expected ones, to the digits that they have."""
-    shown = [number for cell in cells for number in re.findall(r"\d*\.?\d+", cell)]
+    shown = [number for cell in cells for number in re.findall(r"-?\d*\.?\d+", cell.replace("−", "-"))]
     assert len(shown) == len(expected)
     for number, value in zip(shown, expected, strict=True):
         # half a digit, and a bit for the last bit of a correlation
         assert float(number) == pytest.approx(value, abs=0.6 * 10.0 ** -len(number.partition(".")[2])), name
 
 
-@pytest.fixture(scope="module")
-def truth_of_both(truth_folder):
+def measured_truth(blood, models):
+    """Figures of both real cohorts; on added cells with the given proportions, which are exact."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of levels that are lost, and of models on values they are not for
-        return [truth.table(truth.SETS[name](), "given", PEERS.values()) for name in ("gse60424", "kang8")]
+        return [
+            truth.table(truth.SETS[name](), scheme, models)
+            for name, scheme in (("gse60424", blood), ("kang8", "given"))
+        ]
 
 
 @pytest.mark.slow
-def test_our_rows_beside_other_packages(truth_of_both):
+@pytest.mark.usefixtures("truth_folder")
+def test_our_rows_beside_other_packages():
     """Figures of the page and of the README are those of the benchmark, to the digits that they show."""
+    both = measured_truth("given", PEERS.values())
     shown = [
         {row[0].strip("`"): row[1:] for row in plain(part) if len(row) == 4}
         for part in section(PAGES / "peers.md", "## Expression").split("| added cells")
@@ -131,10 +136,42 @@ def test_our_rows_beside_other_packages(truth_of_both):
     for name, answer in {**PEERS, **FREE}.items():
         measured = [
             [one.loc[answer, column] for column in ("all", "dominated", "per sample", "level")]
-            for one in truth_of_both
+            for one in both
         ]
         for part, expected in zip(shown, measured, strict=True):
             assert_shown(part[name], expected, name)
         if name in short:
             assert_shown(short[name][:2], measured[0][:3] + measured[1][:3], name)
     assert len((PEERS.keys() | FREE.keys()) & short.keys()) == 5
+
+
+LIMITS = [
+    *FREE.values(),
+    "L2-max",
+    "L2-max, sqrt",
+    "L2-max, auto",
+    "trace norm",
+    "trace norm, auto",
+    "factor",
+    "empirical Bayes",
+]
+SCALES = ["trace norm", "trace norm, sqrt", "trace norm, log"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("truth_folder")
+def test_rows_on_real_data():
+    """What the page on limits shows of models and baselines, row by row."""
+    names = [*LIMITS, *SCALES, *(f"{name}, auto" for name in SCALES)]
+    both = measured_truth("log", [name for name in dict.fromkeys(names) if name not in FREE.values()])
+    rows = plain(section(PAGES / "limits.md", "## On real data"))[1:]
+    assert len(rows) == len(LIMITS)
+    columns = ["all", "dominated", "per sample", "level"]
+    for name, row in zip(LIMITS, rows, strict=True):
+        for one, cells in zip(both, (row[1:3], row[3:5]), strict=True):
+            assert_shown(cells, list(one.loc[name, columns]), row[0])
+    rows = plain(section(PAGES / "limits.md", "## The weight of the trace norm"))[1:]
+    for name, row in zip(SCALES, rows, strict=True):
+        for one, cells in zip(both, (row[1:3], row[3:5]), strict=True):
+            expected = [one.loc[setting, columns[:2]] for setting in (name, f"{name}, auto")]
+            assert_shown(cells, [*expected[0], *expected[1]], name)
