@@ -24,12 +24,15 @@ class Console:
         Those shown, for the record.
     written : Path or None
         Where the results are, as soon as they are complete: what is said of a signal or an error depends on it.
+    kept : Path or None
+        What a repeat of the command goes on with, in ``NAME.unfinished`` or whole.
     """
 
     def __init__(self, quiet=False):
         self.quiet = quiet
         self.warnings = []
         self.written = None
+        self.kept = None
 
     def say(self, line=""):
         """Show a line, unless quiet."""
@@ -57,6 +60,10 @@ class Console:
         """Note that the results are complete."""
         self.written = path
 
+    def keeps(self, path):
+        """Note where something is written that outlives the end of the process."""
+        self.kept = path
+
     def traceback(self, text):
         """Show where in the code an error arose."""
         for line in text.splitlines():
@@ -64,9 +71,29 @@ class Console:
 
     def progress(self, estimator):
         """Let an estimator show its iterations: on a terminal, where scikit-learn has callbacks."""
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        if terminal and not self.quiet and hasattr(estimator, "set_callbacks"):
+        if self._is_watched() and hasattr(estimator, "set_callbacks"):
             estimator.set_callbacks(IterationCounter(estimator.max_iter))
+
+    def _is_watched(self):
+        return sys.stderr is not None and sys.stderr.isatty() and not self.quiet
+
+    @contextmanager
+    def counted_blocks(self):
+        """Count blocks of samples that are written in one line of the terminal.
+
+        Yields
+        ------
+        progress : callable or None
+            Takes the number of blocks that are written, and of all; None where nobody looks.
+        """
+        if not self._is_watched():
+            yield None
+            return
+        counter = BlockCounter()
+        try:
+            yield counter
+        finally:
+            write_message("\r\033[K")
 
     @contextmanager
     def shown_warnings(self):
@@ -115,6 +142,20 @@ class IterationCounter:
     def teardown(self, estimator, context):
         """Leave the line empty."""
         write_message("\r\033[K")
+
+
+class BlockCounter:
+    """Counts blocks in one line of the terminal."""
+
+    def __init__(self):
+        self.start, self.shown = time.monotonic(), 0.0
+
+    def __call__(self, number, n_blocks):
+        now = time.monotonic()
+        if now - self.shown > SECONDS_BETWEEN_UPDATES:
+            self.shown = now
+            line = f"  block {number:,} of {n_blocks:,} written, {now - self.start:.1f} s"
+            write_message(f"\r{line}\033[K")
 
 
 def one_line(message):

@@ -36,7 +36,8 @@ DESCRIPTION = """\
 Estimate cell-type-specific expression: what every cell type expresses in every single sample. The proportions are
 estimated first, unless they are given. Writes a folder with
 
-  expression/     a table genes × samples per cell type, or expression.h5ad with a layer per cell type
+  expression/     a table genes × samples per cell type, or expression.h5ad with a layer per cell type, or
+                  expression.zarr, which is written by blocks: a repeat of the command goes on where one ended
   expression_std/ the same of the standard deviations, and uncertainty.tsv, if the model estimates any
   proportions.tsv samples × cell types, shares of RNA if the profiles have equal totals
   proportions_std.tsv

@@ -5,18 +5,20 @@ from functools import partial
 
 from ..io import write_anndata
 from ..io._runs import UNCERTAINTY
+from ..io._stores import plan_of
 from ..report._contents import uncertainty_frame
 from ._foresee import foresee
 from ._job import file_names
 from ._usage import UsageError
 
+BINARY, ONE_FILE = ("parquet", "h5ad", "zarr"), ("h5ad", "zarr")
 DEFAULTS = {"cell_types": None, "format": "tsv", "gzip": False}
 
 
 def add_form(output):
     """Options on the form of the expression, in the group of the output."""
     output.add_argument(
-        "--format", choices=("tsv", "csv", "parquet", "h5ad"), help="of the expression (default: tsv)"
+        "--format", choices=("tsv", "csv", "parquet", "h5ad", "zarr"), help="of the expression (default: tsv)"
     )
     output.add_argument("--gzip", action="store_true", help="compress the expression (tsv and csv)")
     output.add_argument(
@@ -29,7 +31,7 @@ def add_form(output):
 
 def check_form(options):
     """A UsageError if options on the form contradict each other."""
-    if options["gzip"] and options["format"] in ("parquet", "h5ad"):
+    if options["gzip"] and options["format"] in BINARY:
         raise UsageError(
             f"--gzip is for tsv and csv; {options['format']} files are compressed already or not at all"
         )
@@ -50,7 +52,7 @@ def foresee_expression(job, kinds, cell_types, normalized):
     count = job.understood["n_samples"] * job.understood["n_genes_shared"]
     names = ["expression", "expression_normalized"] if normalized else ["expression"]
     found = [_expression_files(job.options, name, kinds) for name in names]
-    if job.options["format"] == "h5ad":
+    if job.options["format"] in ONE_FILE:
         foresee(job, found, cell_types, count * len(kinds))
     else:
         foresee(job, [file for files in found for file in files.values()], cell_types, count)
@@ -71,6 +73,11 @@ def write_expression(job, kinds, expression, normalized, bulk, shares, shares_st
     shares, shares_std : DataFrame of shape (n_samples, n_cell_types)
         Proportions and their standard errors, None where these are not known.
     """
+    if job.options["format"] == "zarr":
+        _write_stores(
+            job, kinds, {"expression": expression, "expression_normalized": normalized}, bulk, shares_std
+        )
+        return
     built = {"expression": expression.to_frame}
     if normalized is not None:
         built["expression_normalized"] = normalized.to_frame
@@ -85,6 +92,21 @@ def write_expression(job, kinds, expression, normalized, bulk, shares, shares_st
         else:
             for kind in kinds:
                 job.write(build(kind).T.rename_axis("gene"), files[kind])
+
+
+def _write_stores(job, kinds, found, bulk, shares_std):
+    """Write stores beside the folder of the results, where they outlive the end of the process."""
+    tables = {} if shares_std is None else {"proportions_std": shares_std}
+    for name, expression in found.items():
+        if expression is None:
+            continue
+        job.files[name] = file = _expression_files(job.options, name, kinds)
+        if expression.has_std:
+            job.write(uncertainty_frame(expression), UNCERTAINTY)
+            job.files[f"{name}_std"] = file
+        plan = plan_of(expression, sample_names=bulk.index, bulk=bulk, cell_types=kinds, tables=tables)
+        with job.console.counted_blocks() as progress:
+            job.write_store(plan, file, progress)
 
 
 class Built(Mapping):
@@ -105,7 +127,7 @@ class Built(Mapping):
 
 def _expression_files(options, name, kinds):
     """Name of the file for expression, or the names by cell type."""
-    if options["format"] == "h5ad":
-        return f"{name}.h5ad"
+    if options["format"] in ONE_FILE:
+        return f"{name}.{options['format']}"
     end = f".{options['format']}" + (".gz" if options["gzip"] else "")
     return {kind: f"{name}/{file}" for kind, file in file_names(kinds, end).items()}

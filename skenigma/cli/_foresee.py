@@ -13,8 +13,8 @@ except ImportError:  # not on Windows
 
 # Bytes of a number of double precision by format: the fewest that are possible, and what expression usually takes
 # (measured on simulated cohorts). Compressed, zeros take next to nothing.
-SIZES = {"h5ad": (8, 8), "parquet": (0, 8), "tsv": (4, 18), "csv": (4, 18), "gzip": (0, 8)}
-PACKAGES = {"h5ad": ("anndata", "anndata"), "parquet": ("pyarrow.parquet", "cli")}
+SIZES = {"h5ad": (8, 8), "parquet": (0, 8), "tsv": (4, 18), "csv": (4, 18), "gzip": (0, 8), "zarr": (0, 8)}
+PACKAGES = {"h5ad": ("anndata", "anndata"), "parquet": ("pyarrow.parquet", "cli"), "zarr": ("zarr", "zarr")}
 
 
 def foresee(job, names, cell_types, count):
@@ -24,7 +24,7 @@ def foresee(job, names, cell_types, count):
     ----------
     job : Job
     names : list of str
-        Files of the expression, in the folder of the job. They are made, empty.
+        Files of the expression, in the folder of the job. They are made, empty, if they are no stores.
     cell_types : list of str
         All that appear in them.
     count : int
@@ -33,9 +33,9 @@ def foresee(job, names, cell_types, count):
     form = job.options["format"]
     if form in PACKAGES:
         import_optional(*PACKAGES[form], f"Writing .{form}")
-    if form == "h5ad":
+    if form in ("h5ad", "zarr"):
         check_layers(cell_types, names[0])
-    for name in names:
+    for name in names if form != "zarr" else ():
         path = job.folder / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -46,7 +46,8 @@ def _check_room(job, files, count, form):
     least, usual = SIZES["gzip" if job.options.get("gzip") else form]
     if job.options.get("float32") and form == "h5ad":
         least, usual = least // 2, usual // 2
-    free, largest = shutil.disk_usage(job.folder).free, _largest_file()
+    free = shutil.disk_usage(job.folder).free
+    largest = float("inf") if form == "zarr" else _largest_file()  # a store is many files
     for size, room, what in (
         (files * count, free, f"{job.options['out']} has {readable(free)} left on its disk"),
         (count, largest, f"a file may have {readable(largest)} at most here (ulimit -f)"),

@@ -21,14 +21,19 @@ from ..io import file_checksum, read_run, staged_folder, write_table
 from ..io._checksums import watched_readings
 from ..io._engines import PANDAS, available_writer, chosen_writer
 from ..io._inputs import check_input, input_entry
+from ..io._journal import Remedies
 from ..io._records import RECORD_VERSION
 from ..io._staging import hidden_complete
+from ..io._stores import write_store
 from ._level import level_text
 from ._record import write_record
 from ._repeat import FREE, recorded_options
 from ._usage import UsageError
 
 REPEAT_DIFFERS = 3
+# Bytes of the values of a block, where expression is written by blocks.
+BLOCK = 2**26
+REMEDIES = Remedies("repeat the command", "--force")
 # Bytes of the name of a file, its end not counted: less than any file system allows.
 LONGEST_NAME = 120
 # Names that are devices on Windows, with any end.
@@ -53,17 +58,35 @@ class Job:
     console : Console
     understood, result, files, seeds : dict
         For the record, filled by the command.
+    stores : dict of str to Path
+        Stores that are to be moved into the folder, by their names there.
     """
 
     def __init__(self, options, folder, console):
         self.options, self.folder, self.console = options, folder, console
         self.understood, self.result, self.files, self.seeds = {}, {}, {}, {}
+        self.stores = {}
 
     def write(self, frame, name):
         """Write a table into the folder."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         write_table(frame, path)
+
+    def write_store(self, plan, name, progress):
+        """Write a store beside the folder: a folder that is not whole is removed, and the store must outlive that."""
+        out = Path(os.path.realpath(self.options["out"]))
+        path = out.with_name(f"{out.name}.{name}")
+        self.console.keeps(path)
+        other = "replace" if self.options["force"] else "refuse"
+        write_store(plan, path, max_bytes=BLOCK, other=other, progress=progress, remedies=REMEDIES)
+        self.stores[name] = path
+
+    def take_stores(self):
+        """Move the stores into the folder."""
+        for name, path in self.stores.items():
+            os.rename(path, self.folder / name)
+        self.console.keeps(None)
 
 
 def execute(command, given, console):
@@ -111,6 +134,7 @@ def _execute(command, given, options, repeated, writer, console):
             _refuse_changed(recorded_inputs, repeated)
         record = _record(command, job, recorded_inputs, writer)
         write_record(record, folder)
+        job.take_stores()
     code = _compare(record, repeated, console) if repeated else 0
     console.say(f"{_sentence(record)} written to {options['out']}{level_text(job.result)}")
     summary = {
@@ -204,8 +228,14 @@ def _record(command, job, inputs, writer):
             }
             for path in sorted(job.folder.rglob("*"))
             if path.is_file()
-        },
+        }
+        | {name: _checksum_of_store(path) for name, path in job.stores.items()},
     }
+
+
+def _checksum_of_store(path):
+    entry = input_entry(path)
+    return {name: entry[name] for name in ("size", "sha256")}
 
 
 def _now():

@@ -6,6 +6,7 @@ import sys
 import traceback
 from functools import partial
 
+from ..io._journal import progress_of, unfinished
 from ..io._signals import Terminated, ending_signals, held_signals
 from ._console import Console
 from ._parser import build_parser, find_command
@@ -116,6 +117,8 @@ def _explain(error, number, given, console):
 
 
 def _outcome(console):
+    if console.written is None and console.kept is not None and (folder := unfinished(console.kept)):
+        return f"{progress_of(folder)} of the expression are kept in {folder}: a repeat of the command goes on there"
     if console.written is None:
         return "nothing was written"
     return f"the results were complete by then, and are in {console.written}"

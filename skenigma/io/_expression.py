@@ -21,6 +21,7 @@ from ._formats import Text
 from ._kinds import find_kind
 from ._portals import look_at_expression, table_of
 from ._quantifiers import SUMMARIES, Output, find_output, read_outputs
+from ._stores import check_complete, is_store, read_store
 from ._tables import is_corner, parse_numbers, refuse_repeated_columns
 
 # what a table of the samples has where a value is missing
@@ -61,6 +62,7 @@ def read_expression(source, choices, what, notes):
         outputs = given_outputs(source)
         return _turned(read_outputs(outputs, choices, notes), outputs[0].path, choices, what, notes)
     path = Path(source)
+    check_complete(path)
     if path.is_dir():
         return _from_folder(path, choices, what, notes)
     check_file(path)
@@ -75,6 +77,8 @@ def read_expression(source, choices, what, notes):
 
 
 def _from_folder(path, choices, what, notes):
+    if is_store(path):
+        return _from_annotated(read_store(path), path, choices, what, notes)
     if mtx_files(path) is not None:
         return _from_annotated(read_10x_folder(path, notes), path, choices, what, notes)
     outputs = find_outputs(path, notes)

@@ -6,6 +6,7 @@ from pathlib import Path
 from ._anndata import mtx_files
 from ._checksums import check_file, file_checksum, watched_readings
 from ._folders import candidates
+from ._stores import is_store, store_files
 
 
 def input_files(path):
@@ -13,6 +14,8 @@ def input_files(path):
     path = Path(path)
     if not path.is_dir():
         return [path]
+    if is_store(path):
+        return store_files(path)
     return mtx_files(path) or candidates(path)
 
 
@@ -42,7 +45,8 @@ def input_entry(path, readings=None):
         (checksum,) = (entry["sha256"] for entry in found)
     else:
         lines = [
-            f"{entry['sha256']}  {file.relative_to(path)}\n" for file, entry in zip(files, found, strict=True)
+            f"{entry['sha256']}  {file.relative_to(path).as_posix()}\n"
+            for file, entry in zip(files, found, strict=True)
         ]
         checksum = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
     return {"path": str(path), "size": sum(entry["size"] for entry in found), "sha256": checksum}

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._version import __version__
+from ._places import find_place
 from ._renames import exchange, rename_new
 from ._signals import held_signals, raise_lost_signal
-from ._staging import _place
 
 try:
     import fcntl
@@ -123,7 +123,7 @@ def resumable(target, key, facts, *, is_own, same="keep", other="refuse", remedi
         If it cannot be written. What is complete is kept.
     """
     remedies = remedies or Remedies()
-    target = _place(target)
+    target = find_place(target)
     found = _key_of(target, is_own)
     folder = target.with_name(target.name + UNFINISHED)
     if found == key and same == "keep":

@@ -25,6 +25,7 @@ from ._expression import (
 from ._formats import Text
 from ._kinds import find_kind
 from ._portals import fit_columns
+from ._stores import check_complete, is_store, read_store
 from ._tables import (
     find_layout,
     look_at,
@@ -367,8 +368,9 @@ def read_cells(path: PathLike, *, gene_column: str | None = None, notes: list | 
 
 def _annotated(path, notes):
     """AnnData in a file or folder, None if it holds none."""
+    check_complete(path)
     if path.is_dir():
-        return read_10x_folder(path, notes)
+        return read_store(path) if is_store(path) else read_10x_folder(path, notes)
     check_file(path)
     kind = find_kind(path)
     return read_annotated(path, kind, notes) if kind.name in ("h5ad", "10x", "loom") else None
@@ -390,11 +392,11 @@ def read_table(path, columns, notes, *, missing=(), part=None):
         Of an AnnData. None is X.
     """
     path = Path(path)
+    data = _annotated(path, notes)
+    if data is not None:
+        return named(data.to_df() if part is None else getattr(data, part), path)
     check_file(path)
     kind = find_kind(path)
-    if kind.name in ("h5ad", "10x", "loom"):
-        data = read_annotated(path, kind, notes)
-        return named(data.to_df() if part is None else getattr(data, part), path)
     if kind.name == "parquet":
         frame = read_parquet(path)
         if isinstance(frame.index, pd.RangeIndex) and frame.shape[1]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from .._typing import PathLike
 from ..checks.names import listing
 from ._checksums import file_checksum
-from ._inputs import read_as_recorded
+from ._inputs import input_entry, read_as_recorded
 from ._records import RECORD, load_record
 from ._seal import is_sealed
+from ._stores import is_store
 from ._written import read_layers, read_result, read_written
 
 PROPORTIONS, PROPORTIONS_STD, HISTORY, QUALITY, UNCERTAINTY, RELIABILITY, DIFFERENTIAL = (
@@ -50,13 +51,15 @@ class RunFolder:
         return self._as_written(name, read) if name in self.record["outputs"] else None
 
     def expression(self, kind="expression"):
-        """Expression by cell type, as a dict of DataFrames samples × genes; empty where the run wrote none.
+        """Expression by cell type, as a mapping of DataFrames samples × genes; empty where the run wrote none.
+
+        What a Zarr store holds is read when it is asked for.
 
         Raises a ValueError if a file is not as the run wrote it.
         """
         files = self.record["files"].get(kind, {})
         if isinstance(files, str):
-            return self._as_written(files, read_layers)
+            return self._as_written(files, partial(read_layers, kind=kind))
         return {cell_type: self._as_written(file, read_written) for cell_type, file in files.items()}
 
     def cell_type_table(self, cell_type, kind="expression"):
@@ -67,13 +70,15 @@ class RunFolder:
         """Names of the genes of the expression."""
         files = self.record["files"]["expression"]
         if isinstance(files, str):
-            return list(next(iter(self.expression().values())).columns)
+            layers = self.expression()
+            # a store tells them without its values
+            return list(layers.genes if hasattr(layers, "genes") else next(iter(layers.values())).columns)
         return list(self.cell_type_table(next(iter(files))).columns)
 
     def _as_written(self, name, read):
         """What a reader makes of a file of the run; a ValueError if it is not what the run wrote."""
         path, recorded = self.path / name, self.record["outputs"][name]["sha256"]
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"{path} is missing, though the run wrote it.")
         if self.path.resolve() not in path.resolve().parents:
             raise ValueError(
@@ -187,11 +192,14 @@ def _inspect(folder):
     outputs = load_record(folder / RECORD)["outputs"]
     inner = {parent for name in outputs for parent in (folder / name).parents}
     for path in _walk(folder, inner):
-        state = _state(path)
+        state, recorded = _state(path), outputs.get(path.relative_to(folder).as_posix())
         if stat.S_ISDIR(state[0]) and (path / RECORD).is_file():
             yield from _inspect(path)
+        elif stat.S_ISDIR(state[0]) and recorded is not None and is_store(path):
+            same = input_entry(path)["sha256"] == recorded["sha256"]
+            yield from ((inner, _state(inner), None if same else CHANGED) for inner in _walk(path))
         else:
-            yield path, state, _problem(path, state, outputs.get(path.relative_to(folder).as_posix()))
+            yield path, state, _problem(path, state, recorded)
 
 
 def _problem(path, state, recorded):

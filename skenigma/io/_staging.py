@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .._typing import PathLike
+from ._places import find_place
 from ._renames import exchange, rename_new
 from ._runs import file_states, own_files, remove_files
 from ._signals import held_signals, raise_lost_signal
@@ -67,7 +68,7 @@ def staged_file(
     ...     [path.name for path in pathlib.Path(folder).iterdir()]
     ['answer.txt']
     """
-    target = _place(path)
+    target = find_place(path)
     if target.exists():
         _check_replaceable_file(target, force, replaceable)
     with _staging_folder(target) as folder:
@@ -122,7 +123,7 @@ def staged_folder(
     ...     unfinished, sorted(path.name for path in target.iterdir())
     (False, ['table.tsv'])
     """
-    target = _place(path)
+    target = find_place(path)
     there = target.exists()
     states = _check_replaceable_folder(target, force, keep) if there else None
     with _staging_folder(target) as staged:
@@ -144,22 +145,6 @@ def hidden_complete(path):
 
 def _nothing(path):
     """What is called if nobody wants to know."""
-
-
-def _place(path):
-    """Where a path leads; refused if nothing can be there."""
-    path = Path(path).absolute()
-    with suppress(FileNotFoundError):
-        path.lstat()  # among others, a name that is too long
-    target = Path(os.path.realpath(path))
-    if path.is_symlink() and not target.exists() and (target.is_symlink() or not target.parent.is_dir()):
-        raise FileNotFoundError(
-            f"{path} is a symbolic link to {os.readlink(path)}, which is not there: make that folder, or choose "
-            f"another name."
-        )
-    if os.path.ismount(target):
-        raise FileExistsError(f"{path} is where a file system is mounted: choose a name in it.")
-    return target
 
 
 def _check_replaceable_file(target, force, replaceable):

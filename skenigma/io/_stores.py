@@ -14,7 +14,7 @@ import pandas as pd
 from .._version import __version__
 from ..checks.names import numbered, refuse_repeats
 from ..checks.optional import import_optional
-from ._checksums import file_checksum
+from ._checksums import CHANGED
 from ._fingerprint import fingerprint
 from ._formats import layer_name
 from ._journal import BEGUN, Remedies, progress_of, resumable, unfinished
@@ -325,12 +325,22 @@ def store_files(folder):
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 
-def store_checksum(folder):
-    """Size of a store, and SHA-256 of the names and checksums of its files."""
-    files = store_files(folder)
-    lines = [f"{file_checksum(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
-    checksum = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    return {"size": sum(file.stat().st_size for file in files), "sha256": checksum}
+def read_store(path):
+    """The AnnData in a store, in memory."""
+    import_optional("zarr", "zarr", f"Reading {path}")
+    anndata = import_optional("anndata", "zarr", f"Reading {path}")
+    before = _states(path)
+    try:
+        found = anndata.read_zarr(path)
+    except Exception as error:  # zarr and anndata raise many kinds for what is damaged
+        raise ValueError(f"{path} cannot be read as AnnData: {error}") from error
+    if _states(path) != before:
+        raise ValueError(CHANGED.format(path))
+    return found
+
+
+def _states(folder):
+    return [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in store_files(folder)]
 
 
 def check_complete(path):
@@ -355,8 +365,11 @@ class StoredLayers(Mapping):
 
     def __init__(self, path, prefix=VALUES):
         check_complete(path)
-        from anndata.io import read_elem
-
+        import_optional("anndata", "zarr", f"Reading {path}")
+        try:
+            from anndata.io import read_elem
+        except ImportError:  # before version 0.11
+            from anndata.experimental import read_elem
         self._group, self._prefix = _open(path, "r"), prefix
         self._samples, self.genes = (read_elem(self._group[name]).index for name in ("obs", "var"))
         self._kinds = [str(kind) for kind in read_elem(self._group["uns"][MARK])["cell_types"]]

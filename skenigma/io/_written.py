@@ -6,14 +6,20 @@ from ._anndata import read_anndata
 from ._checksums import check_file
 from ._expression import filled, named, read_parquet, to_numbers
 from ._formats import Text, file_format, layer_name, records_of
+from ._stores import STD, VALUES, StoredLayers
 from ._tables import Layout, clear_errors, parse
 
 # how a run writes that there is no number
 NOT_A_NUMBER = ("", "nan")
 
 
-def read_layers(path):
-    """Expression by cell type from the layers of an AnnData file, as DataFrames samples × genes."""
+def read_layers(path, kind="expression"):
+    """Expression by cell type from an AnnData file or store, as DataFrames samples × genes.
+
+    Those of a store are read when they are asked for.
+    """
+    if Path(path).is_dir():
+        return StoredLayers(path, STD if kind == "expression_std" else VALUES)
     adata = read_anndata(path)
     return {kind: adata.to_df(layer=layer_name(kind)) for kind in adata.uns["cell_types"]}
 

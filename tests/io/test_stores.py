@@ -20,7 +20,8 @@ from skenigma import FactorDeconvolver, L2MaxDeconvolver
 from skenigma.datasets import make_cohort
 from skenigma.io import _journal, _stores
 from skenigma.io._fingerprint import fingerprint
-from skenigma.io._stores import StoredLayers, is_store, store_checksum, store_files
+from skenigma.io._inputs import input_entry
+from skenigma.io._stores import StoredLayers, is_store, store_files
 from tests.models import MODELS
 
 anndata = pytest.importorskip("anndata")
@@ -432,9 +433,9 @@ class TestRefused:
 
 
 def test_the_checksum_of_a_store_is_that_of_names_and_files(stored, tmp_path):
-    before = store_checksum(stored)
+    before = input_entry(stored)
     assert before["size"] == sum(path.stat().st_size for path in store_files(stored))
     copy = shutil.copytree(stored, tmp_path / "copy.zarr")
-    assert store_checksum(copy) == before
+    assert input_entry(copy)["sha256"] == before["sha256"]
     next((copy / "layers").rglob("0.0")).rename(copy / "layers" / "1.0")
-    assert store_checksum(copy)["sha256"] != before["sha256"]
+    assert input_entry(copy)["sha256"] != before["sha256"]
