@@ -83,7 +83,8 @@ class GeneTransformer(ShortRepr, VersionedPickle, TransformerMixin, BaseEstimato
     def _examined(self, X):
         """A matrix that is not in memory, on the genes of the fit, after one reading in which it was checked."""
         bulk = X.select(self._gene_positions)
-        examine(bulk, names=column_names(X, "X"))
+        expressed = self.reference_.max(axis=0) > 0
+        examine(bulk, names=column_names(X, "X"), expressed=expressed)
         return bulk
 
     def _genes_out(self, input_features):

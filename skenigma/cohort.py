@@ -292,9 +292,13 @@ class LazyMatrix:
     def _picked(self, positions):
         """Rows at any positions, in this order."""
         found = np.empty((len(positions), self._n_columns), dtype=self.dtype)
+        known = {} if self.facts is None else self.facts.spaced
+        seen = np.array([position in known for position in positions], dtype=bool)
+        for place in np.flatnonzero(seen):
+            found[place] = known[positions[place]]
         block = positions // self.block_rows
-        for number in np.unique(block):
-            where = np.flatnonzero(block == number)
+        for number in np.unique(block[~seen]):
+            where = np.flatnonzero((block == number) & ~seen)
             asked = positions[where]
             first, last = asked.min(), asked.max() + 1
             if len(asked) >= PICKED * (last - first):

@@ -102,46 +102,43 @@ def _likeness(bulk, genes, filled):
     """Rank correlation of each row with the median of the ranks of those ``filled``; 0 where a row does not vary."""
     if getattr(bulk, "facts", None) is not None:  # not in memory: found out when it was read
         return bulk.facts.likeness
-    n_samples, looked_at = len(bulk), np.flatnonzero(filled)
-    if not len(looked_at):
-        return np.zeros(n_samples)
-    looked_at = looked_at[spaced(len(looked_at), LOOKED_AT_SAMPLES)]
     # ranks take most of the time: those of a small cohort are formed once
-    known = _ranks(bulk.take(genes, axis=1)) if n_samples <= RANKED_AT_ONCE else None
-    of_some = _ranks(bulk[looked_at].take(genes, axis=1)) if known is None else known[looked_at]
-    middle = _middle(of_some)
-    if known is not None:
-        return _correlations(known, middle)
-    blocks = row_blocks(np.broadcast_to(0.0, (n_samples, len(genes))))
-    return np.concatenate([_correlations(_ranks(bulk[rows].take(genes, axis=1)), middle) for rows in blocks])
+    known = _ranks(bulk.take(genes, axis=1)) if len(bulk) <= RANKED_AT_ONCE else None
+    return _to_middle(
+        lambda rows: _ranks(bulk[rows].take(genes, axis=1)) if known is None else known[rows], genes, filled
+    )
 
 
 class Likeness:
-    """The same for a matrix that is not in memory, block by block.
+    """The same for a matrix that is not in memory, of whose samples the ranks are kept, in two bytes each.
 
     Parameters
     ----------
-    bulk : LazyMatrix
-        Of which a few rows are read.
+    shape : tuple of int
+        Numbers of samples and genes.
     """
 
-    def __init__(self, bulk):
-        self._genes = spaced(bulk.shape[1], LOOKED_AT_GENES)
-        self._middle = None
-        some = (
-            bulk[spaced(len(bulk), LOOKED_AT_SAMPLES)][:, self._genes]
-            if len(bulk) and len(self._genes)
-            else np.empty((0, 1))
-        )
-        some = some[some.any(axis=1)]
-        if len(some):
-            self._middle = _middle(_ranks(some))
+    def __init__(self, shape):
+        self._genes = spaced(shape[1], LOOKED_AT_GENES)
+        self._ranks = np.empty((shape[0], len(self._genes)), dtype=np.int16)
 
-    def of(self, block):
-        """Of some rows."""
-        if self._middle is None:
-            return np.zeros(len(block))
-        return _correlations(_ranks(block.take(self._genes, axis=1)), self._middle)
+    def add(self, rows, block):
+        """See a block of the samples."""
+        self._ranks[rows] = 2 * _ranks(block.take(self._genes, axis=1))  # they have halves
+
+    def of(self, filled):
+        """Likeness of all samples, shape (n_samples,)."""
+        return _to_middle(lambda rows: self._ranks[rows] / 2, self._genes, filled)
+
+
+def _to_middle(ranks_of, genes, filled):
+    """Correlation of the ranks of each sample with their median over some of those ``filled``."""
+    n_samples, looked_at = len(filled), np.flatnonzero(filled)
+    if not len(looked_at):
+        return np.zeros(n_samples)
+    middle = _middle(ranks_of(looked_at[spaced(len(looked_at), LOOKED_AT_SAMPLES)]))
+    blocks = row_blocks(np.broadcast_to(0.0, (n_samples, len(genes))))
+    return np.concatenate([_correlations(ranks_of(rows), middle) for rows in blocks])
 
 
 def _middle(ranks):

@@ -11,6 +11,7 @@ from ..checks.labels import row_labels
 from ..checks.names import listing, row_names
 from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
 from ..checks.warning import warn
+from ..cohort import is_lazy, open_bulk
 from ..core.posterior.fit import fit_posterior
 from ..core.posterior.model import Settings
 from ..proportions import ProportionEstimator
@@ -18,6 +19,7 @@ from ._flow import BaseDeconvolver
 from ._known import known_donors, known_variance
 from ._model import Estimate
 from ._posterior_state import PosteriorMap, fitted_record, fitted_state
+from ._rows import parts
 
 # Parameters of every model that this one does not have: its scale is its own.
 OWN_SCALE = ("preprocess", "positive", "verbose")
@@ -274,9 +276,17 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         score : float
             Natural logarithm of the density.
         """
+        X = open_bulk(X)
+        if is_lazy(X):
+            blocks = parts(self, X, proportions, {"covariates": covariates})
+            found = [len(bulk) * self._score(part, bulk, *given) for _, part, bulk, *given in blocks]
+            return sum(found) / len(X)
         bulk = self._new_bulk(X)
+        return self._score(X, bulk, proportions, {"covariates": covariates})
+
+    def _score(self, X, bulk, proportions, given):
         with self._few_threads(bulk):
-            state, _ = self._predict_state(X, bulk, proportions, covariates=covariates)
+            state, _ = self._predict_state(X, bulk, proportions, **given)
             return float(state.posterior.log_density(state.samples))
 
     def _fit_aligned(self, X, bulk, proportions, covariates=None):
@@ -323,7 +333,7 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         self._judge(posterior)
         return Estimate(
             map=PosteriorMap(posterior, coding),
-            state=partial(fitted_state, posterior, rows),
+            state=None if rows is None else partial(fitted_state, posterior, rows),
             record=fitted_record(posterior, self.cell_types_),
         )
 

@@ -114,15 +114,16 @@ class Replayed:
         On the scale of the model.
     proportions : ndarray of shape (n_samples, n_cell_types)
     given : dict
-        What else the map takes: arrays with a row per sample.
+        What else the map takes: arrays or tables with a row per sample, or None.
     """
 
     def __init__(self, fitted_map, bulk, proportions, given):
         self._map, self._bulk, self._proportions, self._given = fitted_map, bulk, proportions, given
-        self._offers = {name for name in OFFERED if hasattr(self._of(slice(0, 1)), name)}
+        first = self._of(np.array([0]))
+        self._offers = {name for name in OFFERED if hasattr(first, name)}
 
     def _of(self, samples):
-        given = {name: None if value is None else value[samples] for name, value in self._given.items()}
+        given = {name: _rows_of(value, samples) for name, value in self._given.items()}
         return self._map.replay(self._bulk[samples], self._proportions[samples], **given)
 
     def _blocks(self, samples):
@@ -145,7 +146,7 @@ class Replayed:
         if name not in OFFERED or name not in self.__dict__.get("_offers", ()):
             raise AttributeError(name)
         if name == "is_posterior_mean":
-            return self._of(slice(0, 1)).is_posterior_mean
+            return self._of(np.array([0])).is_posterior_mean
         return getattr(self, f"_{name}")
 
     def _deviations(self, samples=slice(None), *part):
@@ -156,6 +157,11 @@ class Replayed:
             samples, lambda state: np.stack(state.interval(level, slice(None), *part), axis=1)
         )
         return bounds[:, 0], bounds[:, 1]
+
+
+def _rows_of(table, samples):
+    """Rows of an array or a table with a row per sample; None where there is none."""
+    return table if table is None else getattr(table, "iloc", table)[samples]
 
 
 # What a state may offer besides its values.

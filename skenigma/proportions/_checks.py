@@ -51,8 +51,9 @@ def comparable_genes(reference, cell_types, gene_names, bulk, rows):
 def check_expressed(bulk, rows, genes, gene_names):
     """Refuse samples of which method "log" can say nothing."""
     check_nonnegative(bulk, "X", rows, gene_names, LINEAR)
-    empty = np.flatnonzero(bulk.max(axis=1) == 0)
-    if not len(empty) and len(genes) < bulk.shape[1]:
+    facts = getattr(bulk, "facts", None)  # of what is not in memory, over these genes
+    empty = np.flatnonzero((bulk.max(axis=1) if facts is None else facts.expressed) == 0)
+    if facts is None and not len(empty) and len(genes) < bulk.shape[1]:
         empty = np.flatnonzero(bulk[:, genes].max(axis=1) == 0)
     if len(empty):
         raise ValueError(

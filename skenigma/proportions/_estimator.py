@@ -1,7 +1,6 @@
 """The estimator of cell type proportions."""
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import POSITIVE, constraints, documented, set_parameters
@@ -9,11 +8,13 @@ from .._transformers import ReferenceTransformer
 from ..checks.names import row_names
 from ..checks.scales import looks_linear
 from ..checks.validation import Integral, StrOptions, fit_context
-from ..core.regress.log_scale import log_scale_model, sample_offsets
+from ..cohort import open_bulk
+from ..core.regress.log_scale import log_scale_model
 from ..core.regress.log_scale_errors import share_errors
-from ._checks import check_content, check_expressed, comparable_genes, warn_of_samples
-from ._methods import log_scale, nonnegative, replace_empty, robust, support_vector
-from ._quality import compare
+from ._answer import Answer, sample_blocks
+from ._checks import check_content, check_expressed, comparable_genes
+from ._methods import cohort_offset, log_scale, nonnegative, replace_empty, robust, support_vector
+from ._quality import as_quality, figures
 
 
 @documented
@@ -168,11 +169,12 @@ class ProportionEstimator(ReferenceTransformer):
         """
         if not len(self.nu) or not all(0 < nu <= 1 for nu in self.nu):
             raise ValueError(f"nu={self.nu!r} must hold one or more numbers above 0 and up to 1.")
+        X = open_bulk(X)
         bulk = self._fit_genes(X)
         self._warn_of_data(X, bulk, proportions_only=True)
         self._prepare(bulk, row_names(X))
-        rna = self._fit_cohort(bulk, row_names(X))
-        self.quality_ = compare(X, bulk, self.reference_, rna)
+        found = self._fit_cohort(bulk, row_names(X), quality=True)
+        self.quality_ = as_quality(found.quality, X)
         return self
 
     def fit_transform(self, X, y=None):
@@ -202,6 +204,7 @@ class ProportionEstimator(ReferenceTransformer):
         proportions : ndarray of shape (n_samples, n_cell_types)
             Rows sum to 1.
         """
+        X = open_bulk(X)
         return self.transform_matched(self._new_bulk(X), row_names(X))
 
     def transform_with_std(self, X):
@@ -223,11 +226,12 @@ class ProportionEstimator(ReferenceTransformer):
         ValueError
             If another method is in use.
         """
+        X = open_bulk(X)
         bulk = self._new_bulk(X)
         if self.method_ != "log":
             raise ValueError(f"method='{self.method_}' has no standard errors: use method='log'.")
-        rna, _, coefficients = self._solve(bulk, row_names(X))
-        return self._shares(rna), self._errors(bulk, coefficients)
+        found = self._answer(bulk, row_names(X), std=True)
+        return self._in_use(found.shares), found.std
 
     def quality(self, X):
         """How well the reference, mixed by the estimated proportions, reproduces every sample.
@@ -241,8 +245,9 @@ class ProportionEstimator(ReferenceTransformer):
         quality : DataFrame of shape (n_samples, 5)
             Of the samples of X what ``quality_`` holds of the fitted ones, see :func:`fit_quality`.
         """
-        bulk = self._new_bulk(X)
-        return compare(X, bulk, self.reference_, self._solve(bulk, row_names(X))[0])
+        X = open_bulk(X)
+        found = self._answer(self._new_bulk(X), row_names(X), quality=True)
+        return as_quality(found.quality, X)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: the cell types.
@@ -305,14 +310,17 @@ class ProportionEstimator(ReferenceTransformer):
         proportions : ndarray of shape (n_samples, n_cell_types)
             Rows sum to 1.
         """
-        return self._shares(self._solve(bulk, sample_names)[0])
+        return self._in_use(self._answer(bulk, sample_names).shares)
 
-    def _fit_cohort(self, bulk, rows):
-        """Proportions and standard errors of the cohort, on the genes in use; returns its shares of RNA."""
-        rna, self.n_iter_, coefficients = self._solve(bulk, rows)
-        self.proportions_ = self._shares(rna)
-        self.proportions_std_ = None if self.method_ != "log" else self._errors(bulk, coefficients)
-        return rna
+    def _fit_cohort(self, bulk, rows, quality=False):
+        """Proportions and standard errors of the cohort, on the genes in use; returns all of the answer."""
+        found = self._answer(bulk, rows, std=self.method_ == "log", quality=quality)
+        self.n_iter_, self.proportions_, self.proportions_std_ = (
+            found.n_iter,
+            self._in_use(found.shares),
+            found.std,
+        )
+        return found
 
     def _prepare(self, bulk, rows):
         """Choose the method, and what "log" takes from the cohort: the weights of the genes."""
@@ -323,28 +331,42 @@ class ProportionEstimator(ReferenceTransformer):
         if self.method_ != "log":
             return
         genes = comparable_genes(self.reference_, self.cell_types_, self.gene_names_, bulk, rows)
-        self._log_scale = log_scale_model(self.reference_, np.median(sample_offsets(bulk, genes)[1]))
+        self._log_scale = log_scale_model(self.reference_, cohort_offset(bulk, genes))
 
-    def _shares(self, rna):
-        """Shares of RNA, or of cells."""
+    def _in_use(self, shares):
+        """Shares of RNA as they are, or as shares of cells."""
         if self._content is None:
-            return rna
-        cells = rna / self._content
-        return (cells / cells.sum(axis=1, keepdims=True)).astype(rna.dtype, copy=False)
+            return shares
+        cells = shares / self._content
+        return (cells / cells.sum(axis=1, keepdims=True)).astype(shares.dtype, copy=False)
+
+    def _answer(self, bulk, rows, **more):
+        """Shares of RNA, and what else is asked for; of what is not in memory in one reading."""
+        parts = [self._answer_block(block, names, **more) for block, names in sample_blocks(bulk, rows)]
+        found = Answer.joined(parts)
+        found.warn(rows, self.method_)
+        return found
+
+    def _answer_block(self, bulk, rows, std=False, quality=False):
+        found = self._solution(bulk, rows)
+        coefficients = np.maximum(found.coefficients, 0)
+        by_nnls, unlike = replace_empty(coefficients, bulk, self.reference_)
+        shares = (coefficients / coefficients.sum(axis=1, keepdims=True)).astype(bulk.dtype, copy=False)
+        return Answer(
+            shares,
+            coefficients,
+            found.n_iter,
+            found.unfinished,
+            by_nnls,
+            unlike,
+            found.problem,
+            self._errors(bulk, coefficients) if std else None,
+            figures(bulk, self.reference_, shares) if quality else None,
+        )
 
     def _errors(self, bulk, coefficients):
         factors = None if self._content is None else 1 / self._content
         return share_errors(self._log_scale, bulk, coefficients, factors).astype(bulk.dtype, copy=False)
-
-    def _solve(self, bulk, rows):
-        """Shares of RNA, the largest number of iterations a sample took, and coefficients."""
-        found = self._solution(bulk, rows)
-        remedy = "Use a larger max_iter or tol."
-        warn_of_samples(found.unfinished, rows, found.problem, remedy, ConvergenceWarning)
-        coefficients = np.maximum(found.coefficients, 0)
-        replace_empty(coefficients, bulk, self.reference_, rows, self.method_)
-        proportions = coefficients / coefficients.sum(axis=1, keepdims=True)
-        return proportions.astype(bulk.dtype, copy=False), found.n_iter, coefficients
 
     def _solution(self, bulk, rows):
         """What the method in use answers."""

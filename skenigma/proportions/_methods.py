@@ -7,10 +7,9 @@ from joblib import Parallel, delayed
 
 from ..core.blocks import row_blocks
 from ..core.profiles import standardize
-from ..core.regress.log_scale import log_scale_regression
+from ..core.regress.log_scale import log_scale_regression, offsets, sample_offsets
 from ..core.regress.robust import nonnegative_least_squares, robust_regression
 from ..core.regress.support_vector import support_vector_regression
-from ._checks import warn_of_samples
 
 # Numbers of the bulk that robust regression holds standardised.
 STANDARDISED_AT_ONCE = 2**21
@@ -36,6 +35,15 @@ class Solution:
     n_iter: int
     unfinished: np.ndarray
     problem: str = ""
+
+
+def cohort_offset(bulk, genes):
+    """Median over the samples of what method "log" adds to a sample before logarithms."""
+    facts = getattr(bulk, "facts", None)
+    if facts is None:
+        return np.median(sample_offsets(bulk, genes)[1])
+    # what is not in memory was looked at when it was checked
+    return np.median(offsets(facts.least_expressed, facts.expressed / len(genes)))
 
 
 def log_scale(model, bulk, *, max_iter, tol):
@@ -80,26 +88,21 @@ def support_vector(reference, bulk, nus, *, n_jobs, max_iter, tol):
     return Solution(coefficients[best, np.arange(len(bulk))], n_iter, unfinished, problem)
 
 
-def replace_empty(coefficients, bulk, reference, rows, method):
-    """Answer, in place, for samples without a positive coefficient."""
+def replace_empty(coefficients, bulk, reference):
+    """Answer, in place, for samples without a positive coefficient.
+
+    Returns
+    -------
+    by_nnls, unlike : ndarray of bool, shape (n_samples,)
+        Samples that have the coefficients of non-negative least squares, and those without a positive one there.
+    """
     empty = coefficients.sum(axis=1) <= 0
-    if not empty.any():
-        return
-    coefficients[empty] = nonnegative_least_squares(reference.T, bulk[empty])
-    unlike = coefficients.sum(axis=1) <= 0
-    coefficients[unlike] = 1.0
-    warn_of_samples(
-        empty & ~unlike,
-        rows,
-        f"No cell type has a positive coefficient by method='{method}' in",
-        "The proportions there are those of non-negative least squares.",
-    )
-    warn_of_samples(
-        unlike,
-        rows,
-        "No cell type has a positive coefficient, nor by non-negative least squares, in",
-        "The proportions there are equal. Check that X and reference are on the same scale.",
-    )
+    unlike = np.zeros_like(empty)
+    if empty.any():
+        coefficients[empty] = nonnegative_least_squares(reference.T, bulk[empty])
+        unlike = coefficients.sum(axis=1) <= 0
+        coefficients[unlike] = 1.0
+    return empty & ~unlike, unlike
 
 
 def _reconstruction_errors(coefficients, bulk, reference):

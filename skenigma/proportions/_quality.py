@@ -9,7 +9,8 @@ from ..checks.entries import check_nonnegative
 from ..checks.labels import row_labels
 from ..checks.names import row_names
 from ..checks.validation import check_proportions
-from ..core.blocks import row_blocks
+from ..cohort import open_bulk
+from ..core.blocks import each_block, row_blocks
 from ..core.profiles import standardize
 
 # Before logarithms, in units of the mean of a sample.
@@ -77,10 +78,10 @@ def fit_quality(X: Table, reference: Table, proportions: Table) -> pd.DataFrame:
     >>> bool((quality["r2"] < 1).all())
     True
     """
-    genes = _Genes(reference)
+    X, genes = open_bulk(X), _Genes(reference)
     bulk = genes.align(X)
     shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_labels(X))
-    return compare(X, bulk, genes.reference_, shares)
+    return as_quality(figures(bulk, genes.reference_, shares), X)
 
 
 class _Genes(ReferenceTransformer):
@@ -94,19 +95,22 @@ class _Genes(ReferenceTransformer):
         return self._fit_genes(X)
 
 
-def compare(X, bulk, reference, proportions):
-    """:func:`fit_quality` of aligned arrays; X gives the names of the samples."""
-    found = [_compare(bulk[rows], proportions[rows] @ reference) for rows in row_blocks(bulk)]
+def as_quality(found, X):
+    """The table of :func:`fit_quality` of its figures; X gives the names of the samples."""
     index = getattr(X, "index", None)
     columns = ["r2", "rmse", "correlation", "scale", "explained"]
-    return pd.DataFrame(
-        np.concatenate(found), index=index if isinstance(index, pd.Index) else None, columns=columns
-    )
+    return pd.DataFrame(found, index=index if isinstance(index, pd.Index) else None, columns=columns)
+
+
+def figures(bulk, reference, proportions):
+    """Figures of :func:`fit_quality` of aligned arrays, shape (n_samples, 5); one reading of a bulk by rows."""
+    found = [_compare(block, proportions[rows] @ reference) for rows, block in each_block(bulk)]
+    return np.concatenate(found)
 
 
 def _compare(samples, mixtures):
     """Figures of :func:`fit_quality`, one row per sample."""
-    samples, mixtures = samples.astype(np.float64), mixtures.astype(np.float64)
+    mixtures = mixtures.astype(np.float64)
     size = np.einsum("jg,jg->j", mixtures, mixtures)
     scale = np.maximum(np.einsum("jg,jg->j", samples, mixtures), 0)
     scale = np.divide(scale, size, out=np.zeros_like(scale), where=size > 0)

@@ -116,9 +116,12 @@ def _by_blocks(bulk, reference, proportions, design, settings):
 def _deviations(bulk, reference, proportions, settings):
     """e, and what it took to form it."""
     n_samples, n_genes = bulk.shape
-    in_memory = isinstance(bulk, np.ndarray)
-    values = bulk if in_memory else bulk[:]
-    deviations = np.empty(bulk.shape, np.result_type(bulk.dtype, np.float32)) if in_memory else values
+    deviations = np.empty(bulk.shape, np.result_type(bulk.dtype, np.float32))
+    values = bulk
+    if not isinstance(bulk, np.ndarray):
+        values = deviations
+        for rows, block in each_block(bulk):
+            values[rows] = block
     means = np.empty((2, n_genes))
     squares = np.empty((3, n_genes))
     step = max(1, BLOCK_SIZE // n_samples)

@@ -140,8 +140,13 @@ def sample_offsets(targets, genes):
         totals += values.sum(axis=1)
         smallest = np.minimum(smallest, np.where(values > 0, values, np.inf).min(axis=1))
     means = totals / len(genes)
+    return means, offsets(smallest, means)
+
+
+def offsets(smallest, means):
+    """The same from the smallest positive values and the means."""
     half = np.divide(smallest, 2 * means, out=np.zeros_like(means), where=means > 0)
-    return means, np.clip(half, *OFFSET_BOUNDS)
+    return np.clip(half, *OFFSET_BOUNDS)
 
 
 def log_scale_regression(model, targets, *, max_iter=300, tol=1e-4):
