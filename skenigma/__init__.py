@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what the names below are, for those that read and do not ru
         TraceNormDeconvolver,
     )
     from .model_selection import L2MaxDeconvolverCV
+    from .progress import show_progress
     from .proportions import ProportionEstimator
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ProportionEstimator",
     "TraceNormDeconvolver",
     "__version__",
+    "show_progress",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy_names(
         "L2MaxDeconvolverCV": "model_selection",
         "ProportionEstimator": "proportions",
         "TraceNormDeconvolver": "deconvolution",
+        "show_progress": "progress",
     },
     (
         "anndata",
@@ -51,6 +54,7 @@ __getattr__, __dir__ = lazy_names(
         "normalization",
         "plotting",
         "presets",
+        "progress",
         "proportions",
         "reference",
         "reliability",

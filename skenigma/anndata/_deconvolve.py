@@ -19,6 +19,7 @@ from ..deconvolution._choice import Choice, choose_model, named_model
 from ..deconvolution._flow import proportion_estimator
 from ..expression._derived import output_expression
 from ..io._formats import layer_name
+from ..progress import task
 from ..proportions import ProportionEstimator, fit_quality
 from ._inputs import (
     colours_of,
@@ -301,9 +302,11 @@ def _write_expression(adata, fitted, columns):
 
 def _write_layers(adata, prefix, build, columns):
     """Write what ``build`` makes of each cell type; names of the layers."""
-    for k, name in enumerate(columns):
-        # one at a time: a model without the tensor does not build it here
-        adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
+    with task(f"layers {prefix}*", len(columns)) as advance:
+        for k, name in enumerate(columns):
+            # one at a time: a model without the tensor does not build it here
+            adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
+            advance()
     return [prefix + name for name in columns]
 
 

@@ -3,8 +3,9 @@
 import sys
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from ..progress import watching
 from ._streams import visible, write_message
 
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -69,10 +70,11 @@ class Console:
         for line in text.splitlines():
             self._show(line)
 
-    def progress(self, estimator):
-        """Let an estimator show its iterations: on a terminal, where scikit-learn has callbacks."""
-        if self._is_watched() and hasattr(estimator, "set_callbacks"):
-            estimator.set_callbacks(IterationCounter(estimator.max_iter))
+    @contextmanager
+    def progress(self):
+        """Show on a terminal how far what takes long has come, in one line."""
+        with watching(Counter) if self._is_watched() else nullcontext():
+            yield
 
     def _is_watched(self):
         return sys.stderr is not None and sys.stderr.isatty() and not self.quiet
@@ -111,35 +113,30 @@ class Console:
         write_message(visible(line) + "\n")
 
 
-class IterationCounter:
-    """Callback of scikit-learn that counts iterations in one line of the terminal.
+class Counter:
+    """How far a task has come, in one line of the terminal: nothing that an extra would have to bring.
 
-    scikit-learn's own bar writes to stdout, where the summary goes, and fills towards a number of iterations that a
-    fit which converges does not reach.
+    Parameters
+    ----------
+    description : str
+    total : int or None
+        Number of steps, where it is known.
     """
 
-    def __init__(self, max_iter):
-        self.max_iter = max_iter
-
-    def setup(self, estimator, context):
-        """Begin to count."""
+    def __init__(self, description, total):
+        self.description, self.total = description, total
         self.count, self.start, self.shown = 0, time.monotonic(), 0.0
 
-    def on_fit_task_begin(self, estimator, context, **data):
-        """Nothing to do."""
-
-    def on_fit_task_end(self, estimator, context, **data):
-        """Count an iteration."""
-        if context.parent is None:
-            return
+    def update(self):
+        """Count a step."""
         self.count += 1
         now = time.monotonic()
         if now - self.shown > SECONDS_BETWEEN_UPDATES:
             self.shown = now
-            line = f"  iteration {self.count:,} (at most {self.max_iter:,} per run), {now - self.start:.1f} s"
-            write_message(f"\r{line}\033[K")
+            of = "" if self.total is None else f" of {self.total:,}"
+            write_message(f"\r  {self.description}: {self.count:,}{of}, {now - self.start:.1f} s\033[K")
 
-    def teardown(self, estimator, context):
+    def close(self):
         """Leave the line empty."""
         write_message("\r\033[K")
 

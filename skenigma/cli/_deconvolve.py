@@ -130,13 +130,12 @@ def run(job):
     model = make_model(options, reference, markers)
     foresee_expression(job, kinds, list(reference.index), options["parameters"].get("normalize") is not None)
     job.console.facts([("model", f"{type(model).__name__}, {reason}"), ("parameters", _described(model))])
-    if hasattr(model, "max_iter"):
-        job.console.progress(model)
     choice = None
-    if options["choose"]:
-        model, choice = fit_choice(job, model, bulk, proportions)
-    else:
-        model.fit(bulk, proportions=proportions)
+    with job.console.progress():
+        if options["choose"]:
+            model, choice = fit_choice(job, model, bulk, proportions)
+        else:
+            model.fit(bulk, proportions=proportions)
     job.result = {**_result(model), "chosen": reason, **({"choice": choice} if choice else {})}
     if proportions is None:
         job.result["proportion_method"] = model.proportion_estimator_.method_

@@ -44,9 +44,8 @@ def refit(job, folder, bulk, reference):
         if "proportions" in inputs:
             known = as_recorded(folder, "proportions", None, partial(read_proportions, notes=[]))
         model = make_model(ran, reference, markers)
-        if hasattr(model, "max_iter"):
-            job.console.progress(model)
-        model.fit(bulk, proportions=known)
+        with job.console.progress():
+            model.fit(bulk, proportions=known)
     difference = np.abs(model.proportions_ - folder.table(PROPORTIONS).to_numpy()).max()
     if not difference <= SAME:
         then = folder.record["versions"].get("skenigma")

@@ -1,4 +1,8 @@
-"""The bridge to scikit-learn's callbacks, which exist from version 1.9 on."""
+"""Who is told of every iteration: the progress, and scikit-learn's callbacks, which exist from version 1.9 on."""
+
+from contextlib import contextmanager
+
+from ..progress import task
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -8,8 +12,9 @@ except ImportError:
         """Stands in under older scikit-learn: fits run without callbacks."""
 
 
+@contextmanager
 def iteration_monitor(estimator, X, max_iterations):
-    """Report every iteration of a fit to the callbacks set on ``estimator``.
+    """Report every iteration of a fit to the progress and to the callbacks set on ``estimator``.
 
     Parameters
     ----------
@@ -19,21 +24,24 @@ def iteration_monitor(estimator, X, max_iterations):
     max_iterations : int
         Most iterations there can be.
 
-    Returns
-    -------
+    Yields
+    ------
     report : callable
         To be called after each iteration; a true answer asks to stop.
-    finish : callable
-        To be called once, after the last.
     """
-    if not getattr(estimator, "_skl_callbacks", None):
-        return (lambda: False), (lambda: None)
-    fit = estimator._init_callback_context(max_subtasks=max_iterations)
-    fit.call_on_fit_task_begin(estimator=estimator, X=X)
+    with task(f"{type(estimator).__name__}, at most {max_iterations:,} iterations") as advance:
+        if not getattr(estimator, "_skl_callbacks", None):
+            # not what a display returns, which would ask to stop
+            yield lambda: advance() and False
+            return
+        fit = estimator._init_callback_context(max_subtasks=max_iterations)
+        fit.call_on_fit_task_begin(estimator=estimator, X=X)
 
-    def report():
-        iteration = fit.subcontext(task_name="iteration")
-        iteration.call_on_fit_task_begin(estimator=estimator, X=X)
-        return iteration.call_on_fit_task_end(estimator=estimator, X=X)
+        def report():
+            advance()
+            iteration = fit.subcontext(task_name="iteration")
+            iteration.call_on_fit_task_begin(estimator=estimator, X=X)
+            return iteration.call_on_fit_task_end(estimator=estimator, X=X)
 
-    return report, lambda: fit.call_on_fit_task_end(estimator=estimator, X=X)
+        yield report
+        fit.call_on_fit_task_end(estimator=estimator, X=X)

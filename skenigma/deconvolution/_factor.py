@@ -12,6 +12,7 @@ from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_map import FactorMap, reliability
 from ..exceptions import SampleWarning
+from ..progress import task
 from ..proportions import ProportionEstimator
 from ..reference._cells import LOG_SCALE_MAXIMUM
 from ._flow import BaseDeconvolver
@@ -158,14 +159,16 @@ class FactorDeconvolver(BaseDeconvolver):
         _warn_of_few(n_samples, len(cohort.reference))
         _warn_of_repeated(cohort.bulk, cohort.sample_names)
         n_factors = None if self.n_factors == "auto" else min(self.n_factors, n_samples)
-        found = fit_factors(
-            residual_of(cohort.bulk, cohort.proportions, cohort.reference),
-            cohort.proportions,
-            np.ones((n_samples, 1)),
-            n_factors=n_factors,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
+        with task(f"steps of {type(self).__name__}") as advance:
+            found = fit_factors(
+                residual_of(cohort.bulk, cohort.proportions, cohort.reference),
+                cohort.proportions,
+                np.ones((n_samples, 1)),
+                n_factors=n_factors,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                report=advance,
+            )
         self._say(found)
         fitted = FactorMap.of(found, cohort.reference.astype(np.float64))
         record = {

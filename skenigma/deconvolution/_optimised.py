@@ -90,11 +90,12 @@ class OptimisedDeconvolver(BaseDeconvolver):
             penalty = self._posed_penalty(cohort, basis, params) if changed else first
             return self._setting(cohort, basis, start, params, *penalty)
 
-        report, finish = iteration_monitor(self, cohort.X, self.max_iter * self._n_runs())
         trace = Trace(self.verbose)
-        setting, found = self._chosen(posed, lambda first: self._run(first, basis, cohort, report), n_samples)
-        solution = self._run(setting, basis, cohort, report, trace)
-        finish()
+        with iteration_monitor(self, cohort.X, self.max_iter * self._n_runs()) as report:
+            setting, found = self._chosen(
+                posed, lambda first: self._run(first, basis, cohort, report), n_samples
+            )
+            solution = self._run(setting, basis, cohort, report, trace)
         trace.end(solution, self._trace_weights())
         self._warn_unless_converged(solution, n_samples)
         return Estimate(

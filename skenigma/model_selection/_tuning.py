@@ -15,6 +15,7 @@ from ..core.optimize.penalties import MaxL2Norm
 from ..deconvolution._l2max import l2max_setting
 from ..deconvolution._solving import solve, suited
 from ..deconvolution._standing import norms_standing_for, standing_for
+from ..progress import task
 
 SEARCHED = ("alpha", "beta", "renorm_size")
 # A setting that does not converge is chosen only if it scores better by more than this share.
@@ -129,9 +130,13 @@ def search(tuning, alphas, betas, sizes, score, cv, n_jobs):
     """
     pairs = list(product(alphas, betas))
     splits = tuning.splits(cv, len(pairs) * len(sizes))
-    found = Parallel(n_jobs=n_jobs, prefer="threads")(
-        delayed(_solve_pair)(split, pair, sizes, score) for pair in pairs for split in splits
-    )
+    jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
+    solved = jobs(delayed(_solve_pair)(split, pair, sizes, score) for pair in pairs for split in splits)
+    with task("settings of alpha and beta", len(pairs) * len(splits)) as advance:
+        found = []
+        for rows in solved:
+            found.append(rows)
+            advance()
     # pairs × splits × sizes × 3 to settings × splits × 3
     table = np.reshape(np.array(found, dtype=float), (len(pairs), len(splits), len(sizes), 3))
     table = table.swapaxes(1, 2).reshape(-1, len(splits), 3)

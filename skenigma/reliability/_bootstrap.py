@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state, check_scalar
 from .._transformers import reference_frame
 from .._typing import Estimator, Seed, Table
 from ..checks.validation import Integral, check_deconvolver
+from ..progress import task
 
 # Parameters that a fit may find by itself, and a resampled one takes over.
 FOUND = ("beta", "gamma", "epsilon", "tao_k", "renorm_size")
@@ -143,10 +144,13 @@ def bootstrap_reliability(
     tally = _Tally(centre)
     run = delayed(_resampled_means)
     jobs = Parallel(n_jobs=n_jobs, return_as="generator")
-    for done, outcome in enumerate(jobs(run(estimator, X, proportions, rows) for rows in draws), start=1):
-        tally.add(*outcome)
-        if progress is not None:
-            progress(done, n_bootstraps)
+    outcomes = jobs(run(estimator, X, proportions, rows) for rows in draws)
+    with task("resampled cohorts", n_bootstraps) as advance:
+        for done, outcome in enumerate(outcomes, start=1):
+            tally.add(*outcome)
+            advance()
+            if progress is not None:
+                progress(done, n_bootstraps)
     return tally.summary(pd.Index(model.cell_types_), pd.Index(model.gene_names_))
 
 

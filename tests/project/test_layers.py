@@ -27,6 +27,7 @@ RANKS = {
     "skenigma.proportions": 3,
     "skenigma._stored": 1.75,
     "skenigma._library_size": 1.25,
+    "skenigma.progress": 1.1,
     "skenigma.reference": 2.5,
     "skenigma.datasets": 2,
     "skenigma.io": 1.4,
@@ -83,6 +84,7 @@ THIRD_PARTIES = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
 OPTIONAL = {
     "matplotlib": {"skenigma.plotting"},
     "anndata": {"skenigma.reference._cells", "skenigma.anndata", "skenigma.io"},
+    "tqdm": {"skenigma.progress"},
     "numba": {"skenigma.core.optimize.compiled"},
     "zarr": {"skenigma.io", "skenigma.cohort"},
     "dask": {"skenigma._dask"},

@@ -95,7 +95,9 @@ class FactorPosterior:
         return self.scores.shape[1] - self.n_known
 
 
-def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10, max_iter=1000, tol=1e-6):
+def fit_factors(
+    residual, proportions, known, *, n_factors=None, max_factors=10, max_iter=1000, tol=1e-6, report=None
+):
     """Fit the factor model.
 
     Parameters
@@ -114,6 +116,8 @@ def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10,
         Most steps of the fit with the final number of factors.
     tol : float
         The fit has converged when two steps in a row raise the bound by less than this, per value of ``residual``.
+    report : callable, default=None
+        Called after each step, also of fits with fewer factors on the way.
 
     Returns
     -------
@@ -139,7 +143,7 @@ def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10,
         residual /= size
         unit *= size
     scale, degrees = np.full(residual.shape[1], unit if unit > 0 else 1.0), np.inf
-    fit = _Fit(residual, proportions, known, max_iter, tol)
+    fit = _Fit(residual, proportions, known, max_iter, tol, report)
     for repeat in range(2):
         ratio, found = fit.relative_scale()
         if ratio is not None:
@@ -147,7 +151,7 @@ def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10,
             scale, degrees = scale * ratio, min(degrees, found)
         elif repeat:
             break
-        fit = _Fit(residual, proportions, known, max_iter, tol)
+        fit = _Fit(residual, proportions, known, max_iter, tol, report)
         fit.search(limit, automatic)
     return fit.posterior(scale, degrees)
 
@@ -155,13 +159,14 @@ def fit_factors(residual, proportions, known, *, n_factors=None, max_factors=10,
 class _Fit:
     """The fit in progress: without factors at first."""
 
-    def __init__(self, residual, proportions, known, max_iter, tol):
+    def __init__(self, residual, proportions, known, max_iter, tol, report=None):
         self.genes = Genes(residual)
         self.theta = np.asarray(proportions, dtype=np.float64)
         n_samples, n_types = self.theta.shape
         self.pairs = (self.theta[:, :, None] * self.theta[:, None]).reshape(n_samples, -1)
         self.n_known = known.shape[1]
         self._max_iter, self._tol = max_iter, tol * residual.size
+        self._report = report if report is not None else lambda: None
         variance = self.genes.squares.mean()
         least = LEAST_NOISE * variance if variance > 0 else 1.0
         self.variances = SampleVariances(self.theta, least)
@@ -214,6 +219,7 @@ class _Fit:
         best, plain, omega, last, small = None, None, 1.0, -np.inf, 0
         for _ in range(self._max_iter):
             parts = Parts(self, state, fit_prior=True)
+            self._report()
             if parts.bound < last - ROUNDING * parts.magnitude and plain is not state:
                 state, omega = plain, 1.0  # the step went too far
                 continue
