@@ -9,9 +9,10 @@ import inspect
 import re
 import textwrap
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from ._fitted import ALWAYS_FITTED, FITTED
-from .checks.validation import HasMethods, Integral, Interval, Real, StrOptions
+from .checks.validation import HasMethods, Interval, StrOptions
 from .normalization import NORMALIZATIONS
 
 

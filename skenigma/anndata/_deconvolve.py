@@ -1,5 +1,7 @@
 """The one call from bulk samples and annotated cells to expression."""
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -14,7 +16,6 @@ from .._typing import AnnData, Estimator, Table
 from .._version import __version__
 from ..checks.names import refuse_repeats
 from ..checks.tables import is_anndata
-from ..checks.validation import Real
 from ..deconvolution._choice import Choice, choose_model, named_model
 from ..deconvolution._flow import proportion_estimator
 from ..expression._derived import output_expression

@@ -1,6 +1,7 @@
 """The reference on the platform of the bulk."""
 
 import warnings
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -16,15 +17,7 @@ from ..checks.genes import Profiles
 from ..checks.labels import cell_types_of, row_labels
 from ..checks.names import column_names, listing, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
-from ..checks.validation import (
-    HasMethods,
-    Integral,
-    Interval,
-    StrOptions,
-    check_bulk,
-    check_proportions,
-    fit_context,
-)
+from ..checks.validation import HasMethods, Interval, StrOptions, check_bulk, check_proportions, fit_context
 from ..core.regress.combat import combat
 from ..core.regress.robust import nonnegative_least_squares
 from ..reference import make_pseudobulk

@@ -1,7 +1,6 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
 from contextlib import contextmanager, nullcontext
-from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -12,17 +11,14 @@ from sklearn.utils.parallel import _threadpool_controller_decorator as limit_bla
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .annotation import refuse_annotation
-from .entries import check_finite, check_nonnegative, stored
-from .genes import Profiles, match_genes
+from .entries import check_finite, check_nonnegative
+from .genes import Profiles
 from .labels import column_labels, match_cell_types, match_rows
 from .names import (
     SHOWN,
-    Noted,
-    check_selection,
     column_names,
     listing,
     name_at,
-    names_of,
     numbered,
     refuse_repeats,
     row_names,
@@ -32,31 +28,16 @@ from .tables import as_pandas, check_table, homogeneous_values, is_as_asked, ref
 
 __all__ = [
     "HasMethods",
-    "Integral",
     "Interval",
-    "Noted",
-    "Profiles",
-    "Real",
     "StrOptions",
     "check_bulk",
     "check_deconvolver",
-    "check_finite",
     "check_lazy_bulk",
-    "check_nonnegative",
     "check_profiles",
     "check_proportions",
-    "check_selection",
-    "check_table",
     "few_blas_threads",
     "fit_context",
     "limit_blas_threads",
-    "listing",
-    "match_genes",
-    "names_of",
-    "numbered",
-    "refuse_repeats",
-    "row_names",
-    "stored",
 ]
 
 # Published tables of proportions are rounded; rows further than this from 1 are a mistake.

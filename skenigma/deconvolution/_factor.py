@@ -1,5 +1,7 @@
 """The factor model."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
@@ -7,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._parameters import COMMON, COUNT, POSITIVE, constraints, documented, set_parameters
 from ..checks.names import listing
 from ..checks.samples import repeated_samples
-from ..checks.validation import Integral, Interval, StrOptions
+from ..checks.validation import Interval, StrOptions
 from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_map import FactorMap, reliability

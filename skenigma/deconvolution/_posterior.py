@@ -1,6 +1,7 @@
 """The empirical-Bayes posterior on the log scale."""
 
 from functools import partial
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from ..checks.covariates import Coding, read_covariates
 from ..checks.entries import check_nonnegative
 from ..checks.labels import row_labels
 from ..checks.names import listing, row_names
-from ..checks.validation import Integral, Interval, Real, StrOptions, fit_context
+from ..checks.validation import Interval, StrOptions, fit_context
 from ..checks.warning import warn
 from ..cohort import is_lazy, open_bulk
 from ..core.posterior.fit import fit_posterior

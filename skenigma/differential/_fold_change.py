@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from .._parameters import filled
 from .._typing import Column, Seed, Table
 from ..checks.entries import check_nonnegative
 from ..checks.names import column_names, listing
-from ..checks.validation import Integral
 from ..core.regress.fold_changes import MIN_SHARE, FoldChangeModel, fold_change_tests
 from ..core.regress.permutation import permuted_phenotypes
 from ._entries import ENTRIES

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from sklearn.utils import check_random_state, check_scalar
 
 from .._parameters import filled
 from .._typing import Column, Seed, Table
-from ..checks.validation import Integral
 from ..core.regress.generalized import gene_blocks
 from ..core.regress.interactions import InteractionModel, interaction_tests
 from ..core.regress.permutation import permuted_phenotypes

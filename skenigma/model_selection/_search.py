@@ -1,6 +1,7 @@
 """Choice of hyper-parameters by recovery on a cohort whose truth is known and which resembles the bulk."""
 
 from itertools import product
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from .._parameters import documented, set_parameters
 from .._transformers import reference_frame
-from ..checks.validation import Integral, StrOptions
+from ..checks.validation import StrOptions
 from ..core.optimize.registry import SOLVERS
 from ..datasets._simulation import Deviations, simulate_like
 from ..deconvolution import L2MaxDeconvolver

@@ -1,5 +1,7 @@
 """The estimator of cell type proportions."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -7,7 +9,7 @@ from .._parameters import POSITIVE, constraints, documented, set_parameters
 from .._transformers import ReferenceTransformer
 from ..checks.names import row_names
 from ..checks.scales import looks_linear
-from ..checks.validation import Integral, StrOptions, fit_context
+from ..checks.validation import StrOptions, fit_context
 from ..cohort import open_bulk
 from ..core.regress.log_scale import log_scale_model
 from ..core.regress.log_scale_errors import share_errors

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.utils import check_random_state, check_scalar
 
 from .._transformers import reference_frame
 from .._typing import Estimator, Seed, Table
-from ..checks.validation import Integral, check_deconvolver
+from ..checks.validation import check_deconvolver
 from ..progress import task
 
 # Parameters that a fit may find by itself, and a resampled one takes over.
