@@ -4,10 +4,9 @@ import numpy as np
 
 from ..checks.entries import check_nonnegative
 from ..checks.names import listing
-from ..checks.scales import SCALES
+from ..checks.scales import LOG_SCALE_MAXIMUM, SCALES
 from ..checks.warning import warn
 from ..core.blocks import row_blocks
-from ..reference._cells import LOG_SCALE_MAXIMUM
 
 LOG = SCALES["log"]
 LINEAR = "Batch effects are removed on the scale log2(x + 1): pass expression on the linear scale."

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .entries import check_nonnegative
 from .numbers import LIMITS
-from .validation import check_nonnegative
 
 # Values of expression on the linear scale reach further than this, logarithms of it do not.
 LOG_SCALE_MAXIMUM = 30

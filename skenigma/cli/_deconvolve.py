@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .._fitted import fitted_values, numbers
-from ..deconvolution._choice import choose_model
+from ..deconvolution._choice import MODELS, choose_model
 from ..io import file_checksum, read_run
 from ..io._runs import HISTORY, RELIABILITY
 from ..proportions import ProportionEstimator
@@ -17,7 +17,6 @@ from ._options import READING, add_data, add_output, add_repeat, add_threads
 from ._parameters import (
     AUTO,
     HELP,
-    MODELS,
     add_own_parameters,
     add_parameters,
     build_model,

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._parameters import COMMON, COUNT, POSITIVE, constraints, documented, set_parameters
 from ..checks.names import listing
 from ..checks.samples import repeated_samples
+from ..checks.scales import LOG_SCALE_MAXIMUM
 from ..checks.validation import Interval, StrOptions
 from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
@@ -16,7 +17,6 @@ from ..core.posterior.factor_map import FactorMap, reliability
 from ..exceptions import SampleWarning
 from ..progress import task
 from ..proportions import ProportionEstimator
-from ..reference._cells import LOG_SCALE_MAXIMUM
 from ._flow import BaseDeconvolver
 from ._model import Estimate
 

@@ -10,9 +10,9 @@ from sklearn.base import clone
 
 from skenigma import io
 from skenigma.cli import main
-from skenigma.cli._parameters import MODELS as MODELS_BY_NAME
 from skenigma.datasets import make_cohort
 from skenigma.deconvolution import BaseDeconvolver, Estimate
+from skenigma.deconvolution._choice import MODELS as MODELS_BY_NAME
 from skenigma.differential import differential_expression
 from skenigma.expression import CellTypeExpression
 from skenigma.metrics import recovery_scorer

@@ -1,6 +1,7 @@
 """Imports point down: plotting, command line → estimators → flow → checks → arrays → numpy and scipy."""
 
 import ast
+import functools
 import pathlib
 import sys
 
@@ -179,6 +180,34 @@ def test_every_module_of_the_layout_is_walked():
         "skenigma.checks.validation",
         "skenigma.core.optimize.solvers",
     } <= walked
+
+
+@functools.cache
+def handed_on(module):
+    """Names of this package that a module, which is no door of a folder, has imported itself."""
+    path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if module == "skenigma" or not path.exists():
+        return frozenset()
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    inner = [node for node in nodes if absolute(node, module, False).split(".")[0] == "skenigma"]
+    return frozenset(alias.asname or alias.name for node in inner for alias in node.names)
+
+
+def test_names_are_imported_from_where_they_live():
+    found = {
+        (module_name(path), name)
+        for path in sources()
+        for name in imports(path.read_text(), module_name(path), path.name == "__init__.py")
+        if name.rpartition(".")[2] in handed_on(name.rpartition(".")[0])
+    }
+    assert not found
+
+
+def test_what_is_handed_on_is_seen():
+    assert "BaseDeconvolver" in handed_on("skenigma.deconvolution._l2max") | handed_on(
+        "skenigma.deconvolution._factor"
+    )
+    assert not handed_on("skenigma.deconvolution")
 
 
 @pytest.mark.parametrize(
