@@ -90,7 +90,7 @@ def _why(found, totals):
     sizes = found["bulk"].totals
     sizes = sizes[sizes > 0]
     if len(sizes) and sizes.max() > LARGEST_DEPTHS * sizes.min():
-        return f"library sizes of the bulk differ {sizes.max() / sizes.min():.3g}-fold, as those of counts"
+        return f"library sizes of the bulk differ {sizes.max() / sizes.min():.3g}-fold, as those of counts do"
     if min(totals) <= 0 or max(totals) > LARGEST_DEPTHS * min(totals):
         return f"on the shared genes a sample has {totals[0]:.4g} in total and a profile {totals[1]:.4g} (medians)"
     return None
@@ -153,7 +153,7 @@ def divide_by_length(bulk, lengths):
     found = pd.to_numeric(lengths.reindex(bulk.columns), errors="coerce")
     wrong = found.index[(found <= 0) | np.isinf(found)]
     if len(wrong):
-        raise ValueError(f"Lengths of genes must be positive: {listing(wrong)} have none that is.")
+        raise ValueError(f"Lengths of genes must be positive and finite; those of {listing(wrong)} are not.")
     missing = found.index[found.isna()]
     if len(missing) > MOST_WITHOUT_LENGTH * len(found):
         raise ValueError(

@@ -163,7 +163,7 @@ class ReferenceTransformer(GeneTransformer):
             )
         warn(
             f"No reference was given: {self.n_components} profiles were learned from X, its purest samples, and "
-            f"called celltype0, celltype1 and so on. They are no cell types that anyone has identified: pass "
+            f"called celltype0, celltype1 and so on. They are not cell types that anyone has identified: pass "
             f"reference=, a profile per cell type.",
             ReferenceWarning,
         )

@@ -108,8 +108,8 @@ def _refuse_other_numbers(given, wanted, what, kind, other):
         found = f"and those of {other} bear the same numbers, in another order"
     if not same:
         raise ValueError(
-            f"The {what} {found}: which belong together is not said. Give the {kind}s of both their names as index; "
-            f"or number both alike, by reset_index(drop=True), if they stand in the same order."
+            f"The {what} {found}: which belong together cannot be told. Give the {kind}s of both their names as "
+            f"index; or number both alike, by reset_index(drop=True), if they are in the same order."
         )
 
 

@@ -83,8 +83,8 @@ def check_size(size, dtype, what):
     smallest, largest = LIMITS.get(dtype, LIMITS[np.dtype(np.float64)])
     if size > largest or 0 < size < smallest:
         raise ValueError(
-            f"The largest value of {what} is {size:.3g} in size; for {dtype} it must lie between "
-            f"{smallest:g} and {largest:g}, or squares cannot be summed. {RESCALE}"
+            f"The largest value of {what} is {size:.3g} in absolute value; for {dtype} it must lie "
+            f"between {smallest:g} and {largest:g}, or squares cannot be summed. {RESCALE}"
         )
 
 

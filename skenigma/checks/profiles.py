@@ -42,7 +42,7 @@ def profile_findings(reference, cell_types):
         names = listing(cell_types[flat].tolist())
         message = (
             f"Profiles of the reference have one value in every gene in use: {names}. A flat profile takes up "
-            f"background, and is no cell type: leave it out."
+            f"background and is not a cell type: leave it out."
         )
         found.append(Finding("flat", message))
     pairs = _alike(products[~empty][:, ~empty], cell_types[~empty])

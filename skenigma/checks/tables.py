@@ -61,7 +61,7 @@ def is_as_asked(table, *, dtype=np.float64, ensure_all_finite=True, ensure_min_s
 
 @contextmanager
 def text_named(frame, what):
-    """Name the columns of text where a frame is no table of numbers."""
+    """Name the columns of text where a frame is not a table of numbers."""
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:

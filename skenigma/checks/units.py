@@ -194,8 +194,8 @@ def _negatives(found, what):
     return Finding(
         "negatives",
         f"{what} has {found.n_negative} negative value(s) in otherwise linear data, of which the smallest is "
-        f"{found.minimum:.4g}. They make the models take all of it for signed values: nothing is clipped at 0, and "
-        f"what needs values of at least 0 is not used. Set them to 0, or correct what made them.",
+        f"{found.minimum:.4g}. Because of them the models treat all values as signed: nothing is clipped at 0, "
+        f"and what needs values of at least 0 is not used. Set them to 0, or correct what produced them.",
     )
 
 

@@ -20,9 +20,9 @@ from ._usage import UsageError
 NAME = "batch"
 USAGE = "--bulk FILE (--reference FILE | --cells FILE --labels COLUMN) --out FOLDER"
 DESCRIPTION = """\
-Take out what two platforms measure differently, gene by gene (ComBat on log2(x + 1)). With profiles the bulk is
+Correct for what two platforms measure differently, gene by gene (ComBat on log2(x + 1)). With profiles the bulk is
 corrected: it is compared with the profiles mixed by its own proportions. With annotated cells the reference is
-corrected: pseudo-bulk is mixed of the cells, compared with the bulk, and the profiles are restored from it. Writes
+corrected: pseudo-bulk is mixed from the cells, compared with the bulk, and the profiles are restored from it. Writes
 bulk.tsv and reference.tsv for 'skenigma deconvolve', both on one scale, and effect.tsv: log2(x + 1) of a gene becomes
 slope * log2(x + 1) + intercept. Values must be linear and at least 0."""
 EXAMPLES = """\
@@ -76,16 +76,14 @@ def add_options(parser):
         "--target",
         choices=(POOLED, "reference", "bulk"),
         help="what is corrected is brought, per gene, to the mean over both (pooled, default, as published), or all "
-        "of the way: the bulk to the reference, or the reference of cells to the bulk",
+        "the way: the bulk to the reference, or the reference of cells to the bulk",
     )
-    method.add_argument(
-        "--mean-only", action="store_true", help="shift every gene, and leave it its variance"
-    )
+    method.add_argument("--mean-only", action="store_true", help="shift every gene, and keep its variance")
     method.add_argument(
         "--seed",
         type=natural_number,
         metavar="N",
-        help="of the mixed cells: the same seed, the same (default: 0)",
+        help="seed of the mixtures: the same seed gives the same mixtures (default: 0)",
     )
     add_threads(method)
     add_output(parser)

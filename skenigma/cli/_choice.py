@@ -17,14 +17,14 @@ def add_choose(group):
     group.add_argument(
         "--choose",
         action="store_true",
-        help="with --model l2max: take the alpha, beta and renorm-size that recover the truth best of a cohort "
-        "simulated like the bulk; writes choice.tsv with all that were tried",
+        help="with --model l2max: choose the alpha, beta and renorm-size that best recover the truth of a cohort "
+        "simulated like the bulk; choice.tsv lists all that were tried",
     )
     group.add_argument(
         "--seed",
         type=natural_number,
         metavar="N",
-        help="of that cohort: the same seed, the same choice (default: 0)",
+        help="seed of that cohort: the same seed gives the same choice (default: 0)",
     )
 
 

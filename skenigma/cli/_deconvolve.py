@@ -80,9 +80,9 @@ def add_options(parser):
         "--model",
         type=model_name,
         metavar="|".join([AUTO, *MODELS, "MODULE:CLASS"]),
-        help="posterior with standard deviations of linear values (bayes) or of centred or standardised ones "
-        "(factor); auto (default) takes the one that suits the data, and says and records it. The published models, "
-        "with their published parameters: no sample stands out (l2max), samples differ along few directions "
+        help="a posterior, with standard deviations, for linear values (bayes) or for centred or standardised ones "
+        "(factor); auto (default) chooses between them by the data, says which and records it. Or a published model, "
+        "with its published parameters: no sample stands out (l2max), samples differ along few directions "
         "(tracenorm). Or a model of your own: a class in a module that Python can import, and will run",
     )
     add_choose(group)

@@ -27,7 +27,7 @@ from ._usage import UsageError
 NAME = "differential"
 USAGE = "RUN --phenotype FILE"
 DESCRIPTION = """\
-Test, by cell type, which genes go with a phenotype, in the folder that 'skenigma deconvolve' wrote.
+Test, by cell type, which genes are associated with a phenotype, in the folder that 'skenigma deconvolve' wrote.
 'log_fold_change' tests on the bulk with proportions and reference, and is the default where no value is negative;
 'factor' does so for signed, centred or standardised values; 'interaction' tests on bulk and proportions; 'marginal'
 and 'joint' test the estimated expression, unless it is a posterior mean. Effects compare the other group with the one
@@ -70,9 +70,7 @@ def add_options(parser):
     parser.add_argument("run", nargs="?", metavar="RUN", help="folder that 'skenigma deconvolve' wrote")
     group = parser.add_argument_group("data")
     group.add_argument("--phenotype", metavar="FILE", help="table of samples × variables")
-    group.add_argument(
-        "--column", metavar="NAME", help="variable to test (default: the only one that there is)"
-    )
+    group.add_argument("--column", metavar="NAME", help="variable to test (default: the only one there is)")
     group.add_argument("--covariates", nargs="+", metavar="NAME", help="variables to adjust for")
     group.add_argument("--levels", nargs="+", metavar="NAME", help="groups to compare; others are left out")
     group.add_argument("--exclude", nargs="+", metavar="NAME", help="groups, or values, to leave out")
@@ -84,11 +82,9 @@ def add_options(parser):
         choices=("raise", "drop"),
         help="what to do with samples without phenotype or covariate: refuse, or leave them out (default: raise)",
     )
+    group.add_argument("--bulk", metavar="FILE", help="where the bulk is now, if it was moved since the run")
     group.add_argument(
-        "--bulk", metavar="FILE", help="where the bulk lies now, if it was moved since the run"
-    )
-    group.add_argument(
-        "--reference", metavar="FILE", help="where the reference lies now, if it was moved since the run"
+        "--reference", metavar="FILE", help="where the reference is now, if it was moved since the run"
     )
     method = parser.add_argument_group("method")
     method.add_argument("--method", choices=METHODS, help="the test (default: see above)")
@@ -117,7 +113,7 @@ def run(job):
     options, folder = job.options, read_run(job.options["run"])
     proportions = folder.table(PROPORTIONS)
     if proportions is None:
-        raise ValueError(f"{folder.path} lists no {PROPORTIONS}: it is no whole run.")
+        raise ValueError(f"{folder.path} lists no {PROPORTIONS}: it is not a complete run.")
     table = _for_samples(_read_phenotype(options), proportions.index, options["phenotype"])
     phenotype = table[choose_column(table, options)]
     covariates = table[_known(table, options["covariates"])] if options["covariates"] else None

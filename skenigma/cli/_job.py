@@ -120,7 +120,7 @@ def _execute(command, given, options, repeated, writer, console):
     out = Path(options["out"]).absolute()
     keep = [*inputs.values(), *([given["from_run"]] if repeated else [])]
     for left in hidden_complete(out):
-        console.say(f"{left} holds the whole results of a run that was killed: rename it, or remove it")
+        console.say(f"{left} holds the complete results of a run that was killed: rename it, or remove it")
     with staged_folder(out, force=options["force"], keep=keep, done=console.has_written) as folder:
         for path in inputs.values():
             check_input(path)
@@ -200,7 +200,7 @@ def _refuse_changed(inputs, repeated):
             path = inputs.get(name, recorded)["path"]
             raise ValueError(
                 f"{path} is not the {name} of the recorded run, its SHA-256 differs: "
-                f"a repeat needs the same file. Where it lies can be said with --{name.replace('_', '-')}."
+                f"a repeat needs the same file. If it was moved, say where it is with --{name.replace('_', '-')}."
             )
 
 

@@ -24,4 +24,4 @@ def level_text(result):
     )
     if LOWEST <= median <= HIGHEST:
         return f"{text} (median)"
-    return f"{text} (median), which is not to be used as it is: see the warning"
+    return f"{text} (median), which must not be used as it is: see the warning"

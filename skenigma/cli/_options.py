@@ -5,8 +5,8 @@ import argparse
 from ..io._choices import DUPLICATES, QUANTITIES, STRANDS
 
 FORMATS = """\
-What a file is, is told by what it holds. Tables: text split at tabs, commas or semicolons, also packed, .parquet or
-.xlsx; AnnData: .h5ad. What else is read is listed on the page on input files."""
+Files are recognised by what they contain. Tables: text split at tabs, commas or semicolons, compressed or not,
+.parquet or .xlsx; AnnData: .h5ad. The page on input files lists everything else that is read."""
 # How bulk and reference are read, where nothing is said.
 READING = {
     "bulk_rows": "genes",
@@ -90,7 +90,7 @@ def add_repeat(parser):
         dest="from_run",
         metavar="RUN.JSON",
         help="repeat a recorded run: the same parameters and, as their checksums prove, the same inputs; "
-        "exit code 3 if an output differs in a byte",
+        "exit code 3 if an output differs by a byte",
     )
 
 

@@ -11,21 +11,21 @@ from ._streams import visible
 # What each command does, in a line: here, because the list of commands loads none of them.
 SUMMARIES = {
     "reference": "make the profiles of a reference from annotated single cells",
-    "batch": "take out what bulk and reference measure differently",
+    "batch": "correct for what bulk and reference measure differently",
     "proportions": "estimate how much of each cell type every sample contains",
     "deconvolve": "estimate what every cell type expresses in every single sample",
-    "transform": "estimate the expression of new samples by an earlier run",
-    "reliability": "tell how far to trust each gene in each cell type",
+    "transform": "estimate the expression of new samples with an earlier run",
+    "reliability": "say how far to trust each gene in each cell type",
     "differential": "find genes that differ between groups, by cell type",
     "simulate": "simulate a cohort whose cell-type-specific expression is known",
     "report": "show a run as one page of HTML",
 }
 DESCRIPTION = """\
-Cell-type proportions and cell-type-specific expression from bulk RNA-seq, by the ENIGMA method."""
+Cell-type proportions and cell-type-specific expression from bulk RNA-seq, by the ENIGMA method and by newer ones."""
 EPILOG = """\
 exit codes:
   0    all went well
-  1    the data or the machine did not allow it: one line on stderr says why, and where results are, if any
+  1    the data or the machine did not allow the run: one line on stderr says why, and where results are, if any
   2    the command was not understood
   3    a repeat (--from) was written, but differs from the recorded run
   130  interrupted (Ctrl-C), 143 terminated; the line says whether the results were complete

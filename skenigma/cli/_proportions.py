@@ -17,7 +17,7 @@ NAME = "proportions"
 USAGE = "--bulk FILE --reference FILE --out FOLDER"
 DESCRIPTION = """\
 Estimate the proportions of cell types in every bulk sample, by regressing it on the profiles of a reference.
-Bulk and reference must be on the same scale, best not on a logarithmic one: mixtures add up before the logarithm.
+Bulk and reference must be on the same scale, preferably not a logarithmic one: mixtures add up before the logarithm.
 Proportions are shares of RNA, if the profiles have equal totals. The method 'log' also gives standard errors, a lower
 bound, in proportions_std.tsv."""
 EXAMPLES = """\

@@ -13,7 +13,7 @@ from ._usage import UsageError
 NAME = "reference"
 USAGE = "--cells FILE --labels COLUMN --out FOLDER"
 DESCRIPTION = """\
-Average the cells of each type to a profile, in the file that the other commands read: reference.tsv. Cells must be
+Average the cells of each type into a profile, in the file that the other commands read: reference.tsv. Cells must be
 on the linear scale, counts or counts per 10,000 or per million, and not logarithms: mixtures add up before the
 logarithm. Also written are cell_types.tsv, how many cells of each type there are and what was left out, and with
 --markers the genes that tell the types apart, markers.tsv, for 'deconvolve --markers' and 'proportions --markers';

@@ -23,8 +23,8 @@ def check_own_model(run, given):
     model = str(run.record["options"].get("model", ""))
     if ":" in model and given != model:
         raise UsageError(
-            f"{run.path} names the class {model}, and no record decides what code is run: if you trust it, say "
-            f"--model {model}"
+            f"{run.path} names the class {model}, and a record must not decide what code is run: if you trust "
+            f"it, pass --model {model}"
         )
     if given and ":" not in model:
         raise UsageError("--model is for models of your own: the run says which of the others it is")

@@ -49,7 +49,7 @@ def add_options(parser):
     group = parser.add_argument_group("data")
     for name in ("bulk", "reference"):
         group.add_argument(
-            f"--{name}", metavar="FILE", help=f"where the {name} lies now, if it was moved since the run"
+            f"--{name}", metavar="FILE", help=f"where the {name} is now, if it was moved since the run"
         )
     method = parser.add_argument_group("method")
     method.add_argument(
@@ -71,7 +71,8 @@ def add_options(parser):
         "--model",
         type=model_name,
         metavar="MODULE:CLASS",
-        help="the model of the run, if that is one of your own, with --bootstrap: no record decides what code is run",
+        help="the model of the run, if it is one of your own, with --bootstrap: a record must not decide what code "
+        "is run",
     )
     add_threads(method)
     add_output(parser, "folder for the results (default: RUN/reliability)")

@@ -41,8 +41,8 @@ def recorded_options(command, repeated, given=()):
     model = str(options.get("model", ""))
     if ":" in model and "model" not in given:
         raise ValueError(
-            f"{repeated.path / 'run.json'} names the class {model}, and no record decides what code is run: if you "
-            f"trust it, say --model {model}."
+            f"{repeated.path / 'run.json'} names the class {model}, and a record must not decide what code is run: "
+            f"if you trust it, pass --model {model}."
         )
     return options
 
@@ -89,11 +89,11 @@ def _value(action, value):
         try:
             value = action.type(str(value))
         except (ValueError, OverflowError):
-            raise argparse.ArgumentTypeError(f"{value!r} is no value of it") from None
+            raise argparse.ArgumentTypeError(f"{value!r} is not a value that it takes") from None
     else:
-        raise argparse.ArgumentTypeError(f"{value!r} is no value of it")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a value that it takes")
     if action.choices is not None and value not in action.choices:
-        raise argparse.ArgumentTypeError(f"{value!r} is none of {', '.join(map(str, action.choices))}")
+        raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(map(str, action.choices))}")
     return value
 
 

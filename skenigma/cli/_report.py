@@ -16,10 +16,10 @@ USAGE = "RUN"
 DESCRIPTION = """\
 Write one self-contained page of HTML on a run of 'skenigma deconvolve' or 'proportions', for readers who did not run
 it: in words, what can be relied on and what to do about the rest; proportions by group, with a test; the genes that
-differ in each cell type, all of them to be searched and downloaded (if 'skenigma differential' was run on it); the
-expression of every gene with its interval; which genes deserve trust; and all that repeats the run. It needs no
-network, and can be mailed and printed. Bulk, reference and phenotype are read where the run read them; what is not
-there any more is left out, and said so."""
+differ in each cell type, all of which can be searched and downloaded (if 'skenigma differential' was run on it); the
+expression of every gene with its interval; which genes deserve trust; and everything that is needed to repeat the
+run. It needs no network, and can be mailed and printed. Bulk, reference and phenotype are read where the run read
+them; what is no longer there is left out, and the page says so."""
 EXAMPLES = """\
 examples:
   skenigma report run
@@ -40,9 +40,7 @@ def add_options(parser):
         metavar="FILE",
         help="table of samples × variables, for proportions by group (default: what 'skenigma differential' tested)",
     )
-    parser.add_argument(
-        "--column", metavar="NAME", help="variable in it (default: the only one that there is)"
-    )
+    parser.add_argument("--column", metavar="NAME", help="variable in it (default: the only one there is)")
     parser.add_argument("--title", metavar="TEXT", help="heading of the page")
     parser.add_argument(
         "--top",

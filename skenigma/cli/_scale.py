@@ -16,7 +16,8 @@ BEFORE = {"total": AS_IS, "allow_scale": True}
 def add_scale(parser):
     """Options on the scale of bulk and reference."""
     group = parser.add_argument_group(
-        "scale", "What was done is said before the fit, and recorded. Expression is on the scale of the fit."
+        "scale",
+        "What is done is reported before the fit, and recorded. Expression is on the scale of the fit.",
     )
     group.add_argument(
         "--total",
@@ -36,7 +37,7 @@ def add_scale(parser):
     group.add_argument(
         "--allow-scale",
         action="store_true",
-        help="compute with logarithms, or with a bulk and a reference of different scales, which is else refused",
+        help="compute with logarithms, or with bulk and reference on different scales, which is otherwise refused",
     )
 
 

@@ -51,6 +51,6 @@ def warn_flagged(quality, console):
     flagged = quality.index[quality["flag"] != ""]
     if len(flagged):
         console.warn(
-            f"{len(flagged)} of {len(quality)} samples are no good mixtures of the profiles: "
+            f"{len(flagged)} of {len(quality)} samples are poorly described as mixtures of the profiles: "
             f"{listing(list(flagged))}. See quality.tsv."
         )

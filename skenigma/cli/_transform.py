@@ -65,22 +65,22 @@ def add_options(parser):
         "--proportions", metavar="FILE", help="known proportions of the new samples, samples × cell types"
     )
     group.add_argument(
-        "--fitted-bulk", metavar="FILE", help="where the bulk of the run lies now, if it was moved"
+        "--fitted-bulk", metavar="FILE", help="where the bulk of the run is now, if it was moved"
     )
     group.add_argument(
-        "--reference", metavar="FILE", help="where the reference of the run lies now, if it was moved"
+        "--reference", metavar="FILE", help="where the reference of the run is now, if it was moved"
     )
     group.add_argument(
         "--allow-scale",
         action="store_true",
-        help="compute although the new samples and the reference seem to be of different scales",
+        help="compute even though the new samples and the reference seem to be of different scales",
     )
     method = parser.add_argument_group("method")
     method.add_argument(
         "--model",
         type=model_name,
         metavar="MODULE:CLASS",
-        help="the model of the run, if that is one of your own: no record decides what code is run",
+        help="the model of the run, if that is one of your own: a record must not decide what code is run",
     )
     add_threads(method)
     add_form(add_output(parser))

@@ -50,7 +50,7 @@ def _doubts(n_genes, n_cell_types):
             f"first (skenigma reference)."
         )
     if n_genes < max(FEWEST_GENES, 2 * n_cell_types):
-        yield f"Only {n_genes} genes are shared: are the identifiers of bulk and reference of one kind?"
+        yield f"Only {n_genes} genes are shared: do bulk and reference use the same kind of identifier?"
 
 
 def counted(number, noun):

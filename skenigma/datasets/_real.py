@@ -226,7 +226,7 @@ def _prepare_whole_blood(counts, series, target):
     absent = {"Whole Blood", *SORTED} - set(about.get("celltype", ()))
     if missing or absent or not set(about.index) <= set(libraries.index):
         raise ValueError(
-            f"GSE60424 is not what it was: lacking are the fields {sorted(missing)}, the cell types {sorted(absent)} "
+            f"GSE60424 has changed: it lacks the fields {sorted(missing)}, the cell types {sorted(absent)} "
             f"and {len(set(about.index) - set(libraries.index))} libraries. Please report this."
         )
     about["visit"] = about["donorid"] + "_" + about["diseasestatus"].str.replace(" ", "_")
@@ -269,9 +269,7 @@ def _prepare_lupus(cells, target):
     data = anndata.read_h5ad(cells)
     missing = {"cell_type", "label", "replicate"} - set(data.obs)
     if missing:
-        raise ValueError(
-            f"GSE96583 is not what it was: the cells lack {sorted(missing)}. Please report this."
-        )
+        raise ValueError(f"GSE96583 has changed: the cells lack {sorted(missing)}. Please report this.")
     data = data[(data.obs["label"] == "ctrl") & data.obs["cell_type"].isin(LUPUS_TYPES)]
     patients = data.obs["replicate"].astype(str).str.removeprefix("patient_")
     samples = sorted(patients.unique())

@@ -86,7 +86,9 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
 
     def _estimate(self, cohort):
         """Fit the model to a cohort: a :class:`Cohort` in, an :class:`Estimate` out."""
-        raise NotImplementedError(f"{type(self).__name__} is no model: it has no method _estimate(cohort).")
+        raise NotImplementedError(
+            f"{type(self).__name__} is not a model: it has no method _estimate(cohort)."
+        )
 
     def _default_proportion_estimator(self):
         return ProportionEstimator()

@@ -247,7 +247,7 @@ def _warn_of_codes(values, classes):
         count = int(values.isin(codes).sum())
         warn(
             f"phenotype is {listing(codes)} in {count} sample(s), which seems to stand for a missing value, and is "
-            f"taken for {'a number' if len(numbers) else 'a class'} like the others. Make it NaN and pass "
+            f"treated as {'a number' if len(numbers) else 'a class'} like the others. Make it NaN and pass "
             f"missing='drop', or choose classes by levels."
         )
 
@@ -283,7 +283,9 @@ def _classes(values, options):
     if first is None:
         return classes
     if first not in classes:
-        raise ValueError(f"reference_level={first!r} is no class of phenotype, which has {listing(classes)}.")
+        raise ValueError(
+            f"reference_level={first!r} is not a class of phenotype, which has {listing(classes)}."
+        )
     return [first, *(level for level in classes if level != first)]
 
 

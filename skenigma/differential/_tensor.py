@@ -39,8 +39,8 @@ def refuse_posterior_means(found, what):
     if found:
         raise ValueError(
             f"The expression of {what} is a posterior mean: where the bulk cannot tell, the model has filled in what "
-            f"it expects, and samples are no independent observations. Of unchanged genes 89 to 94 % had p < 0.05 in "
-            f"such a test. Choose method='factor' or 'interaction', which test the bulk."
+            f"it expects, and samples are not independent observations. Of unchanged genes, 89 to 94 % had p < 0.05 "
+            f"in such a test. Choose method='factor' or 'interaction', which test the bulk."
         )
 
 

@@ -167,7 +167,7 @@ def _cells(matrix, barcodes, var, what, notes):
         genes = (var["feature_types"] == GENE_EXPRESSION).to_numpy()
         if not genes.all():
             kinds = listing(list(var["feature_types"][~genes].unique()))
-            notes.append(f"left out {int((~genes).sum()):,} features that are no genes: {kinds}")
+            notes.append(f"left out {int((~genes).sum()):,} features that are not genes: {kinds}")
             matrix, var = matrix[genes], var[genes]
     return anndata.AnnData(sparse.csr_matrix(matrix.T), obs=pd.DataFrame(index=barcodes), var=var)
 

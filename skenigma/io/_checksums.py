@@ -66,7 +66,7 @@ def check_file(path):
     kind = KINDS.get(stat.S_IFMT(path.stat().st_mode))
     if kind is not None:
         raise ValueError(
-            f"{path} is {kind}, which is read once only: save what it holds to a file, and give that."
+            f"{path} is {kind}, which can be read only once: save its contents to a file, and pass that."
         )
 
 

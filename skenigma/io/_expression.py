@@ -130,9 +130,7 @@ def _named_by_column(layout, path, choices, notes):
         return layout
     _refuse_gene_column(layout.names, path, choices)
     index = layout.names.index(choices.gene_column)
-    notes.append(
-        f"took the names of genes from column '{choices.gene_column}', in the place of the first column"
-    )
+    notes.append(f"took the names of genes from column '{choices.gene_column}', instead of the first column")
     return replace(layout, index=index, columns=[i for i in layout.columns if i != index])
 
 
@@ -142,7 +140,7 @@ def _by_column(frame, path, choices, notes):
     if name == frame.index.name:
         return frame
     _refuse_gene_column(list(frame.columns), path, choices)
-    notes.append(f"took the names of genes from column '{name}', in the place of the index")
+    notes.append(f"took the names of genes from column '{name}', instead of the index")
     return frame.set_index(frame[name].astype(object).where(frame[name].notna(), "")).drop(columns=name)
 
 
@@ -157,7 +155,7 @@ def _without_summaries(frame, notes):
     summaries = frame.index.isin(SUMMARIES)
     if not summaries.any():
         return frame
-    notes.append(f"left out rows that are no genes: {listing(list(frame.index[summaries]))}")
+    notes.append(f"left out rows that are not genes: {listing(list(frame.index[summaries]))}")
     return frame.loc[~summaries]
 
 

@@ -263,7 +263,7 @@ def _kept(error, work, remedies):
     """The same error, with a word on what is kept."""
     full = error.errno in FULL
     what = "the disk is full" if full else str(error.strerror or error).rstrip(".")
-    first = "Make room, and" if full else "When that is mended,"
+    first = "Make room, and" if full else "When that is fixed,"
     message = (
         f"{what}: {work} are complete, and kept in {work.folder}. {first} "
         f"{remedies.again}, which goes on from there."

@@ -47,7 +47,7 @@ TAR = "a tar archive: unpack it, and give the folder"
 HDF5_REFUSED = {
     "est_counts": "kallisto's abundance.h5: give the abundance.tsv beside it",
     "mod": "a MuData file (.h5mu): write one modality as .h5ad, mudata.read(…).mod['rna'].write_h5ad(…)",
-    "meta": "an HDF5 file as ARCHS4 has it: write the samples that you need as a table, archs4py does",
+    "meta": "an HDF5 file of ARCHS4: write the samples that you need as a table, with archs4py for instance",
 }
 # Ends of names whose formats are no text; a text by such a name is a mistake.
 BINARY = {
@@ -105,7 +105,7 @@ def _refuse_binary_name(path, head):
     if suffix in BINARY:
         raise ValueError(f"{path} cannot be read as {BINARY[suffix]}: its bytes are those of no such file.")
     if suffix == ".gz" and b"\0" in head:
-        raise ValueError(f"{path} is no whole gzip file: it does not begin as one.")
+        raise ValueError(f"{path} is not a complete gzip file: it does not begin as one.")
 
 
 def _unpacked_head(path, packing):
@@ -113,7 +113,7 @@ def _unpacked_head(path, packing):
         try:
             return OPENERS[packing](raw).read(HEAD)
         except DAMAGED as error:
-            raise ValueError(f"{path} is no whole {packing} file: {error}") from error
+            raise ValueError(f"{path} is not a complete {packing} file: {error}") from error
 
 
 def _refuse_known(path, head):

@@ -12,7 +12,7 @@ from ..checks.names import listing
 from ..checks.numbers import is_written_number
 from ._tables import Layout, is_corner, parse
 
-# Rows of a table of counts that are no genes, by the exact names that the programs give them.
+# Rows of a table of counts that are not genes, by the exact names that the programs give them.
 _SUMMARIES = """
 N_unmapped N_multimapping N_noFeature N_ambiguous
 __no_feature __ambiguous __too_low_aQual __not_aligned __alignment_not_unique

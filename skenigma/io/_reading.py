@@ -327,7 +327,7 @@ def read_cells(path: PathLike, *, gene_column: str | None = None, notes: list | 
     Raises
     ------
     ValueError
-        If the file is no AnnData, and none of the others.
+        If the file is not an AnnData, and none of the others.
     OSError
         If the file cannot be read.
     ImportError
@@ -354,7 +354,7 @@ def read_cells(path: PathLike, *, gene_column: str | None = None, notes: list | 
         cells = _annotated(Path(path), taken)
         if cells is None:
             raise ValueError(
-                f"{path} is no AnnData: annotated cells are read from .h5ad, loom, and 10x' .h5 file or folder."
+                f"{path} is not an AnnData: annotated cells are read from .h5ad, loom, and 10x' .h5 file or folder."
             )
         if gene_column is not None:
             if gene_column not in cells.var:

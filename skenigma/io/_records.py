@@ -54,9 +54,9 @@ def parse_record(content, path):
             content.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant
         )
     except RecursionError:
-        raise ValueError(f"{path} is no record of skenigma: it is nested too deeply.") from None
+        raise ValueError(f"{path} is not a record of skenigma: it is nested too deeply.") from None
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(record, dict) or "skenigma_run" not in record:
         raise ValueError(f"{path} was not written by skenigma: it has no entry skenigma_run.")
     version = record["skenigma_run"]
@@ -66,7 +66,7 @@ def parse_record(content, path):
             f"the version of skenigma that wrote it."
         )
     if _levels(record) > MOST_LEVELS:
-        raise ValueError(f"{path} is no record of skenigma: it is nested too deeply.")
+        raise ValueError(f"{path} is not a record of skenigma: it is nested too deeply.")
     try:
         _check_record(record, "")
     except MismatchError as error:
@@ -80,10 +80,10 @@ def _content(path):
     with open(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is no regular file.")
+            raise ValueError(f"{path} is not a regular file.")
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise ValueError(f"{path} is no record of skenigma: it is larger than {MOST_BYTES:,} bytes.")
+        raise ValueError(f"{path} is not a record of skenigma: it is larger than {MOST_BYTES:,} bytes.")
     note_content(path, status, content)
     return content
 
@@ -98,7 +98,7 @@ def _distinct(pairs):
 
 
 def _refuse_constant(name):
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _levels(value):

@@ -153,7 +153,7 @@ def _check_replaceable_file(target, force, replaceable):
     if not force:
         raise FileExistsError(f"{target} exists already: choose another name, or replace it with --force.")
     if not stat.S_ISREG(target.stat().st_mode):
-        raise FileExistsError(f"{target} is no regular file, and is never replaced: choose another name.")
+        raise FileExistsError(f"{target} is not a regular file, and is never replaced: choose another name.")
     if replaceable is not None and not replaceable(target):
         raise FileExistsError(
             f"{target} is not what an earlier run left, or was changed since, and is never replaced: choose another "
@@ -171,7 +171,7 @@ def _check_replaceable_folder(target, force, keep):
     if inside:
         raise FileExistsError(f"{target} holds {inside[0]}, which is read here: choose another name.")
     if _lies_in(Path.cwd() / "any", target):
-        raise FileExistsError(f"{target} is the working folder, or holds it: choose a name in it.")
+        raise FileExistsError(f"{target} is the working folder, or contains it: choose a name inside it.")
     states = own_files(target)
     _check_rights(target, states)
     return states
@@ -265,7 +265,7 @@ def _move_folder(staged, target, there, states, force, done):
         raise type(error)(f"{reason.rstrip('.')}. The results are complete, and are in {kept}.") from error
     done(target)
     if old is not None and not remove_files(old, states):
-        warnings.warn(f"The old result could not be removed, what is left of it is in {old}.", stacklevel=2)
+        warnings.warn(f"The old result could not be removed; what is left of it is in {old}.", stacklevel=2)
 
 
 def _settle(whole, target, there, states, force):
@@ -320,7 +320,7 @@ def _replace(whole, target, states):
 
 def _check_is_folder(path, shown=None):
     if path.is_symlink() or not path.is_dir():
-        raise FileExistsError(f"{shown or path} is no folder any more")
+        raise FileExistsError(f"{shown or path} is no longer a folder")
 
 
 def _keep(whole, target):

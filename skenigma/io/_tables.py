@@ -172,8 +172,8 @@ def _delimiter(path, lines, whole):
     raise ValueError(
         f"{path} has one column only: a table needs names and values."
         if not others
-        else f"{path} is no regular table: no character splits its lines into equally many fields. Its first line is "
-        f"{quoted(header)}."
+        else f"{path} is not a regular table: no character splits its lines into equally many fields. Its first line "
+        f"is {quoted(header)}."
     )
 
 
@@ -208,8 +208,8 @@ def find_layout(look, notes, *, values):
         header = ["", *header]
     elif len(header) != width:
         raise ValueError(
-            f"{path} is no regular table: its header has {len(header)} fields and its first row {width}. Give every "
-            f"column one name."
+            f"{path} is not a regular table: its header has {len(header)} fields and its first row {width}. Give "
+            f"every column one name."
         )
     elif _has_row_numbers(header, rows):
         index = 1
@@ -394,13 +394,13 @@ class clear_errors:  # noqa: N801, a context manager
     def __exit__(self, kind, error, traceback):
         match error:
             case gzip.BadGzipFile() | EOFError() | zlib.error() | lzma.LZMAError():
-                raise ValueError(f"{self._path} is no whole {self._packing} file: {error}") from error
+                raise ValueError(f"{self._path} is not a complete {self._packing} file: {error}") from error
             case UnicodeDecodeError():
                 raise ValueError(
                     f"{self._path} is not text in UTF-8: {error}. Save it as UTF-8 ('CSV UTF-8' in Excel)."
                 ) from error
             case pd.errors.ParserError() | csv.Error():
-                raise ValueError(f"{self._path} is no regular table: {str(error).strip()}") from error
+                raise ValueError(f"{self._path} is not a regular table: {str(error).strip()}") from error
             case pd.errors.EmptyDataError():
                 raise ValueError(f"{self._path} holds a header and no rows.") from None
 

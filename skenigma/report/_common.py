@@ -40,11 +40,11 @@ def check_differential(table, name):
     missing = {"cell_type", "gene", "p_value", "q_value"} - set(table.columns)
     if missing:
         raise ValueError(
-            f"{name} is no table of 'skenigma differential': it lacks {', '.join(sorted(missing))}."
+            f"{name} is not a table of 'skenigma differential': it lacks {', '.join(sorted(missing))}."
         )
     texts = [column for column in ("p_value", "q_value") if not pd.api.types.is_numeric_dtype(table[column])]
     if texts:
-        raise ValueError(f"{name} is no table of 'skenigma differential': its {texts[0]} are not numbers.")
+        raise ValueError(f"{name} is not a table of 'skenigma differential': its {texts[0]} are not numbers.")
     return table
 
 

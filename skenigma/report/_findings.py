@@ -111,7 +111,7 @@ def said(kind, row, test, groups):
     reasons = "; ".join(f"{REASONS.get(flag, flag)} ({count:,})" for flag, count in row.reasons.items())
     if not row.tested:
         why = f": {reasons}" if reasons else ""
-        return f"Nothing could be tested in {kind}{why}. This is no answer, neither yes nor no."
+        return f"Nothing could be tested in {kind}{why}. That is neither a yes nor a no."
     rest = (
         f" {counted(row.genes - row.tested, 'gene')} could not be tested: {reasons}."
         if row.tested < row.genes and reasons

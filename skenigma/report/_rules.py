@@ -299,7 +299,7 @@ def _tests(contents):
         yield Statement(
             topic,
             BAD,
-            "Nothing could be tested, in no cell type. The empty lists are no answer.",
+            "Nothing could be tested in any cell type. The empty lists are not an answer.",
             "See the reasons under Findings: more samples per group, or fewer groups, are the usual remedy.",
         )
         return

@@ -25,8 +25,8 @@ def headline(contents, statements):
     if "Samples" in bad:
         return (
             BAD,
-            "The reference does not describe these samples: trust neither proportions nor expression before "
-            "that is mended.",
+            "The reference does not describe these samples: trust neither proportions nor expression until "
+            "that is fixed.",
         )
     if bad:
         return (

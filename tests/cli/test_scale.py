@@ -178,7 +178,7 @@ class TestLevel:
         # the published settings are those of values whose gradients have a norm near 200, which these have not
         record, said = run("cpm", "--model", "l2max", "--max-iter", "30")
         assert record["result"]["level"]["median"] < 0.5
-        assert "which is not to be used as it is: see the warning" in said.splitlines()[-1]
+        assert "which must not be used as it is: see the warning" in said.splitlines()[-1]
         assert any("level" in warning.lower() for warning in record["warnings"])
 
 

@@ -159,7 +159,7 @@ class TestCells:
         assert list(found.obs_names) == ["AAA-1", "CCC-1"]
         assert list(found.var_names[:3]) == SYMBOLS
         assert list(found.var["gene_ids"][:3]) == GENES
-        assert ("left out 1 features that are no genes: 'Antibody Capture'" in notes) == (n_genes == 3)
+        assert ("left out 1 features that are not genes: 'Antibody Capture'" in notes) == (n_genes == 3)
 
     def test_10x_by_identifiers(self, tmp_path):
         found = io.read_cells(write_10x(tmp_path / "f.h5"), gene_column="gene_ids", notes=[])
@@ -205,5 +205,5 @@ class TestCells:
             io.read_bulk(tmp_path / "t.h5")
 
     def test_a_folder_of_something_else(self, tmp_path):
-        with refused("is no AnnData", "folder"):
+        with refused("is not an AnnData", "folder"):
             io.read_cells(tmp_path)

@@ -35,9 +35,7 @@ class TestGCT:
     def test_genes_by_the_description(self, tmp_path):
         found, notes = read(tmp_path, gct(), gene_column="Description")
         assert list(found.columns) == ["B cells", "T cells"]
-        assert notes[1:] == [
-            "took the names of genes from column 'Description', in the place of the first column"
-        ]
+        assert notes[1:] == ["took the names of genes from column 'Description', instead of the first column"]
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -100,7 +98,7 @@ def test_xena(tmp_path, corner):
     text = f"{corner}\tS1\tS2\nCD19\t1.5\t1200\n__no_feature\t21\t22\nCD4\t0.25\t3\n__ambiguous\t3\t4\n"
     found, notes = read(tmp_path, text)
     check(found)
-    assert notes == ["left out rows that are no genes: '__no_feature', '__ambiguous'"]
+    assert notes == ["left out rows that are not genes: '__no_feature', '__ambiguous'"]
 
 
 class TestFirehose:

@@ -176,7 +176,7 @@ class TestRefused:
     @pytest.mark.parametrize("cut", [slice(None, -12), slice(1, None)])
     def test_damaged_gzip(self, tmp_path, cut):
         whole = gzip.compress(b"gene\ta\tb\n" + b"CD4\t1\t2\n" * 50)
-        with refused("no whole gzip file"):
+        with refused("not a complete gzip file"):
             io.read_bulk(self.text(tmp_path, whole[cut], "t.tsv.gz"))
 
     def test_not_utf8(self, tmp_path):
@@ -412,7 +412,9 @@ class TestStaging:
         assert (tmp_path / "run").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize(("content", "part"), [("not json", "is no JSON"), ("{}", "not written by skenigma")])
+@pytest.mark.parametrize(
+    ("content", "part"), [("not json", "is not JSON"), ("{}", "not written by skenigma")]
+)
 def test_record_of_something_else(tmp_path, content, part):
     (tmp_path / "run.json").write_text(content)
     with refused("run.json", part):

@@ -170,7 +170,7 @@ class TestBytes:
     @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
     def test_damaged(self, tmp_path, pack):
         whole = pack(PLAIN.encode() * 5000)
-        with refused("no whole"):
+        with refused("not a complete"):
             read(tmp_path, whole[: len(whole) // 2])
 
     @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ function explorer(state, showGene) {
     const rows = [];
     for (let g = 0; g < n; g++) if (test.present[t * n + g]) rows.push(t * n + g);
     const tested = rows.filter((e) => !Number.isNaN(test.p[e]));
-    state2.textContent = !tested.length ? `Nothing could be tested in ${stored.types[t]}. This is no answer, neither yes nor no.`
+    state2.textContent = !tested.length ? `Nothing could be tested in ${stored.types[t]}. That is neither a yes nor a no.`
       : counts[t] ? `${counts[t].toLocaleString("en")} of ${tested.length.toLocaleString("en")} tested genes have q < ${SIGNIFICANT} in ${stored.types[t]}.`
         : `Nothing was found in ${stored.types[t]}: none of ${tested.length.toLocaleString("en")} tested genes has q < ${SIGNIFICANT}.`;
     volcano(tested, stored.types[t]);
