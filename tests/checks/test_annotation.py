@@ -125,5 +125,5 @@ def test_estimators_refuse_annotation(expression, table):
     entrez = columns()["EntrezID"][0]
     frames = {"X": expression.T, "reference": expression.T.iloc[:3]}
     frames[table].loc["EntrezID"] = entrez
-    with pytest.raises(ValueError, match=rf"{table} has 1 row\(s\) that seem to be annotation.*'EntrezID'"):
+    with pytest.raises(ValueError, match=rf"{table} has 1 row\(s\) that seem to annotate genes.*'EntrezID'"):
         ProportionEstimator(frames["reference"]).fit(frames["X"])

@@ -166,7 +166,7 @@ class TestRefused:
             io.read_bulk(self.text(tmp_path, "gene\tpanel\ta\nCD4\tx\t2\nCD8\t7\t2\n"))
 
     def test_ragged(self, tmp_path):
-        with refused("no regular table", "line 3"):
+        with refused("not a regular table", "line 3"):
             io.read_bulk(self.text(tmp_path, "gene\ta\tb\nCD4\t1\t2\nCD8\t1\t2\t3\n"))
 
     def test_header_of_another_width(self, tmp_path):

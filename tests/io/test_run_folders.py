@@ -315,7 +315,7 @@ class TestMeanwhile:
             shutil.rmtree(path)
             path.symlink_to(tmp_path / "other")
 
-        with pytest.raises(FileExistsError, match="no folder any more"):
+        with pytest.raises(FileExistsError, match="no longer a folder"):
             self.stage(run, appear, force=True)
         assert "run.json" in names(tmp_path / "other")
         assert run.is_symlink()

@@ -155,7 +155,7 @@ def table(p_values, q_values):
         ([0.001] * 4, [0.01, 0.2, 0.3, 0.4], GOOD, "Genes with q < 0.05: B 1, T 0."),
         ([0.5] * 4, [0.5] * 4, GOOD, "no gene has q < 0.05"),
         ([0.001, 0.1, np.nan, np.nan], [0.01, 0.1, np.nan, np.nan], CARE, "Nothing could be tested in T."),
-        ([np.nan] * 4, [np.nan] * 4, BAD, "Nothing could be tested, in no cell type."),
+        ([np.nan] * 4, [np.nan] * 4, BAD, "Nothing could be tested in any cell type."),
     ],
 )
 def test_nothing_tested_is_told_apart_from_nothing_found(p_values, q_values, state, word):
