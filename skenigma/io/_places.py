@@ -17,5 +17,5 @@ def find_place(path):
             f"another name."
         )
     if os.path.ismount(target):
-        raise FileExistsError(f"{path} is where a file system is mounted: choose a name in it.")
+        raise FileExistsError(f"{path} is where a file system is mounted: choose a name inside it.")
     return target
