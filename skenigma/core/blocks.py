@@ -98,8 +98,25 @@ class RowSource:
         return self.values[:].astype(np.float64, copy=False)
 
     def take(self, mask):
-        """The rows of a mask, in float64."""
+        """The rows of a mask, or at positions, in float64."""
         return self.values[mask].astype(np.float64, copy=False)
+
+    def taken(self, mask):
+        """The same by blocks of bounded memory, each with the positions of its rows."""
+        positions = np.flatnonzero(mask)
+        step = max(1, getattr(self.values, "block_rows", MANY_BLOCK // max(1, self.shape[1])))
+        for start in range(0, len(positions), step):
+            some = positions[start : start + step]
+            yield some, self.take(some)
+
+    def observe(self, few):
+        """The same as ``along``, and the ``squares`` in passing."""
+        found, squares = np.empty((len(self), len(few))), np.empty(len(self))
+        for some, columns, block in self._blocks(_block_size(few)):
+            np.matmul(block, few[:, columns].T, out=found[some])
+            squares[some] = row_products(block, block)
+        self.squares = squares
+        return found
 
     def along(self, few):
         """``rows @ few.T``: coordinates along few vectors."""

@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+from joblib import cpu_count
 
 from ..checks.validation import StrOptions, few_blas_threads
 from ..core.optimize.basis import SpanBasis
+from ..core.optimize.partitions import in_threads
 from ..core.optimize.problem import Problem
 from ..core.optimize.registry import SOLVERS, find_solver
 from ..core.optimize.solvers import Settings
@@ -14,6 +16,10 @@ from ..core.optimize.start import Start
 
 # A gradient counts as zero up to this multiple of the rounding error of the proportions' type.
 ROUNDING_MARGIN = 128
+
+# Iterations that are looked ahead for shared directions where the bulk is not in memory. The first look goes by
+# directions that are still far from what they come to, whatever its length, and the second serves most of the fit.
+LOOK_AHEAD = (10, 30)
 
 # Numbers of a cohort up to which threads of the BLAS cost more in an iteration than they give: its matrices are small
 # and many, and where other work runs, waiting for a thread takes longer than the work.
@@ -156,9 +162,20 @@ def solve(setting, basis, proportions, monitor):
         renorm_size=setting.renorm_size,
         resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
     )
+    settings = replace(settings, **for_rows(basis))
     run = find_solver(setting.solver, setting.penalty, setting.start, setting.masked)
     with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM):
         return run(problem, basis, settings, monitor)
+
+
+def for_rows(basis):
+    """Settings of a solver whose samples are not in memory: few readings, and partitions for what they take."""
+    matrix = basis.given_bulk
+    if not hasattr(matrix, "block_rows"):
+        return {}
+    known = getattr(matrix, "facts", None)
+    known = None if known is None else known.mean[None]
+    return {"ahead": LOOK_AHEAD, "known": known, "place": in_threads(cpu_count())}
 
 
 class Trace:

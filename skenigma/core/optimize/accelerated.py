@@ -73,7 +73,7 @@ def accelerated_gradient(problem, settings, monitor):
         raise ValueError("solver='accelerated' minimises the objective as it is: renorm_size must be None")
     descent = Descent(problem)
     certificate = Certificate(settings.epsilon, problem.value_of_nothing())
-    size = problem.proportions.shape[1] * descent.frame.bulk.total
+    size = problem.proportions.shape[1] * descent.frame.part.bulk.total
     progress = Progress(0.0, settings.max_iter, size, monitor)  # 0: the length of the change decides nothing
     losses = []
     while True:

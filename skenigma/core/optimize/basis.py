@@ -85,6 +85,11 @@ class SpanBasis:
         return self._found[1](coordinates) if self._compressed else np.asarray(coordinates)
 
     @property
+    def given_bulk(self):
+        """The samples over genes, as they were given."""
+        return self._given.parts[0]
+
+    @property
     def shape(self):
         """Numbers of samples, profiles and genes."""
         return self._given.n_samples, self._given.n_rows - self._given.n_samples, self._given.n_genes

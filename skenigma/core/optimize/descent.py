@@ -68,8 +68,8 @@ class Descent:
         self.momentum = Momentum()
         start = problem.start or Start(0.0)
         self.frame = Frame(problem.bulk, problem.reference, problem.proportions, start)
-        self.pair = Pair(self.frame.samples, self.frame.start)
-        self.frame.hold(self.pair.expression)
+        self.pair = Pair(self.frame.part.samples, self.frame.start)
+        self.frame.part.hold(self.pair.expression)
         self.norms = self.pair.release().norms()
         self.weights = self.metric.weights(problem.proportions)
         self.momenta, self.caps, self.gradient_norms = [], [], []
@@ -91,7 +91,7 @@ class Descent:
 
     def _typical_norm(self):
         squares = np.mean(self.norms**2)  # at zero, the samples give the scale to which rounding is compared
-        return np.sqrt(squares or self.frame.bulk.total / len(self.norms))
+        return np.sqrt(squares or self.frame.part.bulk.total / len(self.norms))
 
     def _step(self, momentum, shift):
         """Propose, as the other expression of the pair, a gradient step.
@@ -103,7 +103,7 @@ class Descent:
         factors : ndarray of shape (n_samples, n_cell_types)
             Of the cut that it still needs.
         """
-        step = take_step(self.frame.samples, self.pair, momentum, self.metric, shift)
+        step = take_step(self.frame.part.samples, self.pair, momentum, self.metric, shift)
         caps = self.problem.penalty.weighted_caps(step.norms, self.weights)
         return step, caps, passes.cut_factors(step.norms, caps)
 
@@ -115,7 +115,7 @@ class Descent:
         shift = self._reference_weight * target
         step, caps, factors = self._step(self.momentum.value, shift)
         squares = row_products(step.residual, step.residual)
-        samples = self.frame.samples
+        samples = self.frame.part.samples
         change = cut_and_compare(samples, self.pair, step, factors)
         terms = self._terms(offset, change.at_rest.sum())
         return Evaluation(
@@ -139,15 +139,15 @@ class Descent:
 
         Lets what they hold beyond the frame join it, so that nothing worth counting is left there.
         """
-        mean, outside = self.frame.mean()
+        mean, outside = self.frame.part.mean(), self.frame.part.mean_scale()
         n_directions = len(self.frame.vectors)
         reach = self._reference_weight / self.metric.reference_weight
         if outside is not None:
             outside = self.pair.extrapolate(outside, 0, self.momentum.value)
         self.frame.widen(self.frame.outside(outside), reach, typical_norm)
         if len(self.frame.vectors) > n_directions:
-            mean = self.frame.mean()[0]
-        self.pair.expression = self.frame.expression
+            mean = self.frame.part.mean()
+        self.pair.expression = self.frame.part.expression
         start = self.pair.extrapolate(mean, 0, self.momentum.value)
         current, reference = self.pair.current, self.frame.reference
         return mean[current] - reference, start - reference
@@ -170,7 +170,7 @@ class Descent:
         """Lower bound of the objective that the gradient of ``step`` proves."""
         alpha, penalty = self.problem.alpha, self.problem.penalty
         squares = alpha * squared_residual + (1.0 - alpha) * np.vdot(offset, offset)
-        along = alpha * np.vdot(step.residual, self.frame.samples.rows)
+        along = alpha * np.vdot(step.residual, self.frame.part.samples.rows)
         along += (1.0 - alpha) * np.vdot(offset, self.frame.reference)
         conjugate = penalty.conjugate(Norms(step.gradients))
         return conjugate.bound(0.5 * penalty.curvature * squares, penalty.curvature * along)
@@ -207,10 +207,10 @@ class Descent:
         expression : Expression
         trajectory : AcceleratedTrajectory
         """
-        half = self.frame.expression  # the update not applied must not claim directions
+        half = self.frame.part.expression  # the update not applied must not claim directions
         half.rows[:, self.pair.other] = half.rows[:, self.pair.current]
         self.frame.reduce(self._typical_norm(), always=True)
-        self.pair.expression = self.frame.expression
+        self.pair.expression = self.frame.part.expression
         shape = (-1, self.norms.shape[1])
         trajectory = AcceleratedTrajectory(
             self.frame.vectors,
@@ -220,4 +220,4 @@ class Descent:
             np.reshape(self.caps, shape),
             self.frame.start,
         )
-        return self.frame.samples, self.pair.release(), trajectory
+        return self.frame.part.samples, self.pair.release(), trajectory

@@ -5,14 +5,14 @@ ever scaled. The directions are those of the means that the iteration meets, so 
 and numerically they are few.
 """
 
-from functools import cached_property
+from functools import cached_property, partial
+from math import sqrt
 
 import numpy as np
 from scipy import linalg
 
-from ..blocks import BLOCK_SIZE, as_source, row_products
-from . import passes
-from .mixture import Expression, Samples
+from .part import ASKING, Look, Part
+from .partitions import in_one_piece, total
 
 # A direction joins if a step along it would move samples by this share of their norm; it is dropped
 # when the expression has come to hold less than that along it. Less is rounding.
@@ -28,8 +28,6 @@ GROWTH = 1.7
 # (χ with 32 degrees of freedom) has a standard deviation of an eighth, and is less than half with probability 5e-6:
 # then a direction joins at twice the length at which it should.
 N_PROBES = 32
-# Where less than this share of a sample's square lies outside, a difference of squares has lost digits: it is formed.
-CANCELLED = 1e-3
 
 
 class Frame:
@@ -37,11 +35,15 @@ class Frame:
 
     Parameters
     ----------
-    bulk : RowSource or ndarray of shape (n_samples, n_dimensions)
+    bulk : RowSource, ndarray or LazyMatrix of shape (n_samples, n_dimensions)
     reference : ndarray of shape (n_cell_types, n_dimensions)
     proportions : ndarray of shape (n_samples, n_cell_types)
     start : Start
         Where the expression starts: the same function of every sample.
+    place : callable, default=in_one_piece
+        Where the samples are, see :mod:`.partitions`.
+    known : ndarray of shape (n_known, n_dimensions), optional
+        Further directions that are known to be needed.
 
     Attributes
     ----------
@@ -49,79 +51,92 @@ class Frame:
         The directions, orthonormal. The first span the reference and the profiles of the start.
     start : Start
         With its profiles as coordinates along these.
-    samples : Samples
-    expression : Expression
-        Current expression, but for ``sizes``.
-    sizes : ndarray of shape (n_samples, n_cell_types)
-        Factors of the expression that are still to be applied.
     reference : ndarray of shape (n_cell_types, n_directions)
         Coordinates of the reference.
-    bulk : RowSource
-        The samples, of shape (n_samples, n_dimensions).
+    parts : executor
+        The samples: objects of :class:`~skenigma.core.optimize.part.Part`.
+    n_looks_ahead : int
+        How often :meth:`look_ahead` was called.
     """
 
-    def __init__(self, bulk, reference, proportions, start):
-        self.n_samples = len(bulk)
-        self.bulk = bulk = as_source(bulk)
-        self._squares = bulk.squares
-        self._is_whole = bulk.shape[1] <= WHOLE
-        if self._is_whole:
-            self.vectors = np.eye(bulk.shape[1])
-            rows = np.hstack([np.zeros((len(bulk), 1)), bulk.whole()])
+    def __init__(self, bulk, reference, proportions, start, place=in_one_piece, known=None):
+        self.n_samples, n_dimensions = bulk.shape
+        if n_dimensions <= WHOLE:
+            self._probes, self.vectors = None, np.eye(n_dimensions)
+            self._n_kept = n_dimensions
         else:
             # a generator of its own: the same cohort has the same fit
-            probes = np.random.default_rng(0).standard_normal((bulk.shape[1], N_PROBES))
+            probes = np.random.default_rng(0).standard_normal((n_dimensions, N_PROBES))
             self._probes = probes / np.sqrt(N_PROBES)
-            self._probed = bulk.along(self._probes.T)
-            self.vectors = np.empty((0, bulk.shape[1]))
-            known = reference if start.profiles is None else np.vstack([reference, start.profiles])
-            noise = np.finfo(np.float64).eps * np.sqrt(known.size) * np.linalg.norm(known)
-            rows = self._extended(np.sqrt(self._squares)[:, None], self._add(known, noise))
-        self._n_kept = len(self.vectors)
+            self.vectors = np.empty((0, n_dimensions))
+            given = reference if start.profiles is None else np.vstack([reference, start.profiles])
+            self._append(given, _noise(given))
+            self._n_kept = len(self.vectors)
+            if known is not None:
+                self._append(known, _noise(known))
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
-        self._shifts = []
-        self._spare = None
+        self._shifts, self.n_looks_ahead = [], 0
         self.reference = reference @ self.vectors.T
         self.start = start.along(self.vectors)
-        self.samples = Samples(proportions, rows)
-        self.hold(self.samples.start(self.start))
-
-    def mean(self):
-        """Mean expression per cell type: its coordinates, and weights of what the samples hold outside the frame.
-
-        The latter are those of :meth:`outside`, or None if the samples hold nothing there.
-        """
-        weights = (self.sizes.T / self.n_samples)[:, None]
-        return np.matmul(weights, self.expression.inside.swapaxes(0, 1))[:, 0], self._mean_scale()
-
-    def compare(self):
-        """What :func:`skenigma.core.optimize.passes.compare` finds, and the weights of :meth:`mean`, in one pass."""
-        samples = self.samples
-        offset, sums = passes.fastest().compare(
-            self.expression.rows, samples.proportions, self.sizes, samples.theta_squares, self.reference
+        make = partial(
+            Part, vectors=self.vectors, probes=self._probes, start=self.start, n_samples=self.n_samples
         )
-        return offset, self._mean_scale(), sums
+        self.parts = place(make, bulk, proportions, ASKING)
 
-    def _mean_scale(self):
-        return None if self._is_whole else self.sizes.T / self.n_samples * self.expression.scale.T
+    @property
+    def part(self):
+        """All samples, where they are in one piece."""
+        (part,) = self.parts.parts
+        return part
+
+    def begin(self):
+        """Squared norms, summed over all samples; see :meth:`Part.begin`."""
+        return total(self.parts.all("begin"))
+
+    def look(self):
+        """Compare all samples with what they should be: the :class:`Look` of the cohort, and what is outside."""
+        looks = self.parts.all("look", self.reference)
+        if len(looks) == 1:
+            look = looks[0]
+        else:
+            offset, outside = total([look.offset for look in looks]), None
+            sums = np.sum([look.sums for look in looks], axis=0).tolist()
+            sums[2] = float(np.vdot(offset, offset))
+            if self._probes is not None:
+                outside = total([look.outside for look in looks])
+            look = Look(offset, sums, outside)
+        if look.outside is None:
+            return look, None
+        return look, Outside(look.outside, lambda: total(self.parts.all("combine")))
+
+    def step(self, factor, shift):
+        """Take a gradient step; norms of where it ends, shape (n_samples, n_cell_types)."""
+        found = self.parts.all("step", factor, shift)
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def cut(self, caps):
+        """Cut it: squared change of every cell type, and squared norm and largest norms of the result."""
+        found = self.parts.all("cut", caps)
+        if len(found) == 1:
+            return found[0]
+        change, square, longest = zip(*found, strict=True)
+        return total(change), total(square), np.max(longest, axis=0)
+
+    def accept(self):
+        """Make the result the current expression."""
+        self.parts.all("accept")
 
     def outside(self, weights):
-        """What ``weights`` (n_cell_types, n_samples) make of the samples' parts outside the frame.
+        """What ``weights`` (n_cell_types, n_samples) make of the parts outside the frame of samples in one piece.
 
         An :class:`Outside`, or None for None.
         """
-        return None if weights is None else Outside(self, weights)
+        if weights is None:
+            return None
+        part = self.part
+        return Outside(part.outside_of(weights), lambda: part.combine(weights))
 
-    def hold(self, expression):
-        """Make ``expression``, which needs no factors, the current one."""
-        self.expression, self.sizes = expression, np.ones(expression.own.shape[:2])
-
-    def apply_sizes(self):
-        """Apply the factors that are still to be applied."""
-        self.expression.scale_by(self.sizes)
-        self.hold(self.expression)
-
-    def widen(self, outside, reach, typical_norm):
+    def widen(self, outside, reach, typical_norm, ahead=None):
         """Let directions outside the frame join it if a step of length ``reach`` along them matters.
 
         Parameters
@@ -132,32 +147,51 @@ class Frame:
             Factor with which the samples will be moved along it.
         typical_norm : float
             Norm of the expression of a sample.
+        ahead : callable, optional
+            What the means of this and later iterations hold there, to join in the place of ``outside``: each reading
+            of the bulk then serves several iterations.
 
         Returns
         -------
         joined : ndarray of shape (n_cell_types, n_added)
-            Coordinates of that along the added directions.
+            Coordinates of the mean along the added directions.
         """
         cutoff = TOLERANCE * typical_norm
         if outside is None or reach * outside.estimate <= PATIENCE * cutoff:
             return np.empty((len(self.reference), 0))
-        inside = self._add(outside.vectors, cutoff / reach)
-        scales = self._row_scales()
-        added = scales[:, :, None] * inside[:, None]
-        self.reference = np.hstack([self.reference, np.zeros((len(self.reference), inside.shape[1]))])
-        self._observe(
-            self._extended(self.samples.rows, inside), scales, self.expression.rows[:, :, 1:], added
-        )
-        return np.einsum("jk,jkd->kd", self.sizes / self.n_samples, added[:, :-1])
+        added = self._append(outside.vectors if ahead is None else ahead(), cutoff / reach)
+        self.reference = np.hstack([self.reference, np.zeros((len(self.reference), len(added)))])
+        return total(self.parts.all("join", added))
 
-    def spare(self):
-        """Expression to write an update to: the one before the current, if the frame has not changed since."""
-        spare, self._spare = self._spare, None
-        return self.expression.empty_like() if spare is None else spare
+    def look_ahead(self, move, n_iterations):
+        """Directions that this and the next iterations need, from iterations within the frame as it is.
 
-    def replace(self, expression, sizes):
-        """Make another expression, and its factors, the current ones."""
-        self._spare, self.expression, self.sizes = self.expression, expression, sizes
+        Parameters
+        ----------
+        move : callable
+            Makes one iteration, and returns whether there are more.
+        n_iterations : int
+
+        Returns
+        -------
+        vectors : ndarray of shape (n_found, n_dimensions)
+            Combinations of what the samples hold outside the frame: one reading.
+
+        Notes
+        -----
+        Their steps along directions that are still outside are left out, so that the weights with which samples
+        enter later means are not exact. What they lack shows in the next look at the samples.
+        """
+        self.n_looks_ahead += 1
+        self.parts.all("save")
+        for _ in range(n_iterations):
+            if not move():
+                break
+        self.parts.all("restore")
+        triangle = np.linalg.qr(np.vstack(self.parts.all("triangle_ahead")), mode="r")
+        directions, sizes, _ = np.linalg.svd(triangle.T, full_matrices=False)
+        mix = directions[:, sizes > TOLERANCE * sizes[0]].T
+        return total(self.parts.all("combine_ahead", mix))
 
     def record(self, shift):
         """Keep the shift of an applied update, to be rotated along with the frame."""
@@ -172,29 +206,18 @@ class Frame:
 
         Steps in the past that went along them have since been shrunk away.
         """
-        n_directions = len(self.vectors)
-        if n_directions == self._n_kept or (n_directions < self._reduce_at and not always):
+        n_directions, kept = len(self.vectors), self._n_kept
+        if n_directions == kept or (n_directions < self._reduce_at and not always):
             return
-        beyond = self.expression.beyond_scaled_sample()[:, :, self._n_kept :]
-        beyond = beyond.reshape(-1, beyond.shape[2])
-        rotation, held = _by_size(_triangle(beyond))
-        n_held = int(np.sum(held > TOLERANCE * typical_norm * np.sqrt(len(beyond))))
-        self._rotate(rotation, n_held)
-        self._reduce_at = max(FIRST_REDUCTION, int(GROWTH * len(self.vectors)))
-
-    def _rotate(self, rotation, n_held):
-        """Turn the directions after the reference's by ``rotation`` and keep the first ``n_held`` of them."""
-        kept = self._n_kept
-        turned = rotation @ self.vectors[kept:]
-        dropped = self.samples.inside[:, kept:] @ rotation[n_held:].T
-        self._probed += dropped @ (turned[n_held:] @ self._probes)
-        self.vectors = np.vstack([self.vectors[:kept], turned[:n_held]])
+        found, counts = zip(*self.parts.all("triangle", kept), strict=True)
+        rotation, held = _by_size(np.vstack(found))
+        n_held = int(np.sum(held > TOLERANCE * typical_norm * sqrt(sum(counts))))
+        self.parts.all("turn", rotation, n_held, kept)
+        self.vectors = np.vstack([self.vectors[:kept], (rotation @ self.vectors[kept:])[:n_held]])
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
         self.reference = self.reference @ matrix.T
-        lengths = np.hypot(self.samples.lengths, np.sqrt(row_products(dropped, dropped)))
-        rows = np.hstack([lengths[:, None], self.samples.inside @ matrix.T])
-        self._observe(rows, self._row_scales(), self.expression.rows[:, :, 1:] @ matrix.T)
+        self._reduce_at = max(FIRST_REDUCTION, int(GROWTH * len(self.vectors)))
 
     def _padded_shifts(self, n_directions):
         padded = np.zeros((len(self._shifts), len(self.reference), n_directions))
@@ -202,59 +225,30 @@ class Frame:
             row[:, : shift.shape[1]] = shift
         return padded
 
-    def _add(self, directions, cutoff):
-        """Add the part of ``directions`` beyond the frame, without singular values up to ``cutoff``.
-
-        Returns the samples' coordinates along the added directions.
-        """
+    def _append(self, directions, cutoff):
+        """Add what ``directions`` hold beyond the frame, without singular values up to ``cutoff``; returns it."""
         added = _orthonormal(self._project_out(directions), cutoff)
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
-        inside = self.bulk.along(added)
-        self._probed -= inside @ (added @ self._probes)
         self.vectors = np.vstack([self.vectors, added])
-        return inside
-
-    def _extended(self, rows, inside):
-        """Rows of the samples with ``inside`` along further directions, which are less to be outside of."""
-        rows = np.hstack([rows, inside])
-        squares = rows[:, 0] ** 2 - row_products(inside, inside)
-        few = squares <= CANCELLED * self._squares
-        if few.any():
-            rest = self.bulk.take(few) - rows[few, 1:] @ self.vectors
-            squares[few] = row_products(rest, rest)
-        rows[:, 0] = np.sqrt(squares)
-        return rows
-
-    def _row_scales(self):
-        """Factors of what the samples hold outside, of each row of the expression: of the samples themselves, 1."""
-        return np.append(self.expression.scale, np.ones((self.n_samples, 1)), axis=1)
+        return added
 
     def _project_out(self, directions):
         return directions - (directions @ self.vectors.T) @ self.vectors
-
-    def _observe(self, rows, scales, *inside):
-        """Look at the samples, and at the expression, from the frame as it is now.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_samples, 1 + n_directions)
-            The samples.
-        scales : ndarray of shape (n_samples, n_rows)
-            Factors of what they hold outside, of each row of the expression.
-        inside : ndarrays of shape (n_samples, n_rows, any)
-            Coordinates of the expression, some after the other.
-        """
-        self._spare = None
-        self.samples = self.samples.seen(rows)
-        beyond = (scales * rows[:, :1])[:, :, None]
-        self.expression = Expression(np.concatenate([beyond, *inside], axis=2))
 
 
 class Outside:
     """A combination of what the samples hold outside the frame.
 
-    To form it takes longer than all else in an iteration, so that its length is estimated first.
+    To form it takes a reading of the bulk, longer than all else in an iteration, so that its length is estimated
+    first.
+
+    Parameters
+    ----------
+    probed : ndarray of shape (n_combinations, n_probes)
+        What random probes make of it.
+    form : callable
+        The combination itself.
 
     Attributes
     ----------
@@ -262,19 +256,23 @@ class Outside:
         Estimate of its length.
     """
 
-    def __init__(self, frame, weights):
-        self._frame, self._weights = frame, weights
-        self.estimate = np.linalg.norm(weights @ frame._probed)
+    def __init__(self, probed, form):
+        self._form = form
+        self.estimate = np.linalg.norm(probed)
 
     @cached_property
     def vectors(self):
         """The combination itself, shape (n_combinations, n_dimensions)."""
-        frame, weights = self._frame, self._weights
-        return frame.bulk.combine(weights) - (weights @ frame.samples.inside) @ frame.vectors
+        return self._form()
 
     def length(self, negligible):
         """Length; an estimate where it is ``negligible``."""
         return self.estimate if self.estimate <= negligible else np.linalg.norm(self.vectors)
+
+
+def _noise(rows):
+    """Length of what rounding makes of rows."""
+    return np.finfo(np.float64).eps * np.sqrt(rows.size) * np.linalg.norm(rows)
 
 
 def _orthonormal(rows, cutoff):
@@ -287,17 +285,6 @@ def _orthonormal(rows, cutoff):
     n_long = int(np.count_nonzero(sizes > cutoff))  # largest first
     vectors, _, _ = linalg.lapack.dorgqr(packed[:, : len(sizes)], factors)
     return vectors.T[:n_long]
-
-
-def _triangle(rows):
-    """The triangular factor of ``rows``, by way of those of blocks that stay in the cache."""
-    n_columns = rows.shape[1]
-    size = max(n_columns, 4 * BLOCK_SIZE // n_columns)
-    whole = len(rows) // size * size
-    if whole > size:
-        triangles = np.linalg.qr(rows[:whole].reshape(-1, size, n_columns), mode="r")
-        rows = np.vstack([triangles.reshape(-1, n_columns), rows[whole:]])
-    return np.linalg.qr(rows, mode="r")
 
 
 def _by_size(rows):

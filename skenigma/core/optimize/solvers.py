@@ -1,22 +1,16 @@
 """The solvers behind one call, and the fitted maps that repeat a fit for samples never seen."""
 
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from math import hypot, sqrt
+from functools import cache, cached_property, partial
+from math import hypot, isfinite, sqrt
 
 import numpy as np
 
 from ..blocks import BLOCK_SIZE, row_blocks
 from . import splitting
 from .frame import Frame
-from .mixture import (
-    Expression,
-    Point,
-    gradient_step,
-    observe,
-    reconstruction_gradient_norm,
-    reference_gradient_norm,
-)
+from .mixture import Expression, Samples, gradient_step, observe, reference_gradient_norm
+from .partitions import in_one_piece
 from .passes import cut_factors
 from .penalties import Norms, Terms, loss_record
 from .start import Start
@@ -43,6 +37,13 @@ class Settings:
         Norm to which both gradients are rescaled in every iteration ("proximal" of the maximum-L2-norm model).
     resolution : float
         Relative rounding error of the data: a gradient this small is zero.
+    place : callable
+        Where the samples are, see :mod:`.partitions` ("proximal" of the maximum-L2-norm model).
+    ahead : tuple of int
+        How many iterations to look ahead for directions, where to read the bulk is what takes the time: the first
+        time, the second, and so on, the last number from then on. Empty reads it for those of each iteration.
+    known : ndarray of shape (n_known, n_dimensions), or None
+        Directions that are known to be needed, such as the mean of the bulk.
     """
 
     parameter: float | None
@@ -50,6 +51,9 @@ class Settings:
     max_iter: int
     renorm_size: float | None = None
     resolution: float = 128 * np.finfo(np.float64).eps
+    place: object = in_one_piece
+    ahead: tuple = ()
+    known: np.ndarray | None = None
 
     def rescale(self, norm, scale):
         """Factor for a gradient with this norm, computed from terms of size ``scale``.
@@ -201,32 +205,36 @@ def proximal_gradient(problem, settings, monitor):
     FloatingPointError
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
-    frame = Frame(problem.bulk, problem.reference, problem.proportions, problem.start or Start())
-    scales = _gradient_scales(problem, frame)
-    point = Point.of(frame.expression)
-    size = len(problem.reference) * frame.bulk.total
+    frame = Frame(
+        problem.bulk,
+        problem.reference,
+        problem.proportions,
+        problem.start or Start(),
+        settings.place,
+        settings.known,
+    )
+    square, *squares = frame.begin()
+    scales = _gradient_scales(problem, frame, *squares)
+    size, count = len(problem.reference) * squares[0], problem.proportions.size
+    longest = _longest(frame)
     progress = Progress(settings.epsilon, settings.max_iter, size, monitor)
     factors, caps, gradients, losses = [], [], [], []
     while True:
         # at zero, the samples give the scale to which rounding is compared
-        typical_norm = sqrt((point.square or size) / point.norms.size)
+        typical_norm = sqrt((square or size) / count)
         frame.reduce(typical_norm)
-        factor, shift, terms, gradient = _evaluate(frame, problem, settings, point, typical_norm, scales)
-        losses.append((*terms, point.longest))
-        proposal = frame.spare()
-        step = gradient_step(
-            frame.samples, frame.expression, point.sizes, factor, shift, proposal, point.norms
-        )
-        new_caps = problem.penalty.caps(step.norms, settings.parameter)
-        point, change = step.cut(new_caps)
+        factor, shift, terms, gradient = _evaluate(frame, problem, settings, square, typical_norm, scales)
+        losses.append((*terms, longest))
+        new_caps = problem.penalty.caps(frame.step(factor, shift), settings.parameter)
+        change, square, longest = frame.cut(new_caps)
         if progress.ends(change):
             break
         factors.append(factor)
         caps.append(new_caps)
         gradients.append(gradient)
         frame.record(shift)
-        frame.replace(proposal, point.sizes)
-    frame.apply_sizes()
+        frame.accept()
+    frame.parts.all("apply_sizes")
     frame.reduce(typical_norm, always=True)
     shape = (-1, len(problem.reference))
     found = Trajectory(frame.vectors, np.array(factors), frame.shifts(), np.reshape(caps, shape), frame.start)
@@ -234,38 +242,93 @@ def proximal_gradient(problem, settings, monitor):
     return frame, found, progress, losses, np.reshape(gradients, (-1, 2))
 
 
-def _gradient_scales(problem, frame):
-    """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these."""
-    reference, squares = problem.reference, frame.bulk.squares
-    means = np.sqrt(len(reference) * np.mean(squares)) + np.linalg.norm(reference)
-    half = 0.5 * problem.penalty.curvature
-    return (
-        half * reconstruction_gradient_norm(frame.samples, squares),
-        half * reference_gradient_norm(means, frame.n_samples),
-    )
+def _longest(frame):
+    """Largest norm of the expression in every cell type."""
+    return np.max(frame.parts.all("longest"), axis=0)
 
 
-def _evaluate(frame, problem, settings, point, typical_norm, scales):
+def _gradient_scales(problem, frame, squares, weighted):
+    """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these.
+
+    ``squares`` of all samples, and the same ``weighted`` by those of their proportions.
+    """
+    reference = problem.reference
+    means = sqrt(len(reference) * squares / frame.n_samples) + np.linalg.norm(reference)
+    curvature = problem.penalty.curvature
+    return curvature * sqrt(weighted), 0.5 * curvature * reference_gradient_norm(means, frame.n_samples)
+
+
+@dataclass
+class Pull:
+    """Step factor and shift of an iteration, from what a look at the samples has told.
+
+    Attributes
+    ----------
+    problem : Problem
+    settings : Settings
+    scales : tuple of float
+        Of :func:`_gradient_scales`.
+    """
+
+    problem: object
+    settings: Settings
+    scales: tuple
+
+    def factor(self, sums):
+        """Step along θ_jk e_j, and the norm of the gradient of the reconstruction."""
+        problem, settings = self.problem, self.settings
+        # the norms of the gradients are those of data terms without 1/2, as the original prints them
+        gradient = problem.penalty.curvature * sqrt(sums[1])
+        step = problem.penalty.curvature * settings.parameter * problem.alpha
+        return settings.rescale(gradient, self.scales[0]) * step, gradient
+
+    def reach(self, offset_size):
+        """Step along mean minus reference, whose length is given, and the norm of the gradient of that term."""
+        problem, settings = self.problem, self.settings
+        n_samples, curvature = len(problem.proportions), problem.penalty.curvature
+        gradient = 0.5 * curvature * reference_gradient_norm(offset_size, n_samples)
+        step = settings.parameter * (1.0 - problem.alpha) * curvature / n_samples
+        return settings.rescale(gradient, self.scales[1]) * step, gradient
+
+    def ahead(self, frame):
+        """One iteration within the frame as it is, lengths beyond it estimated; whether the fit would go on."""
+        look, outside = frame.look()
+        reach, _ = self.reach(hypot(sqrt(look.sums[2]), outside.estimate))
+        norms = frame.step(self.factor(look.sums)[0], reach * look.offset)
+        change, _, _ = frame.cut(self.problem.penalty.caps(norms, self.settings.parameter))
+        frame.accept()
+        largest = np.max(change)
+        return isfinite(largest) and largest >= self.settings.epsilon
+
+
+def _evaluate(frame, problem, settings, square, typical_norm, scales):
     """Step factor, shared shift, terms of the loss row and gradient norms at the frame's expression."""
-    alpha, curvature = problem.alpha, problem.penalty.curvature
-    n_samples = frame.n_samples
-    offset, weights, (residual, weighted_residual, offset_square, along) = frame.compare()
-    outside = frame.outside(weights)
+    pull = Pull(problem, settings, scales)
+    look, outside = frame.look()
+    residual, _, offset_square, along = look.sums
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
-    distance = point.square - n_samples * along
-    offset_size = sqrt(offset_square)
+    distance = square - frame.n_samples * along
+    offset, offset_size = look.offset, sqrt(offset_square)
+    if settings.ahead and outside is not None:
+        # what matters of the mean joins before its length is needed
+        reach, _ = pull.reach(hypot(offset_size, outside.estimate))
+        joined = frame.widen(outside, reach, typical_norm, partial(_look_ahead, frame, pull))
+        if joined.size:
+            offset, outside = np.hstack([offset, joined]), None
+            offset_size = sqrt(np.vdot(offset, offset))
     if outside is not None:
         offset_size = hypot(offset_size, outside.length(NEGLIGIBLE * offset_size))
-    # the norms of the gradients are those of data terms without 1/2, as the original prints them
-    reference_gradient = 0.5 * curvature * reference_gradient_norm(offset_size, n_samples)
-    reach = settings.rescale(reference_gradient, scales[1])
-    reach *= settings.parameter * (1.0 - alpha) * curvature / n_samples
-    joined = frame.widen(outside, reach, typical_norm)
-    shift = reach * (np.hstack([offset, joined]) if joined.size else offset)
+    reach, reference_gradient = pull.reach(offset_size)
+    if not settings.ahead:
+        joined = frame.widen(outside, reach, typical_norm)
+        offset = np.hstack([offset, joined]) if joined.size else offset
+    factor, gradient = pull.factor(look.sums)
+    return factor, reach * offset, (residual, offset_size**2, distance), (gradient, reference_gradient)
 
-    gradient = curvature * sqrt(weighted_residual)
-    factor = settings.rescale(gradient, scales[0]) * curvature * settings.parameter * alpha
-    return factor, shift, (residual, offset_size**2, distance), (gradient, reference_gradient)
+
+def _look_ahead(frame, pull):
+    numbers = pull.settings.ahead
+    return frame.look_ahead(partial(pull.ahead, frame), numbers[min(frame.n_looks_ahead, len(numbers) - 1)])
 
 
 @dataclass
@@ -318,12 +381,25 @@ class SpanMap:
         return SpanState(coordinates, outside, proportions, inside, scale, self.span, bulk.dtype)
 
 
+def _in_one_piece(frame):
+    """Samples and expression of all parts, which are let go."""
+    found = frame.parts.all("held")
+    frame.parts.close()
+    if len(found) == 1:
+        return found[0]
+    samples, expression = zip(*found, strict=True)
+    proportions, rows = ([getattr(part, name) for part in samples] for name in ("proportions", "rows"))
+    samples = Samples(np.concatenate(proportions), np.concatenate(rows))
+    return samples, Expression(np.concatenate([part.rows for part in expression]))
+
+
 def solve_framed(problem, basis, settings, monitor):
     """Run :func:`proximal_gradient`, and take its result to genes."""
     frame, found, progress, losses, gradient_norm = proximal_gradient(problem, settings, monitor)
     vectors = cache(lambda: basis.to_genes(found.vectors))
+    samples, expression = _in_one_piece(frame)
     return Solution(
-        state=lambda bulk: FramedState(bulk, frame.samples, frame.expression, vectors()),
+        state=lambda bulk: FramedState(bulk, samples, expression, vectors()),
         fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
         losses=losses,
         delta=progress.delta,

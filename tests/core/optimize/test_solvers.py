@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from benchmarks.plain import l2max_proximal
 from skenigma.core import blocks
 from skenigma.core.blocks import row_blocks
-from skenigma.core.optimize import frame, solvers
+from skenigma.core.optimize import frame, part, solvers
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.mixture import lipschitz_constant, observe, survey
 from skenigma.core.optimize.penalties import MaxL2Norm
@@ -134,17 +134,17 @@ def test_probes_follow_what_lies_outside_the_frame():
         weights = length * np.random.default_rng(1).standard_normal((4, 150))
         cohort.widen(cohort.outside(weights), 1.0, 1.0)
         outside = X - X @ cohort.vectors.T @ cohort.vectors
-        np.testing.assert_allclose(cohort._probed, outside @ cohort._probes, atol=1e-11)
-        np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
-        _, weights = cohort.mean()
+        np.testing.assert_allclose(cohort.part.probed, outside @ cohort._probes, atol=1e-11)
+        np.testing.assert_allclose(cohort.part.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
+        weights = cohort.part.mean_scale()
         exact = np.linalg.norm(weights @ outside)
         assert cohort.outside(weights).length(0.0) == pytest.approx(exact)
         assert 0.5 * exact < cohort.outside(weights).length(np.inf) < 2 * exact
     cohort.reduce(1.0, always=True)
     assert len(cohort.vectors) < 16
     outside = X - X @ cohort.vectors.T @ cohort.vectors
-    np.testing.assert_allclose(cohort._probed, outside @ cohort._probes, atol=1e-11)
-    np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
+    np.testing.assert_allclose(cohort.part.probed, outside @ cohort._probes, atol=1e-11)
+    np.testing.assert_allclose(cohort.part.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-11)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (200, 3), (500, 505)])
@@ -181,7 +181,7 @@ def test_of_a_triangle_half_is_read():
 def test_triangle_of_blocks(n_rows):
     """Of as many rows as there are blocks for, and some more: their squares are those of the rows."""
     rows = np.random.default_rng(0).standard_normal((n_rows, 40)) * np.logspace(0, -12, 40)
-    found = frame._triangle(rows)
+    found = part.triangle(rows)
     assert len(found) <= 40
     expected = np.linalg.qr(rows, mode="r")
     # each column to its own size: what is held along a direction is compared with a tolerance of 1e-13 of the whole
@@ -194,7 +194,7 @@ def test_little_outside_the_frame_is_measured_itself():
     X[:5] = theta[:5] @ R + 1e-7 * X[:5]
     cohort = frame.Frame(X, R, theta, Start())
     outside = X - X @ cohort.vectors.T @ cohort.vectors
-    np.testing.assert_allclose(cohort.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-8)
+    np.testing.assert_allclose(cohort.part.samples.lengths, np.linalg.norm(outside, axis=1), rtol=1e-8)
 
 
 def test_frame_stays_small():

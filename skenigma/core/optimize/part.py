@@ -1,0 +1,283 @@
+"""Some samples of a cohort in the frame that all share: what one partition holds, and what it answers.
+
+Everything that an iteration does to a sample happens here; what it does to the directions, and with the sums over
+samples, in :mod:`.frame` and :mod:`.solvers`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg
+
+from ..blocks import BLOCK_SIZE, as_source, row_products
+from . import passes
+from .mixture import Expression, Point, Samples, gradient_step
+
+# Where less than this share of a sample's square lies outside, a difference of squares has lost digits: it is formed.
+CANCELLED = 1e-3
+
+# Methods of a part that change nothing of it.
+ASKING = ("begin", "longest", "outside_of", "combine", "triangle", "triangle_ahead", "combine_ahead", "held")
+
+
+class Look(NamedTuple):
+    """What a look at the samples tells; those of several parts add up.
+
+    Attributes
+    ----------
+    offset : ndarray of shape (n_cell_types, n_directions)
+        Mean expression minus the reference.
+    sums : list of 4 float
+        As of :func:`skenigma.core.optimize.passes.compare`.
+    outside : ndarray of shape (n_cell_types, n_probes), or None
+        What random probes make of the mean beyond the frame: its length, estimated.
+    """
+
+    offset: np.ndarray
+    sums: list
+    outside: np.ndarray | None
+
+
+class Part:
+    """Some samples of a fit, in a frame of the directions that all of its samples share.
+
+    Parameters
+    ----------
+    source : tuple
+        Rows, a matrix or what is read by rows, and proportions.
+    vectors : ndarray of shape (n_directions, n_dimensions)
+        The directions, orthonormal.
+    probes : ndarray of shape (n_dimensions, n_probes), or None
+        Random directions by which lengths outside the frame are estimated; None where the frame is the whole space.
+    start : Start
+        With its profiles as coordinates.
+    n_samples : int
+        Of the whole cohort.
+
+    Attributes
+    ----------
+    bulk : RowSource
+    samples : Samples
+    expression : Expression
+        Current expression, but for ``sizes``.
+    sizes : ndarray of shape (n_samples, n_cell_types)
+        Factors of the expression that are still to be applied.
+    """
+
+    def __init__(self, source, *, vectors, probes, start, n_samples):
+        rows, proportions = source
+        self.bulk = bulk = as_source(rows)
+        self.vectors, self.probes, self.n_samples = vectors, probes, n_samples
+        if probes is None:
+            self.squares, coordinates = bulk.squares, bulk.whole()
+            coordinates = np.hstack([np.zeros((len(bulk), 1)), coordinates])
+            self.probed = None
+        else:
+            seen = bulk.observe(np.vstack([vectors, probes.T]))
+            self.squares, inside = bulk.squares, seen[:, : len(vectors)]
+            self.probed = seen[:, len(vectors) :] - inside @ (vectors @ probes)
+            coordinates = self._extended(np.sqrt(self.squares)[:, None], inside)
+        self._spare = self._saved = None
+        self.samples = Samples(proportions, coordinates)
+        self.hold(self.samples.start(start))
+        self.point = Point.of(self.expression)
+
+    @property
+    def share(self):
+        """Part of the cohort's samples that is here."""
+        return len(self.bulk) / self.n_samples
+
+    def begin(self):
+        """Squared norms of expression and samples, and those of the samples weighted by their proportions'."""
+        return self.point.square, self.squares.sum(), self.samples.theta_squares @ self.squares
+
+    def longest(self):
+        """Largest norm of the expression in every cell type."""
+        return self.point.longest
+
+    # an iteration
+
+    def look(self, reference):
+        """Compare the expression with what it should be.
+
+        Returns
+        -------
+        Look
+            Its means are weighted by the share of the samples that are here.
+        """
+        samples = self.samples
+        offset, sums = passes.fastest().compare(
+            self.expression.rows, samples.proportions, self.sizes, samples.theta_squares, reference
+        )
+        self.weights = self.mean_scale()
+        share = self.share
+        if share != 1.0:
+            offset *= share
+            sums = [*sums[:2], sums[2] * share, sums[3] * share]
+        if self._saved is not None:
+            self._ahead.append(self.weights)
+        return Look(offset, sums, None if self.weights is None else self.outside_of(self.weights))
+
+    def step(self, factor, shift):
+        """Take a gradient step; norms of where it ends, shape (n_samples, n_cell_types)."""
+        self._proposal = self.spare()
+        self._step = gradient_step(
+            self.samples, self.expression, self.point.sizes, factor, shift, self._proposal, self.point.norms
+        )
+        return self._step.norms
+
+    def cut(self, caps):
+        """Cut it to norms of at most ``caps``.
+
+        Returns
+        -------
+        change : ndarray of shape (n_cell_types,)
+            Squared distance from where it started.
+        square : float
+            Squared norm of the result.
+        longest : ndarray of shape (n_cell_types,)
+            Its largest norms.
+        """
+        self._next, change = self._step.cut(caps)
+        return change, self._next.square, self._next.longest
+
+    def accept(self):
+        """Make the result the current expression."""
+        self.point, self.sizes = self._next, self._next.sizes
+        # the one before is written to next, unless it is kept to go back to
+        self._spare = None if self._saved and self._saved[0] is self.expression else self.expression
+        self.expression = self._proposal
+
+    def hold(self, expression):
+        """Make ``expression``, which needs no factors, the current one."""
+        self.expression, self.sizes = expression, np.ones(expression.own.shape[:2])
+
+    def spare(self):
+        """Expression to write an update to: the one before the current, if the frame has not changed since."""
+        spare, self._spare = self._spare, None
+        return self.expression.empty_like() if spare is None else spare
+
+    def apply_sizes(self):
+        """Apply the factors that are still to be applied."""
+        self.expression.scale_by(self.sizes)
+        self.hold(self.expression)
+
+    # iterations ahead, to learn which directions they need
+
+    def save(self):
+        """Keep the current expression, and from now on what the means are made of."""
+        self._saved = self.expression, self.sizes, self.point, self.weights
+        self._spare, self._ahead = None, [self.weights]
+
+    def restore(self):
+        """Go back to what was kept."""
+        self.expression, self.sizes, self.point, self.weights = self._saved
+        self._saved = self._spare = None
+
+    def triangle_ahead(self):
+        """Triangular factor of the kept weights, each times what its sample holds outside the frame."""
+        return np.linalg.qr((np.concatenate(self._ahead) * self.samples.lengths).T, mode="r")
+
+    def combine_ahead(self, mix):
+        """Combinations ``mix`` of what the kept weights make of the samples outside the frame: one reading."""
+        return self.combine(mix @ np.concatenate(self._ahead))
+
+    # the frame
+
+    def mean(self):
+        """Mean expression per cell type along the directions, shape (n_cell_types, n_directions)."""
+        weights = (self.sizes.T / self.n_samples)[:, None]
+        return np.matmul(weights, self.expression.inside.swapaxes(0, 1))[:, 0]
+
+    def mean_scale(self):
+        """Weights with which samples outside the frame enter the mean; None if the frame is the whole space."""
+        return None if self.probes is None else self.sizes.T / self.n_samples * self.expression.scale.T
+
+    def outside_of(self, weights):
+        """What the probes make of a combination of what the samples hold outside the frame."""
+        return weights @ self.probed
+
+    def combine(self, weights=None):
+        """A combination of what the samples hold outside the frame, by default their mean's: one reading."""
+        weights = self.weights if weights is None else weights
+        return self.bulk.combine(weights) - (weights @ self.samples.inside) @ self.vectors
+
+    def join(self, added):
+        """Widen the frame by directions: one reading.
+
+        Returns
+        -------
+        joined : ndarray of shape (n_cell_types, n_added)
+            Mean expression along them.
+        """
+        inside = self.bulk.along(added)
+        self.probed -= inside @ (added @ self.probes)
+        self.vectors = np.vstack([self.vectors, added])
+        scales = self._row_scales()
+        more = scales[:, :, None] * inside[:, None]
+        self._observe(self._extended(self.samples.rows, inside), scales, self.expression.rows[:, :, 1:], more)
+        return np.einsum("jk,jkd->kd", self.sizes / self.n_samples, more[:, :-1])
+
+    def triangle(self, n_kept):
+        """Triangular factor of what the expression holds beyond the first ``n_kept`` directions; number of rows."""
+        beyond = self.expression.beyond_scaled_sample()[:, :, n_kept:]
+        beyond = beyond.reshape(-1, beyond.shape[2])
+        return triangle(beyond), len(beyond)
+
+    def turn(self, rotation, n_held, n_kept):
+        """Turn the directions after the first ``n_kept`` by ``rotation`` and keep the first ``n_held`` of them."""
+        turned = rotation @ self.vectors[n_kept:]
+        dropped = self.samples.inside[:, n_kept:] @ rotation[n_held:].T
+        self.probed += dropped @ (turned[n_held:] @ self.probes)
+        self.vectors = np.vstack([self.vectors[:n_kept], turned[:n_held]])
+        matrix = linalg.block_diag(np.eye(n_kept), rotation[:n_held])
+        lengths = np.hypot(self.samples.lengths, np.sqrt(row_products(dropped, dropped)))
+        rows = np.hstack([lengths[:, None], self.samples.inside @ matrix.T])
+        self._observe(rows, self._row_scales(), self.expression.rows[:, :, 1:] @ matrix.T)
+
+    def held(self):
+        """Samples and expression."""
+        return self.samples, self.expression
+
+    def _extended(self, rows, inside):
+        """Rows of the samples with ``inside`` along further directions, which are less to be outside of."""
+        rows = np.hstack([rows, inside])
+        squares = rows[:, 0] ** 2 - row_products(inside, inside)
+        few = squares <= CANCELLED * self.squares
+        for some, taken in self.bulk.taken(few):
+            rest = taken - rows[some, 1:] @ self.vectors
+            squares[some] = row_products(rest, rest)
+        rows[:, 0] = np.sqrt(squares)
+        return rows
+
+    def _row_scales(self):
+        """Factors of what the samples hold outside, of each row of the expression: of the samples themselves, 1."""
+        return np.append(self.expression.scale, np.ones((len(self.bulk), 1)), axis=1)
+
+    def _observe(self, rows, scales, *inside):
+        """Look at the samples, and at the expression, from the frame as it is now.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_samples, 1 + n_directions)
+            The samples.
+        scales : ndarray of shape (n_samples, n_rows)
+            Factors of what they hold outside, of each row of the expression.
+        inside : ndarrays of shape (n_samples, n_rows, any)
+            Coordinates of the expression, some after the other.
+        """
+        self._spare = None
+        self.samples = self.samples.seen(rows)
+        beyond = (scales * rows[:, :1])[:, :, None]
+        self.expression = Expression(np.concatenate([beyond, *inside], axis=2))
+
+
+def triangle(rows):
+    """The triangular factor of ``rows``, by way of those of blocks that stay in the cache."""
+    n_columns = rows.shape[1]
+    size = max(n_columns, 4 * BLOCK_SIZE // n_columns)
+    whole = len(rows) // size * size
+    if whole > size:
+        triangles = np.linalg.qr(rows[:whole].reshape(-1, size, n_columns), mode="r")
+        rows = np.vstack([triangles.reshape(-1, n_columns), rows[whole:]])
+    return np.linalg.qr(rows, mode="r")
