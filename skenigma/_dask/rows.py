@@ -46,6 +46,18 @@ class WorkerRows(RowSource):
         """The rows of a mask, in float64."""
         return np.concatenate(self._workers.each("take", [(mask[part],) for part in self._parts]))
 
+    def taken(self, mask):
+        """The same with the positions of the rows."""
+        if mask.any():
+            yield np.flatnonzero(mask), self.take(mask)
+
+    def observe(self, few):
+        """The same as ``along``, and the ``squares`` in passing."""
+        self._count(len(self))
+        along, squares = zip(*self._workers.all("observed", few), strict=True)
+        self.squares = np.concatenate(squares)
+        return np.concatenate(along)
+
     def along(self, few):
         """``rows @ few.T``: coordinates along few vectors."""
         return self._rows_of("along", few)
@@ -67,6 +79,10 @@ class Part(RowSource):
     def squared_norms(self):
         """Squared norms of the rows, shape (n_rows,)."""
         return self.squares
+
+    def observed(self, few):
+        """Coordinates along few vectors, and the squared norms."""
+        return self.observe(few), self.squares
 
 
 @dataclass(frozen=True)

@@ -210,11 +210,13 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     def _chosen(self, posed, run, n_samples):
         if not self._searches_size():
             return posed()
-        norms = run(posed(renorm_size=None)[0]).gradient_norm
+        first = run(posed(renorm_size=None)[0])
+        norms = first.gradient_norm
         if self.n_samples_of_settings is not None:
             norms = norms * norms_standing_for(self.n_samples_of_settings / n_samples)
         # without an update, or with exact ones only, there is no size to rescale to
-        return posed(renorm_size=float(norms.mean()) if norms.any() else None)
+        setting, found = posed(renorm_size=float(norms.mean()) if norms.any() else None)
+        return replace(setting, known=first.directions), found
 
     def _level_remedy(self):
         size, norms = getattr(self, "renorm_size_", None), getattr(self, "gradient_norm_", np.empty(0))

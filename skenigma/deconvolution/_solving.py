@@ -7,8 +7,9 @@ import numpy as np
 from joblib import cpu_count
 
 from ..checks.validation import StrOptions, few_blas_threads
+from ..core.blocks import RowSource
 from ..core.optimize.basis import SpanBasis
-from ..core.optimize.partitions import in_threads
+from ..core.optimize.partitions import in_one_piece, in_threads
 from ..core.optimize.problem import Problem
 from ..core.optimize.registry import SOLVERS, find_solver
 from ..core.optimize.solvers import Settings
@@ -48,6 +49,9 @@ class Setting:
         Over genes; None leaves it to the solver.
     masked : bool
         Whether the expression is held at 0 where the bulk is 0.
+    known : ndarray of shape (n_known, n_genes), or None
+        Directions of another run, which this one will need as well: they save readings of a bulk that is not in
+        memory.
     """
 
     alpha: float
@@ -59,6 +63,7 @@ class Setting:
     renorm_size: float | None = None
     start: Start | None = None
     masked: bool = False
+    known: np.ndarray | None = None
 
 
 class SolverNames(StrOptions):
@@ -162,20 +167,22 @@ def solve(setting, basis, proportions, monitor):
         renorm_size=setting.renorm_size,
         resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
     )
-    settings = replace(settings, **for_rows(basis))
+    settings = replace(settings, **for_rows(basis, setting.known))
     run = find_solver(setting.solver, setting.penalty, setting.start, setting.masked)
     with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM):
         return run(problem, basis, settings, monitor)
 
 
-def for_rows(basis):
+def for_rows(basis, known=None):
     """Settings of a solver whose samples are not in memory: few readings, and partitions for what they take."""
     matrix = basis.given_bulk
     if not hasattr(matrix, "block_rows"):
         return {}
-    known = getattr(matrix, "facts", None)
-    known = None if known is None else known.mean[None]
-    return {"ahead": LOOK_AHEAD, "known": known, "place": in_threads(cpu_count())}
+    means = None if matrix.facts is None else matrix.facts.mean[None]
+    given = [rows for rows in (means, known) if rows is not None]
+    known = np.vstack(given) if given else None
+    here = type(basis.samples) is RowSource  # and not where something else knows how to read it
+    return {"ahead": LOOK_AHEAD, "known": known, "place": in_threads(cpu_count()) if here else in_one_piece}
 
 
 class Trace:

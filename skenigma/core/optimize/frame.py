@@ -75,7 +75,7 @@ class Frame:
             if known is not None:
                 self._append(known, _noise(known))
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
-        self._shifts, self.n_looks_ahead = [], 0
+        self._shifts, self.n_looks_ahead, self._needed_until = [], 0, 0
         self.reference = reference @ self.vectors.T
         self.start = start.along(self.vectors)
         make = partial(
@@ -183,6 +183,7 @@ class Frame:
         enter later means are not exact. What they lack shows in the next look at the samples.
         """
         self.n_looks_ahead += 1
+        self._needed_until = len(self._shifts) + n_iterations
         self.parts.all("save")
         for _ in range(n_iterations):
             if not move():
@@ -204,10 +205,12 @@ class Frame:
     def reduce(self, typical_norm, always=False):
         """Drop directions along which the expression has come to hold nothing but the scaled samples.
 
-        Steps in the past that went along them have since been shrunk away.
+        Steps in the past that went along them have since been shrunk away. Directions that were looked ahead for
+        stay until the iterations that need them are over.
         """
         n_directions, kept = len(self.vectors), self._n_kept
-        if n_directions == kept or (n_directions < self._reduce_at and not always):
+        early = n_directions < self._reduce_at or len(self._shifts) < self._needed_until
+        if n_directions == kept or (early and not always):
             return
         found, counts = zip(*self.parts.all("triangle", kept), strict=True)
         rotation, held = _by_size(np.vstack(found))

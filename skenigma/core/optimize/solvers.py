@@ -82,6 +82,8 @@ class Solution:
     converged : bool
     gradient_norm : ndarray of shape (n_iter - 1, 2), or None
         Norms of both gradients before rescaling, of each applied update; None for solvers without gradients.
+    directions : ndarray of shape (n_directions, n_dimensions), or None
+        Along which its samples moved, in the basis of the problem; None for solvers that do not look for them.
     """
 
     state: object
@@ -90,6 +92,7 @@ class Solution:
     delta: np.ndarray
     converged: bool
     gradient_norm: np.ndarray | None = None
+    directions: np.ndarray | None = None
 
     @property
     def loss(self):
@@ -405,6 +408,7 @@ def solve_framed(problem, basis, settings, monitor):
         delta=progress.delta,
         converged=progress.converged,
         gradient_norm=gradient_norm,
+        directions=found.vectors,
     )
 
 
