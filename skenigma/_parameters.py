@@ -11,6 +11,7 @@ import textwrap
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from ._docstrings import entry, with_entries
 from ._fitted import ALWAYS_FITTED, FITTED
 from .checks.validation import HasMethods, Interval, StrOptions
 from .normalization import NORMALIZATIONS
@@ -254,30 +255,11 @@ def documented(cls):
         text = cls.__doc__
         for group, names in groups.items():
             text = _with_group(text, group, names)
-        cls.__doc__ = _filled(text, lambda name: _class_entry(name, defaults))
+        cls.__doc__ = with_entries(text, lambda name: _class_entry(name, defaults))
     for method in vars(cls).values():
         if inspect.isfunction(method) and method.__doc__:
-            method.__doc__ = _filled(method.__doc__, lambda name: _entry(name, ARGUMENTS[name]))
+            method.__doc__ = with_entries(method.__doc__, lambda name: entry(name, ARGUMENTS[name]))
     return cls
-
-
-def filled(entries):
-    """Decorator: fill whole entries into the docstring of a function, or into those of the methods of a class.
-
-    A line that holds nothing but "{name}" becomes the entry of that name, in which "{class}" stands for the class.
-    """
-
-    def fill(target):
-        is_class = inspect.isclass(target)
-        members = [getattr(one, "__func__", one) for one in vars(target).values()] if is_class else [target]
-        for function in members:
-            if inspect.isfunction(function) and function.__doc__:
-                function.__doc__ = _filled(
-                    function.__doc__, lambda name: entries[name].replace("{class}", target.__name__)
-                )
-        return target
-
-    return fill
 
 
 def _with_group(text, group, names):
@@ -285,32 +267,15 @@ def _with_group(text, group, names):
     own = re.findall(r"^ *(?:\{(\w+)\}$|(\w+) : )", text, flags=re.MULTILINE)
     missing = [name for name in names if name not in {one or other for one, other in own}]
     lines = [f"{{{name}}}" for name in missing]
-    return _filled(text, lambda name: "\n".join(lines) if name == group else f"{{{name}}}")
-
-
-def _filled(text, entry):
-    """A docstring with the entries in the place of the lines that name them, indented like these."""
-    # whole lines only: formulas are full of braces
-    return re.sub(
-        r"^( *)\{(\w+)\}$",
-        lambda found: textwrap.indent(entry(found[2]), found[1]),
-        text,
-        flags=re.MULTILINE,
-    )
+    return with_entries(text, lambda name: "\n".join(lines) if name == group else f"{{{name}}}")
 
 
 def _class_entry(name, defaults):
     if name in WARNINGS:
         return textwrap.dedent(WARNINGS[name]).strip()
     if name.endswith("_"):
-        return _entry(name, FITTED[name].text)
+        return entry(name, FITTED[name].text)
     shared = PARAMETERS[name]
     default = defaults[name].default
     shown = f'"{default}"' if isinstance(default, str) else default
-    return _entry(name, f"{shared.type.format(default=shown)}\n{shared.text}")
-
-
-def _entry(name, text):
-    kind, *lines = [line.strip() for line in text.splitlines()]
-    name = name.removesuffix("_new").removesuffix("_named")
-    return "\n".join([f"{name} : {kind}", *(f"    {line}" for line in lines)])
+    return entry(name, f"{shared.type.format(default=shown)}\n{shared.text}")

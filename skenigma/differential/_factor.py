@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, norm
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._typing import Column, Table
 from ..checks.names import listing
 from ..checks.warning import warn

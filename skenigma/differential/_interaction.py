@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, check_scalar
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._typing import Column, Seed, Table
 from ..core.regress.generalized import gene_blocks
 from ..core.regress.interactions import InteractionModel, interaction_tests

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._typing import Column, Table
 from ..core.regress.generalized import gene_blocks
 from ._entries import ENTRIES

@@ -19,10 +19,11 @@ from ._excel import sheet_text
 from ._folders import find_outputs, given_outputs
 from ._formats import Text
 from ._kinds import find_kind
+from ._layout import is_corner
 from ._portals import look_at_expression, table_of
 from ._quantifiers import SUMMARIES, Output, find_output, read_outputs
 from ._stores import check_complete, is_store, read_store
-from ._tables import is_corner, parse_numbers, refuse_repeated_columns
+from ._tables import parse_numbers, refuse_repeated_columns
 
 # what a table of the samples has where a value is missing
 MISSING = (
@@ -115,7 +116,7 @@ def _from_text(text, choices, what, notes):
 
 def _from_table(frame, path, choices, what, notes, unnamed=False):
     """Expression in a table whose index is its first column."""
-    frame = filled(frame, path)
+    frame = not_empty(frame, path)
     if choices.rows != "genes":
         return _finished(to_numbers(frame, path), path, choices, what, notes)
     frame = _without_annotation(_without_summaries(frame, notes), path, notes)
@@ -284,7 +285,7 @@ def named(frame, path):
     return frame.set_axis(pd.Index(names[0], dtype=object)).set_axis(pd.Index(names[1], dtype=object), axis=1)
 
 
-def filled(frame, path):
+def not_empty(frame, path):
     """The frame with names that are strings; a ValueError if it holds nothing."""
     if not frame.size:
         raise ValueError(f"{path} holds no values: {frame.shape[0]} rows and {frame.shape[1]} columns.")

@@ -7,8 +7,8 @@ from ..checks.names import listing
 from ._checksums import check_file
 from ._formats import Text
 from ._kinds import find_kind
+from ._layout import look_at
 from ._quantifiers import SALMON, find_output
-from ._tables import look_at
 
 # Files of a folder that may be such output, and how deep they may lie.
 CANDIDATES = re.compile(r".*\.(sf|tsv|txt|tab|results|counts|count)(\.gz)?", re.IGNORECASE)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from ..checks.names import listing
 from ..checks.numbers import quoted
-from ._tables import Layout, clear_errors, find_layout, look_at
+from ._errors import clear_errors
+from ._layout import Layout, find_layout, look_at
 
 GCT = re.compile(r"#1\.[23]\s*")
 SERIES_BEGIN, SERIES_END = "!series_matrix_table_begin", "!series_matrix_table_end"

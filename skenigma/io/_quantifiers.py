@@ -10,7 +10,8 @@ import pandas as pd
 
 from ..checks.names import listing
 from ..checks.numbers import is_written_number
-from ._tables import Layout, is_corner, parse
+from ._layout import Layout, is_corner
+from ._tables import parse
 
 # Rows of a table of counts that are not genes, by the exact names that the programs give them.
 _SUMMARIES = """

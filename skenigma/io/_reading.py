@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .._docstrings import filled
 from .._typing import AnnData, PathLike
 from ..checks.names import listing
 from ..checks.warning import warn
@@ -15,8 +16,8 @@ from ._choices import Choices
 from ._excel import sheet_text
 from ._expression import (
     MISSING,
-    filled,
     named,
+    not_empty,
     read_expression,
     read_parquet,
     refuse_repeats,
@@ -24,17 +25,28 @@ from ._expression import (
 )
 from ._formats import Text
 from ._kinds import find_kind
+from ._layout import find_layout, look_at
 from ._portals import fit_columns
 from ._stores import check_complete, is_store, read_store
-from ._tables import (
-    find_layout,
-    look_at,
-    parse,
-    parse_numbers,
-    refuse_repeated_columns,
-)
+from ._tables import parse, parse_numbers, refuse_repeated_columns
+
+# Entries that the docstrings of this module share.
+ENTRIES = {
+    "notes": """notes : list, default=None
+    Takes a line for everything that was done besides reading: rows and columns that were left out, what was taken of
+    several. None shows them in one warning.""",
+    "unreadable": """OSError
+    If the file cannot be read.
+ImportError
+    If its format needs a package that is not installed.""",
+    "warning": """Warns
+-----
+UserWarning
+    If there are ``notes``, and no list takes them.""",
+}
 
 
+@filled(ENTRIES)
 def read_bulk(
     path: PathLike | Sequence[PathLike],
     *,
@@ -74,9 +86,7 @@ def read_bulk(
     duplicates : {"refuse", "sum", "largest"}, default="refuse"
         What to do with genes named more than once: refuse them by name, sum them, or keep the row with the largest
         mean of each.
-    notes : list, default=None
-        Takes a line for everything that was done besides reading: rows and columns that were left out, what was taken
-        of several. None shows them in one warning.
+    {notes}
 
     Returns
     -------
@@ -88,17 +98,11 @@ def read_bulk(
     ValueError
         If the file is no such table, or names a sample or gene twice; the message names the first offenders. If it is
         of a known format that is not read, the message says what to do.
-    OSError
-        If the file cannot be read.
-    ImportError
-        If its format needs a package that is not installed.
+    {unreadable}
     MemoryError
         If the table does not fit into the memory that is available.
 
-    Warns
-    -----
-    UserWarning
-        If there are ``notes``, and no list takes them.
+    {warning}
 
     Notes
     -----
@@ -140,6 +144,7 @@ def read_bulk(
         return read_expression(path, choices, "sample", taken)
 
 
+@filled(ENTRIES)
 def read_reference(
     path: PathLike,
     *,
@@ -164,8 +169,7 @@ def read_reference(
         Column with the names of the genes.
     duplicates : {"refuse", "sum", "largest"}, default="refuse"
         What to do with genes named more than once.
-    notes : list, default=None
-        Takes a line for everything that was done besides reading.
+    {notes}
 
     Returns
     -------
@@ -176,15 +180,9 @@ def read_reference(
     ------
     ValueError
         If the file is no such table, or names a cell type or gene twice; the message names the first offenders.
-    OSError
-        If the file cannot be read.
-    ImportError
-        If its format needs a package that is not installed.
+    {unreadable}
 
-    Warns
-    -----
-    UserWarning
-        If there are ``notes``, and no list takes them.
+    {warning}
 
     Examples
     --------
@@ -203,6 +201,7 @@ def read_reference(
         return read_expression(path, choices, "cell type", taken)
 
 
+@filled(ENTRIES)
 def read_proportions(path: PathLike, *, notes: list | None = None) -> pd.DataFrame:
     r"""Read proportions, as samples × cell types.
 
@@ -211,8 +210,7 @@ def read_proportions(path: PathLike, *, notes: list | None = None) -> pd.DataFra
     path : str or path-like
         Table of samples × cell types with the samples' names in the first column; formats as for
         :func:`read_bulk`. What CIBERSORT writes beside proportions (P-value, Correlation, RMSE) is left out.
-    notes : list, default=None
-        As for :func:`read_bulk`.
+    {notes}
 
     Returns
     -------
@@ -223,15 +221,9 @@ def read_proportions(path: PathLike, *, notes: list | None = None) -> pd.DataFra
     ------
     ValueError
         If the file is no such table, or names a sample or cell type twice.
-    OSError
-        If the file cannot be read.
-    ImportError
-        If its format needs a package that is not installed.
+    {unreadable}
 
-    Warns
-    -----
-    UserWarning
-        If there are ``notes``, and no list takes them.
+    {warning}
 
     Examples
     --------
@@ -254,6 +246,7 @@ def read_proportions(path: PathLike, *, notes: list | None = None) -> pd.DataFra
     return frame
 
 
+@filled(ENTRIES)
 def read_phenotype(path: PathLike, *, groups: Sequence[str] = (), notes: list | None = None) -> pd.DataFrame:
     r"""Read what is known of the samples: one row per sample, one column per variable.
 
@@ -263,8 +256,7 @@ def read_phenotype(path: PathLike, *, groups: Sequence[str] = (), notes: list | 
         Table with the samples' names in the first column (AnnData: its ``obs``); formats as for :func:`read_bulk`.
     groups : sequence of str, default=()
         Texts that are names of groups here, although elsewhere they mean a missing value: "NA" for North America.
-    notes : list, default=None
-        As for :func:`read_bulk`.
+    {notes}
 
     Returns
     -------
@@ -276,15 +268,9 @@ def read_phenotype(path: PathLike, *, groups: Sequence[str] = (), notes: list | 
     ------
     ValueError
         If the file is no such table, or names a sample or variable twice.
-    OSError
-        If the file cannot be read.
-    ImportError
-        If its format needs a package that is not installed.
+    {unreadable}
 
-    Warns
-    -----
-    UserWarning
-        If there are ``notes``, and no list takes them.
+    {warning}
 
     Examples
     --------
@@ -305,6 +291,7 @@ def read_phenotype(path: PathLike, *, groups: Sequence[str] = (), notes: list | 
     return frame
 
 
+@filled(ENTRIES)
 def read_cells(path: PathLike, *, gene_column: str | None = None, notes: list | None = None) -> AnnData:
     """Read annotated single cells.
 
@@ -315,8 +302,7 @@ def read_cells(path: PathLike, *, gene_column: str | None = None, notes: list | 
         ``barcodes.tsv`` and ``features.tsv`` that 10x' cellranger writes.
     gene_column : str, default=None
         Column of ``var`` with the names of the genes. None takes the names that ``var`` has.
-    notes : list, default=None
-        As for :func:`read_bulk`.
+    {notes}
 
     Returns
     -------
@@ -328,15 +314,9 @@ def read_cells(path: PathLike, *, gene_column: str | None = None, notes: list | 
     ------
     ValueError
         If the file is not an AnnData, and none of the others.
-    OSError
-        If the file cannot be read.
-    ImportError
-        If anndata is not installed.
+    {unreadable}
 
-    Warns
-    -----
-    UserWarning
-        If there are ``notes``, and no list takes them.
+    {warning}
 
     Examples
     --------
@@ -401,14 +381,14 @@ def read_table(path, columns, notes, *, missing=(), part=None):
         frame = read_parquet(path)
         if isinstance(frame.index, pd.RangeIndex) and frame.shape[1]:
             frame = frame.set_index(frame.columns[0])
-        return filled(frame, path)
+        return not_empty(frame, path)
     text = sheet_text(path, notes) if kind.name == "xlsx" else Text(path, kind.packing, kind.encoding)
     look = look_at(text)
     layout = find_layout(look, notes, values=False)
     refuse_repeated_columns(look, layout, columns)
     if missing:
-        return filled(parse(text, layout, missing=missing), path)
-    return filled(parse_numbers(text, layout, notes), path)
+        return not_empty(parse(text, layout, missing=missing), path)
+    return not_empty(parse_numbers(text, layout, notes), path)
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from ._anndata import read_anndata
 from ._checksums import check_file
-from ._expression import filled, named, read_parquet, to_numbers
+from ._errors import clear_errors
+from ._expression import named, not_empty, read_parquet, to_numbers
 from ._formats import Text, file_format, layer_name, records_of
+from ._layout import Layout
 from ._stores import STD, VALUES, StoredLayers
-from ._tables import Layout, clear_errors, parse
+from ._tables import parse
 
 # how a run writes that there is no number
 NOT_A_NUMBER = ("", "nan")
@@ -59,4 +61,4 @@ def _read_plain(path, missing=(), names=()):
     layout = Layout(form.delimiter, 0, True, header, 0, list(range(1, len(header))))
     positions = [i for i in layout.columns if header[i] in names]
     frame = parse(text, layout, missing=missing, names=positions)
-    return filled(frame, path).rename_axis(frame.index.name)
+    return not_empty(frame, path).rename_axis(frame.index.name)

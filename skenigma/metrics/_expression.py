@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.utils import gen_batches
 
-from .._parameters import filled
+from .._docstrings import filled
 from ._checks import check_choice, check_tensors
 
 # Numbers per block of a tensor: a few arrays of this size stay in the cache.

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._stored import Deconvolved
 from ..checks.names import listing
 from ..checks.numbers import refuse_masked

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import gaussian_kde
 from sklearn.utils import check_array
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._stored import Deconvolved
 from ..checks.numbers import refuse_masked
 from ._style import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._stored import Deconvolved
 from ..checks.validation import check_deconvolver
 from ._style import BLUE, ENTRIES, VERMILLION, axes_grid, fill_style, line_style, points_style

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._stored import Deconvolved
 from .._transformers import proportions_std, shares_of
 from ..checks.entries import check_nonnegative

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from .._parameters import filled
+from .._docstrings import filled
 from .._stored import Deconvolved
 from ..checks.labels import cell_types_of
 from ..checks.names import listing, numbered, refuse_repeats, row_names

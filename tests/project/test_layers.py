@@ -36,6 +36,7 @@ RANKS = {
     "skenigma.baselines": 1.5,
     "skenigma.expression": 1.5,
     "skenigma._parameters": 1.25,
+    "skenigma._docstrings": 0,
     "skenigma._fitted": 1,
     "skenigma.cohort": 1.25,
     "skenigma.metrics": 1.5,

@@ -1,0 +1,41 @@
+"""Texts that several docstrings share, filled into them when they are defined."""
+
+import inspect
+import re
+import textwrap
+
+
+def filled(entries):
+    """Decorator: fill whole entries into the docstring of a function, or into those of the methods of a class.
+
+    A line that holds nothing but "{name}" becomes the entry of that name, in which "{class}" stands for the class.
+    """
+
+    def fill(target):
+        is_class = inspect.isclass(target)
+        members = [getattr(one, "__func__", one) for one in vars(target).values()] if is_class else [target]
+        for function in members:
+            if inspect.isfunction(function) and function.__doc__:
+                function.__doc__ = with_entries(
+                    function.__doc__, lambda name: entries[name].replace("{class}", target.__name__)
+                )
+        return target
+
+    return fill
+
+
+def with_entries(text, entry_of):
+    """A docstring with the entries in the place of the lines that name them, indented like these."""
+    # whole lines only: formulas are full of braces
+    return re.sub(
+        r"^( *)\{(\w+)\}$",
+        lambda found: textwrap.indent(entry_of(found[2]), found[1]),
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def entry(name, text):
+    kind, *lines = [line.strip() for line in text.splitlines()]
+    name = name.removesuffix("_new").removesuffix("_named")
+    return "\n".join([f"{name} : {kind}", *(f"    {line}" for line in lines)])
