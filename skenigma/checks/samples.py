@@ -58,14 +58,15 @@ def repeated_samples(bulk):
 
     Parameters
     ----------
-    bulk : ndarray of shape (n_samples, n_genes)
+    bulk : ndarray or LazyMatrix of shape (n_samples, n_genes)
 
     Returns
     -------
     pairs : list of tuple of int
         A row and the first that is equal to it.
     """
-    totals = bulk.sum(axis=1, dtype=np.float64)
+    facts = getattr(bulk, "facts", None)  # of what is not in memory
+    totals = bulk.sum(axis=1, dtype=np.float64) if facts is None else facts.totals
     first, found = {}, []
     for row, total in enumerate(totals.tolist()):
         earlier = first.setdefault(total, row)

@@ -7,11 +7,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import COMMON, COUNT, POSITIVE, constraints, documented, set_parameters
+from ..checks.memory import check_memory
 from ..checks.names import listing
 from ..checks.samples import repeated_samples
 from ..checks.scales import LOG_SCALE_MAXIMUM
 from ..checks.validation import Interval, StrOptions
 from ..checks.warning import warn
+from ..cohort import is_lazy, open_bulk
+from ..core.blocks import each_block
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_map import FactorMap, reliability
 from ..exceptions import SampleWarning
@@ -19,9 +22,12 @@ from ..progress import task
 from ..proportions import ProportionEstimator
 from ._flow import BaseDeconvolver
 from ._model import Estimate
+from ._rows import parts
 
 # How many roundings of the largest value of a gene may add up in its residual: those of bulk, proportions, reference.
 ROUNDING = 8.0
+# Numbers of expression that are built at a time to see how it varies, and square matrices that a fit holds at once.
+STATE_BLOCK, PRODUCTS = 2**21, 4
 
 
 @documented
@@ -89,6 +95,8 @@ class FactorDeconvolver(BaseDeconvolver):
     ------
     ValueError
         If X, reference or proportions do not fit together; the message names the first offenders.
+    MemoryError
+        If X is read by rows, and what a fit holds of it is more than there is.
 
     Warns
     -----
@@ -118,6 +126,11 @@ class FactorDeconvolver(BaseDeconvolver):
 
     Memory: one copy of X on top of what is kept, which is X and, with p = (1 + ``n_factors_``) × cell types, loadings
     of p × genes; with ``materialize`` also the tensor. A step takes time as samples × p × min(samples, genes).
+
+    An X that is read by rows is read five times: for checks, proportions, what the reference leaves of it,
+    ``reliability_`` and ``level_``. What the reference leaves is held, 8 bytes × samples × genes, beside four
+    matrices of 8 bytes × min(samples, genes)²: 1.5 GB for 5,000 samples and 20,000 genes, 11.6 GB for 17,382. Where
+    that is more than there is, the fit is refused. New samples are mapped by rows in any number.
 
     References
     ----------
@@ -159,7 +172,9 @@ class FactorDeconvolver(BaseDeconvolver):
             warn_of_linear_counts(cohort.bulk, type(self).__name__, "EmpiricalBayesDeconvolver")
         n_samples = len(cohort.bulk)
         _warn_of_few(n_samples, len(cohort.reference))
-        _warn_of_repeated(cohort.bulk, cohort.sample_names)
+        _warn_of_repeated(cohort.raw, cohort.sample_names)
+        if is_lazy(cohort.bulk):
+            _check_products(*cohort.bulk.shape)
         n_factors = None if self.n_factors == "auto" else min(self.n_factors, n_samples)
         with task(f"steps of {type(self).__name__}") as advance:
             found = fit_factors(
@@ -175,7 +190,7 @@ class FactorDeconvolver(BaseDeconvolver):
         fitted = FactorMap.of(found, cohort.reference.astype(np.float64))
         record = {
             **_record(found),
-            "reliability_": reliability(fitted.replay(cohort.bulk, cohort.proportions)),
+            "reliability_": reliability(_states(fitted, cohort.bulk, cohort.proportions), n_samples),
         }
         return Estimate(fitted, record=record)
 
@@ -209,10 +224,37 @@ class FactorDeconvolver(BaseDeconvolver):
         """
         check_is_fitted(self)
         self._warn_of_incomparable_scores()
-        bulk = self._new_bulk(X)
+        X = open_bulk(X)
+        if not is_lazy(X):
+            bulk = self._new_bulk(X)
+            return self._bound(X, bulk, proportions, {}) / bulk.size
+        blocks = parts(self, X, proportions, {})
+        return sum(self._bound(*part) for _, *part in blocks) / (len(X) * len(self.gene_names_))
+
+    def _bound(self, X, bulk, proportions, given):
         with self._few_threads(bulk):
-            state, _ = self._predict_state(X, bulk, proportions)
-            return float(state.bound().sum() / bulk.size)
+            state, _ = self._predict_state(X, bulk, proportions, **given)
+            return float(state.bound().sum())
+
+
+def _states(fitted, bulk, proportions):
+    """States of a cohort, a few samples at a time."""
+    proportions = proportions.astype(np.float64, copy=False)
+    for rows, block in each_block(bulk, STATE_BLOCK // proportions.shape[1]):
+        yield fitted.replay(block, proportions[rows])
+
+
+def _check_products(n_samples, n_genes):
+    """Refuse a cohort by rows for which a fit has no room."""
+    products = min(n_samples, n_genes) ** 2
+    check_memory(
+        8 * (n_samples * n_genes + PRODUCTS * products),
+        f"FactorDeconvolver holds what the reference leaves of {n_samples:,} samples and {n_genes:,} genes, and the "
+        f"products of {min(n_samples, n_genes):,} of them with each other: each of its steps asks for these with "
+        f"other weights, so that no number of readings by rows would be enough. This",
+        "Fit fewer samples or genes and transform the others, which are read by rows, or use "
+        "EmpiricalBayesDeconvolver, which reads X five times.",
+    )
 
 
 def residual_of(bulk, proportions, reference):
@@ -223,8 +265,11 @@ def residual_of(bulk, proportions, reference):
     """
     proportions = proportions.astype(np.float64, copy=False)
     residual = proportions @ reference.astype(np.float64, copy=False)
-    np.subtract(bulk, residual, out=residual)
-    rounding = ROUNDING * np.finfo(bulk.dtype).eps * _largest(bulk)
+    largest = np.zeros(bulk.shape[1])
+    for rows, block in each_block(bulk):
+        np.subtract(block, residual[rows], out=residual[rows])
+        np.maximum(largest, _largest(block), out=largest)
+    rounding = ROUNDING * np.finfo(bulk.dtype).eps * largest
     residual[:, _largest(residual) <= rounding] = 0.0
     return residual
 

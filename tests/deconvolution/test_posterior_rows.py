@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from skenigma import EmpiricalBayesDeconvolver
+from skenigma import EmpiricalBayesDeconvolver, FactorDeconvolver
+from skenigma.checks import memory
 from skenigma.cohort import lazy_matrix
 from skenigma.core.posterior import fit as fit_module
 from tests.core.posterior.test_model import mixtures
@@ -85,3 +86,52 @@ def test_a_negative_value_and_an_empty_sample_are_named(cohort):
     refused = pytest.raises(ValueError, match=r"1 sample\(s\) of X are zero in every gene in use: 41")
     with pytest.warns(UserWarning, match="zero in every gene"), refused:
         EmpiricalBayesDeconvolver(reference).fit(by_rows(wrong))
+
+
+# Factor model
+
+
+@pytest.fixture(scope="module")
+def signed():
+    rng = np.random.default_rng(0)
+    reference, theta = rng.normal(size=(3, 70)), rng.dirichlet(np.ones(3), 50)
+    factors = rng.normal(size=(50, 1)) * rng.normal(size=70)
+    return theta @ reference + factors + 0.5 * rng.normal(size=(50, 70)), reference, theta
+
+
+def test_factor_model_by_rows_is_that_in_memory_whatever_the_blocks(signed):
+    bulk, reference, _ = signed
+    expected = FactorDeconvolver(reference).fit(bulk)
+    assert expected.n_factors_ == 1
+    for rows in (7, 50):
+        matrix = by_rows(bulk, rows)
+        found = FactorDeconvolver(reference, materialize=False).fit(matrix)
+        # checks, proportions, residual, reliability, level
+        assert matrix.readings == 5
+        for name in ("scores_", "loadings_", "own_variance_", "reliability_", "level_", "proportions_"):
+            assert_allclose(
+                getattr(found, name), getattr(expected, name), err_msg=name, rtol=1e-9, atol=1e-10
+            )
+        assert_allclose(found.expression_.values(), expected.cse_, **ROUNDING)
+        assert_allclose(found.expression_.std(), expected.cse_std_, rtol=1e-9)
+        assert_allclose(found.score(by_rows(bulk, rows)), expected.score(bulk), **ROUNDING)
+        assert_allclose(found.transform(by_rows(bulk, rows)), expected.transform(bulk), **ROUNDING)
+
+
+def test_repeated_samples_are_named_from_the_store(signed):
+    bulk, reference, theta = signed
+    twice = bulk.copy()
+    twice[31] = twice[4]
+    with pytest.warns(UserWarning, match="equal to another in every gene: '4 and 31'"):
+        FactorDeconvolver(reference, n_factors=0).fit(by_rows(twice), proportions=theta)
+
+
+def test_factor_model_refuses_by_rows_what_it_cannot_hold(signed, monkeypatch):
+    bulk, reference, theta = signed
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**16)
+    model = FactorDeconvolver(reference, materialize=False)
+    with pytest.raises(MemoryError, match="no number of readings by rows would be enough") as error:
+        model.fit(by_rows(bulk), proportions=theta)
+    # 8 bytes for each of 50 x 70 values, and for four times 50 x 50 products
+    assert f"needs {8 * (50 * 70 + 4 * 50 * 50) / 2**10:.1f} kB" in str(error.value)

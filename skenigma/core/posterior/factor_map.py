@@ -7,6 +7,8 @@ import numpy as np
 from .factor_step import update_scores
 
 ALL = slice(None)
+# Share of a variance below which a difference from it is rounding.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class FactorState:
         return likelihood + prior - np.log(self.map.scale).sum()
 
 
-def reliability(state, max_numbers=2**22):
+def reliability(states, n_samples):
     """Expected correlation of the posterior mean with the truth over samples, per cell type and gene.
 
     The root of the share of the variance over samples that the posterior mean explains, by the law of total variance.
@@ -164,35 +166,41 @@ def reliability(state, max_numbers=2**22):
 
     Parameters
     ----------
-    state : FactorState
-    max_numbers : int
-        Numbers of expression that are built at a time.
+    states : iterable of FactorState
+        Of all samples, a few at a time.
+    n_samples : int
+        Of all of them.
 
     Returns
     -------
     reliability : ndarray of shape (n_cell_types, n_genes)
     """
-    n_samples, n_genes = state.bulk.shape
-    n_types = state.proportions.shape[1]
-    left = state.variances().mean(axis=0)[:, None] * state.map.scale**2
-    doubtful = _doubtful(state) * state.map.scale**2
-    found = np.empty((n_types, n_genes))
-    step = max(1, max_numbers // n_samples)
-    for k in range(n_types):
-        for start in range(0, n_genes, step):
-            genes = slice(start, start + step)
-            explained = state.expand(ALL, slice(k, k + 1), genes)[:, 0].var(axis=0)
-            explained = np.maximum(explained - doubtful[k, genes], 0)
-            total = explained + left[k, genes]
-            found[k, genes] = np.sqrt(explained / np.where(total > 0, total, 1.0))
-    return found
+    scores, left, count, mean, squares = [], 0.0, 0, 0.0, 0.0
+    for state in states:
+        scores.append(state.scores)
+        left = left + state.variances().sum(axis=0) / n_samples
+        expression = state.expand()
+        here, more = expression.mean(axis=0), len(expression)
+        apart = here - mean
+        # as in Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance
+        squares = squares + expression.var(axis=0) * more + apart**2 * (count * more / (count + more))
+        count += more
+        mean = mean + apart * (more / count)
+    factors = state.map
+    doubtful = _doubtful(factors, np.concatenate(scores)) * factors.scale**2
+    variance = squares / n_samples
+    explained = variance - doubtful
+    # where the factors are all that varies, the difference is rounding
+    explained[explained <= ROUNDING * variance] = 0.0
+    total = explained + left[:, None] * factors.scale**2
+    return np.sqrt(explained / np.where(total > 0, total, 1.0))
 
 
-def _doubtful(state):
+def _doubtful(factors, scores):
     """Variance over samples of what the factors say, as far as errors of the loadings would make up for it."""
-    n_columns, n_types, _ = state.map.loadings.shape
-    covariance = state.map.covariance.reshape(n_columns, n_types, n_columns, n_types)
-    spread = np.atleast_2d(np.cov(state.scores, rowvar=False, bias=True))
+    n_columns, n_types, _ = factors.loadings.shape
+    covariance = factors.covariance.reshape(n_columns, n_types, n_columns, n_types)
+    spread = np.atleast_2d(np.cov(scores, rowvar=False, bias=True))
     noise = np.einsum("akbk,ab->k", covariance, spread)
-    signal = np.einsum("akg,ab,bkg->kg", state.map.loadings, spread, state.map.loadings, optimize=True)
+    signal = np.einsum("akg,ab,bkg->kg", factors.loadings, spread, factors.loadings, optimize=True)
     return np.minimum(noise[:, None], signal)
