@@ -118,19 +118,19 @@ class Replayed:
     """
 
     def __init__(self, fitted_map, bulk, proportions, given):
-        self._map, self._bulk, self._proportions, self._given = fitted_map, bulk, proportions, given
+        self._map, self.bulk, self._proportions, self._given = fitted_map, bulk, proportions, given
         first = self._of(np.array([0]))
         self._offers = {name for name in OFFERED if hasattr(first, name)}
 
     def _of(self, samples):
         given = {name: _rows_of(value, samples) for name, value in self._given.items()}
-        return self._map.replay(self._bulk[samples], self._proportions[samples], **given)
+        return self._map.replay(self.bulk[samples], self._proportions[samples], **given)
 
     def _blocks(self, samples):
         """What is asked for, by as many samples as are read together."""
-        positions = np.arange(len(self._bulk))[samples]
-        for some in range(0, len(positions), self._bulk.block_rows):
-            chosen = positions[some : some + self._bulk.block_rows]
+        positions = np.arange(len(self.bulk))[samples]
+        for some in range(0, len(positions), self.bulk.block_rows):
+            chosen = positions[some : some + self.bulk.block_rows]
             adjoining = len(chosen) and np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen)))
             yield slice(chosen[0], chosen[-1] + 1) if adjoining else chosen
 

@@ -12,6 +12,7 @@ from .._typing import Column, Estimator, Table
 from ..checks.labels import match_rows, row_labels
 from ..checks.names import listing
 from ..checks.validation import check_deconvolver
+from ..cohort import is_lazy, open_bulk
 from ..reliability import gene_significance
 from ._methods import METHODS, FittedCohort, default_method
 from ._study import Options, Study
@@ -153,6 +154,7 @@ def differential_expression(
         check_scalar(significance_level, "significance_level", Real, min_val=0, max_val=1)
     if method != "auto" and method not in METHODS:
         raise ValueError(f"method must be one of {listing(['auto', *METHODS])}, got {method!r}.")
+    X = None if X is None else open_bulk(X)
     cohort = FittedCohort(model, None if X is None else _bulk_of_fit(model, X))
     samples = model.expression_.sample_names
     samples = row_labels(X) if samples is None else samples
@@ -173,7 +175,9 @@ def differential_expression(
 def _with_significance(table, cohort, level):
     """The table with the columns of the gene-significance test, by which it is sorted."""
     model = cohort.model
-    genes = pd.DataFrame(cohort.bulk, columns=model.gene_names_)
+    genes = cohort.bulk
+    if not is_lazy(genes):
+        genes = pd.DataFrame(genes, columns=model.gene_names_)
     shares = pd.DataFrame(cohort.proportions, columns=model.cell_types_)
     tested = gene_significance(genes, shares, refine="auto", level=level, reference=model.reference_)
     decides = tested["score"] if "score" in tested else tested["q_value"]
@@ -193,4 +197,11 @@ def _bulk_of_fit(model, X):
             f"X has {len(bulk)} samples, but the model was fitted to {len(model.proportions_)}: pass "
             f"the X of the fit."
         )
-    return bulk[match_rows(X, model.expression_.sample_names, "rows of X", other="the model")]
+    order = match_rows(X, model.expression_.sample_names, "rows of X", other="the model")
+    if not is_lazy(bulk):
+        return bulk[order]
+    if not isinstance(order, slice):
+        raise ValueError(
+            "The samples of X stand in another order than in the fit: an X that is read by rows is needed as it was."
+        )
+    return bulk

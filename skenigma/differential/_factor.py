@@ -16,6 +16,7 @@ from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_effects import deviations_from_reference, explained_by_known, known_effects
 from ..deconvolution._factor import residual_of, warn_of_linear_counts
+from ._bulk import held_bulk
 from ._entries import ENTRIES
 from ._names import check_bulk, matched_reference
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
@@ -150,7 +151,8 @@ def factor(
     bulk, proportions, reference, study, cell_types, genes, n_factors="auto", min_proportion=MIN_PROPORTION
 ):
     """The table for arrays that are checked."""
-    bulk, proportions = bulk[study.used], proportions[study.used].astype(np.float64, copy=False)
+    bulk = held_bulk(bulk, study, "factor", copies=3, products=4)
+    proportions = proportions[study.used].astype(np.float64, copy=False)
     warn_of_linear_counts(bulk, "method='factor'", "method='log_fold_change'")
     determined = _determined(proportions, study)
     columns, weights = _columns(study)

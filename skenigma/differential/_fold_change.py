@@ -16,6 +16,7 @@ from ..checks.entries import check_nonnegative
 from ..checks.names import column_names, listing
 from ..core.regress.fold_changes import MIN_SHARE, FoldChangeModel, fold_change_tests
 from ..core.regress.permutation import permuted_phenotypes
+from ._bulk import held_bulk
 from ._entries import ENTRIES
 from ._names import check_bulk, matched_reference
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
@@ -180,7 +181,8 @@ def fold_change(bulk, proportions, reference, study, cell_types, genes, settings
         "Fold changes need counts, or values like counts per million: method='interaction' takes signed ones."
     )
     check_nonnegative(reference, "reference", cell_types, genes, reason)
-    bulk, proportions = bulk[study.used], proportions[study.used].astype(np.float64, copy=False)
+    bulk = held_bulk(bulk, study, "log_fold_change", copies=4, products=3)
+    proportions = proportions[study.used].astype(np.float64, copy=False)
     check_nonnegative(bulk, "bulk", np.arange(len(bulk)), genes, reason)
     coefficients = 2 + len(study.covariate_names) + len(cell_types) * study.coded.shape[1]
     study.need(coefficients)

@@ -15,6 +15,7 @@ from .._typing import Column, Seed, Table
 from ..core.regress.generalized import gene_blocks
 from ..core.regress.interactions import InteractionModel, interaction_tests
 from ..core.regress.permutation import permuted_phenotypes
+from ._bulk import tested_bulk
 from ._entries import ENTRIES
 from ._names import check_bulk
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
@@ -143,7 +144,7 @@ class Errors:
 def interaction(bulk, proportions, study, cell_types, genes, how=None):
     """The table for arrays that are checked."""
     how = Errors() if how is None else how
-    bulk, proportions = bulk[study.used], proportions[study.used].astype(np.float64, copy=False)
+    bulk, proportions = tested_bulk(bulk, study), proportions[study.used].astype(np.float64, copy=False)
     products = proportions[:, :, None] * study.coded[:, None]
     base = np.hstack([proportions, products.reshape(len(proportions), -1)])
     design = study.design(base, "proportions, phenotype")

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 
+from ..checks.facts import examine
 from ..checks.labels import cell_types_of, column_labels, match_cell_types, match_labels, row_labels
 from ..checks.names import column_names, is_counted, listing, numbered
 from ..checks.numbers import check_magnitude
 from ..checks.tables import check_table
 from ..checks.validation import check_proportions
+from ..cohort import is_lazy, open_bulk
 
 
 def names_or_count(given, count, prefix, what):
@@ -22,14 +24,19 @@ def names_or_count(given, count, prefix, what):
 
 def check_bulk(bulk, proportions, cell_types, gene_names):
     """Bulk and proportions as arrays, their cell types and genes, and the samples' labels."""
+    bulk = open_bulk(bulk)
     samples, genes = row_labels(bulk), column_names(bulk, "bulk")
-    bulk = check_table(bulk, "bulk", dtype=np.float64, ensure_all_finite=False)
+    if not is_lazy(bulk):
+        bulk = check_table(bulk, "bulk", dtype=np.float64, ensure_all_finite=False)
     if cell_types is None:
         cell_types = cell_types_of(proportions)
     cell_types = names_or_count(cell_types, np.shape(proportions)[-1], "celltype", "cell_types")
     genes = names_or_count(genes if gene_names is None else gene_names, bulk.shape[1], "x", "gene_names")
-    refuse_nonfinite(~np.isfinite(bulk).all(axis=0), genes, "bulk", "gene")
-    check_magnitude(bulk, "bulk")
+    if is_lazy(bulk):
+        examine(bulk, "bulk", genes)
+    else:
+        refuse_nonfinite(~np.isfinite(bulk).all(axis=0), genes, "bulk", "gene")
+        check_magnitude(bulk, "bulk")
     proportions = check_proportions(proportions, cell_types, len(bulk), samples)
     return bulk, proportions, (cell_types, genes), samples
 

@@ -6,6 +6,7 @@ from sklearn.utils import check_array
 from ..checks.numbers import check_magnitude, refuse_masked
 from ..expression import CellTypeExpression
 from ..normalization import normalize
+from ._bulk import Strips
 from ._names import names_or_count, refuse_nonfinite
 from ._study import Study
 
@@ -17,7 +18,11 @@ def tensor_test(test, cse, phenotype, covariates, options, cell_types, gene_name
         refuse_posterior_means(cse.is_posterior_mean, "this model")
         cell_types = cse.cell_types if cell_types is None else cell_types
         gene_names = cse.gene_names if gene_names is None else gene_names
-        samples, cse = cse.sample_names, cse.values()
+        samples = cse.sample_names
+        if cse.reads_rows:
+            study = Study(phenotype, covariates, cse.shape[0], samples, options)
+            return test(Strips(cse), study, cell_types, gene_names)
+        cse = cse.values()
     refuse_masked(cse, "cse")
     cse = check_array(
         cse, dtype=[np.float64, np.float32], allow_nd=True, ensure_all_finite=False, input_name="cse"
@@ -49,10 +54,17 @@ def tested_expression(model):
     refuse_posterior_means(model.expression_.is_posterior_mean, type(model).__name__)
     if model.normalize in (None, "frac"):
         # gene by gene, so no normalised tensor is needed where the model keeps none
-        values = model.expression_.values
-        return lambda genes: normalize("frac", values(genes=genes), model.proportions_)
+        of = by_genes_of(model.expression_)
+        return lambda genes: normalize("frac", of(genes), model.proportions_)
     normalized = model.expression_normalized_.values()
     return lambda genes: normalized[:, :, genes]
+
+
+def by_genes_of(expression):
+    """Function of a slice of genes: their expression."""
+    if expression.reads_rows:
+        return Strips(expression)
+    return lambda genes: expression.values(genes=genes)
 
 
 def effects_on(study, values):

@@ -85,6 +85,11 @@ class CellTypeExpression(VersionedPickle):
         return self.source.is_posterior_mean
 
     @property
+    def reads_rows(self):
+        """Whether values are built from a bulk that is read by rows, anew whenever they are asked for."""
+        return self.source.reads_rows
+
+    @property
     def is_materialized(self):
         """Whether the tensor is held in memory as a whole."""
         return isinstance(self.source, Held)

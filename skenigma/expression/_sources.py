@@ -85,6 +85,10 @@ class Converted:
         return hasattr(self.state, "deviations")
 
     @property
+    def reads_rows(self):
+        return hasattr(getattr(self.state, "bulk", None), "block_rows")
+
+    @property
     def is_posterior_mean(self):
         return getattr(self.state, "is_posterior_mean", self.has_std)
 
@@ -131,6 +135,8 @@ class Held:
     tensor: np.ndarray
     source: Converted | None = None
 
+    reads_rows = False
+
     @property
     def has_std(self):
         return self.source is not None
@@ -171,6 +177,10 @@ class Normalized:
     @property
     def is_posterior_mean(self):
         return self.source.is_posterior_mean
+
+    @property
+    def reads_rows(self):
+        return self.source.reads_rows
 
     has_std = False  # a normalisation is fitted to the values: what it makes of their errors is not known
 

@@ -5,14 +5,19 @@ import pandas as pd
 from scipy import special, stats
 
 from .._typing import Table
+from ..checks.facts import examine
 from ..checks.labels import cell_types_of, row_labels
 from ..checks.names import listing, names_of
 from ..checks.numbers import check_magnitude
 from ..checks.tables import check_table
 from ..checks.validation import check_proportions
+from ..cohort import is_lazy, open_bulk
+from ..core.blocks import each_block
 
 # Correlation of two profiles above which ``gene_significance(refine="auto")`` does not refine.
 ALIKE = 0.85
+# Numbers of the bulk that are regressed at a time.
+RESPONSES = 2**19
 
 
 def gene_significance(
@@ -92,10 +97,14 @@ def gene_significance(
         if refine != "auto":
             raise ValueError(f"refine must be True, False or 'auto', got {refine!r}.")
         refine = _suits(reference)
+    bulk = open_bulk(bulk)
     genes, cell_types = names_of(bulk, "bulk", "x"), cell_types_of(proportions)
     samples = row_labels(bulk)
-    bulk = check_table(bulk, "bulk", dtype=np.float64)
-    check_magnitude(bulk, "bulk")
+    if is_lazy(bulk):
+        examine(bulk, "bulk", genes)
+    else:
+        bulk = check_table(bulk, "bulk", dtype=np.float64)
+        check_magnitude(bulk, "bulk")
     theta = check_proportions(proportions, cell_types, len(bulk), samples).astype(np.float64, copy=False)
     _check_design(theta, cell_types)
     coefficients, statistic, p_values = _one_sided_test(theta, bulk)
@@ -155,9 +164,14 @@ def _one_sided_test(design, response):
     """Coefficients of a regression without intercept, t, and p of being above 0, each (n_terms, n_responses)."""
     n_samples, n_terms = design.shape
     orthonormal, triangle = np.linalg.qr(design)
-    coefficients = np.linalg.solve(triangle, orthonormal.T @ response)
-    residual = response - design @ coefficients
-    variance = np.einsum("jg,jg->g", residual, residual) / (n_samples - n_terms)
+    along, squares = np.zeros((n_terms, response.shape[1])), np.zeros(response.shape[1])
+    for rows, block in each_block(response, RESPONSES):
+        along += orthonormal[rows].T @ block
+    coefficients = np.linalg.solve(triangle, along)
+    for rows, block in each_block(response, RESPONSES):
+        residual = block - design[rows] @ coefficients
+        squares += np.einsum("jg,jg->g", residual, residual)
+    variance = squares / (n_samples - n_terms)
     unscaled = np.sum(np.linalg.inv(triangle) ** 2, axis=1)
     errors = np.sqrt(unscaled[:, None] * variance)
     exact = np.where(coefficients == 0, np.nan, np.copysign(np.inf, coefficients))

@@ -120,7 +120,9 @@ def test_a_large_bulk_is_tuned_on_few_samples(cells, cohort_like, monkeypatch):
     monkeypatch.setattr(
         Split,
         "solve",
-        lambda self, *args: fitted.append((self.factor, len(self.cohort.bulk))) or original(self, *args),
+        lambda self, *args, **more: (
+            fitted.append((self.factor, len(self.cohort.bulk))) or original(self, *args, **more)
+        ),
     )
     options = {} if cohort_like != "cells" else {"cells": table, "labels": labels}
     model = L2MaxDeconvolverCV(
@@ -264,14 +266,14 @@ def test_basis_and_proportions_are_computed_once_per_cohort(cohort, monkeypatch)
             counts["basis"] += 1
             super().__init__(*args, **options)
 
-    def estimate(self, *args):
+    def estimate(self, *args, **more):
         counts["proportions"] += 1
-        return original(self, *args)
+        return original(self, *args, **more)
 
-    original = ProportionEstimator._solve
+    original = ProportionEstimator._answer
     for module in (_solving, _tuning):
         monkeypatch.setattr(module, "SpanBasis", Counted)
-    monkeypatch.setattr(ProportionEstimator, "_solve", estimate)
+    monkeypatch.setattr(ProportionEstimator, "_answer", estimate)
     L2MaxDeconvolverCV(cohort.reference, **GRID).fit(cohort.bulk)
     assert counts == {"basis": 2, "proportions": 2}
 

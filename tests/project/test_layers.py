@@ -38,6 +38,7 @@ RANKS = {
     "skenigma._parameters": 1.25,
     "skenigma._docstrings": 0,
     "skenigma._fitted": 1,
+    "skenigma._by_genes": 1.25,
     "skenigma.cohort": 1.25,
     "skenigma.metrics": 1.5,
     "skenigma._dask": 1.15,

@@ -233,9 +233,11 @@ def test_same_numbers_for_any_number_of_jobs_and_arrays(cohort, model):
 def test_reestimated_proportions_are_those_of_the_rows(cohort, model, monkeypatch):
     kept = bootstrap_reliability(model, cohort.bulk, n_bootstraps=3, random_state=0)
     calls = []
-    original = ProportionEstimator._solve
+    original = ProportionEstimator._answer
     monkeypatch.setattr(
-        ProportionEstimator, "_solve", lambda self, *args: calls.append(1) or original(self, *args)
+        ProportionEstimator,
+        "_answer",
+        lambda self, *args, **more: calls.append(1) or original(self, *args, **more),
     )
     anew = bootstrap_reliability(
         model, cohort.bulk, n_bootstraps=3, random_state=0, reestimate_proportions=True

@@ -1,0 +1,60 @@
+"""A bulk that is read by rows, laid out by genes in a temporary file, for what needs all samples of a gene."""
+
+import os
+import tempfile
+
+import numpy as np
+
+from .checks.memory import readable
+
+
+def by_genes(matrix, samples=slice(None)):
+    """A bulk whose columns are read as fast as its rows were, and is not in memory either.
+
+    Parameters
+    ----------
+    matrix : LazyMatrix of shape (n_samples, n_genes)
+        Read once.
+    samples : slice or ndarray of int, default=slice(None)
+        Which ones, in any order.
+
+    Returns
+    -------
+    values : ndarray of shape (n_chosen, n_genes)
+        In double precision, mapped from a file without a name, which goes when the array does.
+
+    Raises
+    ------
+    OSError
+        If there is no room for the file.
+    """
+    places = np.full(len(matrix), -1)
+    chosen = np.arange(len(matrix))[samples]
+    places[chosen] = np.arange(len(chosen))
+    values = _mapped((matrix.shape[1], len(chosen)))
+    for rows, block in matrix.blocks():
+        into = places[rows]
+        kept = into >= 0
+        if kept.any():
+            values[:, into[kept]] = block[kept].T
+    return values.T
+
+
+def _mapped(shape):
+    size = 8 * shape[0] * shape[1]
+    with tempfile.TemporaryFile(prefix="skenigma-") as file:
+        try:
+            # a map of a file for which there is no room would end the process when it is written to
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            else:
+                file.truncate(max(size, 1))
+        except OSError as error:
+            room = tempfile.gettempdir()
+            raise OSError(
+                error.errno,
+                f"A bulk that is read by rows is laid out by genes in a temporary file of {readable(size)}, and "
+                f"there is no room in {room} ({error.strerror}). Make room, or set TMPDIR to a "
+                f"folder that has it.",
+            ) from error
+        return np.memmap(file, np.float64, "r+", shape=shape)
