@@ -39,12 +39,12 @@ class Scaling:
         return f"bulk and reference to a total of {self.total:,.10g} over the shared genes: {self.reason}"
 
 
-def choose_total(bulk, reference, asked="auto", *, lengths=False):
+def choose_total(bulk, reference, asked="auto", *, lengths=False, shared_totals=None):
     """What total to bring bulk and reference to.
 
     Parameters
     ----------
-    bulk : DataFrame of shape (n_samples, n_genes_bulk)
+    bulk : DataFrame or examined LazyMatrix of shape (n_samples, n_genes_bulk)
         On the linear scale, of all its genes.
     reference : DataFrame of shape (n_cell_types, n_genes_reference)
     asked : {"auto"}, float or None, default="auto"
@@ -52,6 +52,8 @@ def choose_total(bulk, reference, asked="auto", *, lengths=False):
         units, else as they are.
     lengths : bool, default=False
         Whether the bulk was divided by lengths of genes: TPM have a total of 1e6.
+    shared_totals : ndarray of shape (n_samples,), default=None
+        Totals of the samples over the genes of both, where the bulk is no table but an examined matrix.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def choose_total(bulk, reference, asked="auto", *, lengths=False):
     if asked is None:
         return Scaling(None, "as asked for")
     tables = {"bulk": bulk, "reference": reference}
-    found = {what: look_at(table.to_numpy(dtype=_floating(table))) for what, table in tables.items()}
+    found = {what: look_at(_values(table)) for what, table in tables.items()}
     if not isinstance(asked, str):
         for what, values in found.items():
             if values.kind == "signed":
@@ -76,9 +78,10 @@ def choose_total(bulk, reference, asked="auto", *, lengths=False):
     if lengths:
         return Scaling(PER_MILLION, "TPM, by the lengths of genes")
     shared = bulk.columns.intersection(reference.columns, sort=False)
-    reason = _why(
-        found, [float(np.median(table[shared].to_numpy().sum(axis=1))) for table in (bulk, reference)]
-    )
+    if shared_totals is None:
+        shared_totals = bulk[shared].to_numpy().sum(axis=1)
+    medians = [float(np.median(sums)) for sums in (shared_totals, reference[shared].to_numpy().sum(axis=1))]
+    reason = _why(found, medians)
     return Scaling(None, "both are on one scale") if reason is None else Scaling(PER_MILLION, reason)
 
 
@@ -112,12 +115,21 @@ def scale_to_total(table, total, what):
         In the type of the table, if that is floating, else float64.
     """
     totals = table.sum(axis=1)
+    refuse_empty(totals, table, what)
+    return table.mul(total / totals, axis=0).astype(_floating(table))
+
+
+def refuse_empty(totals, table, what):
+    """Refuse rows of a table whose total is zero."""
     empty = table.index[totals <= 0]
     if len(empty):
         raise ValueError(
             f"{what} with a total of zero over the {table.shape[1]} genes in use: {listing(empty)}. Drop them first."
         )
-    return table.mul(total / totals, axis=0).astype(_floating(table))
+
+
+def _values(table):
+    return table.to_numpy(dtype=_floating(table)) if isinstance(table, pd.DataFrame) else table
 
 
 def _floating(table):
@@ -145,6 +157,12 @@ def divide_by_length(bulk, lengths):
     ValueError
         If a gene has more than one length, a length is not positive, or more than a tenth of the genes have none.
     """
+    known = known_lengths(bulk, lengths)
+    return bulk[known.index].div(known.to_numpy(), axis=1).astype(_floating(bulk))
+
+
+def known_lengths(bulk, lengths):
+    """Lengths of the genes of a bulk that have one, checked as :func:`divide_by_length` says."""
     repeated = lengths.index[lengths.index.duplicated()].unique()
     if len(repeated):
         raise ValueError(
@@ -162,5 +180,4 @@ def divide_by_length(bulk, lengths):
         )
     if len(missing):
         warn(f"{len(missing)} gene(s) without a length are left out: {listing(missing)}.")
-    known = found.dropna()
-    return bulk[known.index].div(known.to_numpy(), axis=1).astype(_floating(bulk))
+    return found.dropna()

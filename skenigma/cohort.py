@@ -184,7 +184,7 @@ class LazyMatrix:
         -------
         source : skenigma.core.blocks.RowSource
         """
-        store = self._source.store
+        store = getattr(self._source, "store", None)
         client = active_client() if _package(store) == "dask" else None
         if client is None:
             return RowSource(self)

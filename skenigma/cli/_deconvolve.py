@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from .._fitted import fitted_values, numbers
 from ..deconvolution._choice import MODELS, choose_model
 from ..io import file_checksum, read_run
@@ -9,10 +11,11 @@ from ..io._runs import HISTORY, RELIABILITY
 from ..proportions import ProportionEstimator
 from ..report import history_frame
 from ..report._contents import LOSSES, reliability_frame
-from . import _choice, _expression, _scale
+from . import _choice, _expression, _memory, _scale
 from ._choice import add_choose, check_choose, fit_choice
 from ._expression import add_form, check_form, foresee_expression, wanted, write_expression
 from ._level import note_level
+from ._memory import add_memory
 from ._options import READING, add_data, add_output, add_repeat, add_threads
 from ._parameters import (
     AUTO,
@@ -58,6 +61,7 @@ DEFAULTS: dict = {
     **_scale.DEFAULTS,
     "model": AUTO,
     **_choice.DEFAULTS,
+    **_memory.DEFAULTS,
     "proportions": None,
     "proportion_method": None,
     "markers": None,
@@ -89,6 +93,7 @@ def add_options(parser):
     add_method(group, "--proportion-method")
     group.add_argument("--float32", action="store_true", help="compute in single precision: half the memory")
     add_threads(group)
+    add_memory(group)
     add_parameters(parser)
     add_own_parameters(parser)
     add_form(add_output(parser))
@@ -121,7 +126,7 @@ def check(options):
 def run(job):
     """Deconvolve, and write the folder."""
     options = job.options
-    bulk, reference = read_data(job)
+    bulk, reference = read_data(job, by_blocks=_reads_blocks(options))
     kinds = wanted(options["cell_types"], reference.index)
     proportions = read_known_proportions(job)
     reason = _choose(options, bulk, reference)
@@ -150,7 +155,8 @@ def _choose(options, bulk, reference):
     reason = "as named"
     if options["model"] == AUTO:
         genes = bulk.columns.intersection(reference.columns, sort=False)
-        choice = choose_model(bulk[genes].to_numpy(), reference[genes].to_numpy())
+        values = bulk[genes].to_numpy() if isinstance(bulk, pd.DataFrame) else bulk
+        choice = choose_model(values, reference[genes].to_numpy())
         options["model"], reason = choice.name, choice.reason
     given = options["parameters"]
     if options["model"] == BAYES and "platform" not in given and _made_of_cells(options["reference"]):
@@ -158,6 +164,16 @@ def _choose(options, bulk, reference):
         reason += "; on the platform of the bulk, since the reference was made of cells"
     options["parameters"] = used_parameters(build_model(options["model"], given))
     return reason
+
+
+def _reads_blocks(options):
+    """Whether the model can read a bulk by blocks of samples, and nothing else needs all of it."""
+    if options["choose"] or options["parameters"].get("normalize") is not None:
+        return False
+    if options["model"] in (AUTO, BAYES, "factor"):
+        return True
+    model = build_model(options["model"], options["parameters"])
+    return hasattr(model, "reads_rows") and model.reads_rows()
 
 
 def _made_of_cells(path):
@@ -226,4 +242,6 @@ def _write(job, model, bulk, kinds):
         job.write(reliability.T, RELIABILITY)
     shares, std = (build(model, bulk.index) for build in (proportion_frame, std_frame))
     normalized = None if model.normalize is None else model.expression_normalized_
-    write_expression(job, kinds, expression, normalized, bulk[model.gene_names_], shares, std)
+    if isinstance(bulk, pd.DataFrame):
+        bulk = bulk[model.gene_names_]
+    write_expression(job, kinds, expression, normalized, bulk, shares, std)

@@ -1,17 +1,19 @@
 """Expression in the folder of a run: its options, and how it is written."""
 
-from collections.abc import Mapping
 from functools import partial
 
-from ..io import write_anndata
 from ..io._runs import UNCERTAINTY
 from ..io._stores import plan_of
+from ..io._turning import write_turned
+from ..io._writing import write_anndata_by_blocks
 from ..report._contents import uncertainty_frame
 from ._foresee import foresee
 from ._job import file_names
 from ._usage import UsageError
 
 BINARY, ONE_FILE = ("parquet", "h5ad", "zarr"), ("h5ad", "zarr")
+# Tables of one cell type up to this many times a block are built as a whole.
+TABLES = 2
 DEFAULTS = {"cell_types": None, "format": "tsv", "gzip": False}
 
 
@@ -68,7 +70,7 @@ def write_expression(job, kinds, expression, normalized, bulk, shares, shares_st
         Cell types to write.
     expression : CellTypeExpression
     normalized : CellTypeExpression or None
-    bulk : DataFrame of shape (n_samples, n_genes)
+    bulk : DataFrame or LazyMatrix of shape (n_samples, n_genes)
         What was deconvolved, on the genes of the expression.
     shares, shares_std : DataFrame of shape (n_samples, n_cell_types)
         Proportions and their standard errors, None where these are not known.
@@ -78,20 +80,30 @@ def write_expression(job, kinds, expression, normalized, bulk, shares, shares_st
             job, kinds, {"expression": expression, "expression_normalized": normalized}, bulk, shares_std
         )
         return
-    built = {"expression": expression.to_frame}
+    built = {"expression": expression.values}
     if normalized is not None:
-        built["expression_normalized"] = normalized.to_frame
+        built["expression_normalized"] = normalized.values
     if expression.has_std:
         job.write(uncertainty_frame(expression), UNCERTAINTY)
-        built["expression_std"] = partial(expression.to_frame, std=True)
+        built["expression_std"] = expression.std
+    tables = {"proportions": shares, "proportions_std": shares_std}
     for name, build in built.items():
         job.files[name] = files = _expression_files(job.options, name, kinds)
         if isinstance(files, str):
-            frames = Built(build, kinds)
-            write_anndata(job.folder / files, frames, bulk, shares, proportions_std=shares_std)
-        else:
-            for kind in kinds:
-                job.write(build(kind).T.rename_axis("gene"), files[kind])
+            room = {"max_bytes": job.budget.written}
+            write_anndata_by_blocks(job.folder / files, build, kinds, bulk, tables, **room)
+            continue
+        for kind in kinds:
+            one = partial(_of_one_type, build, kind)
+            # what is turned, a part of it and its text are there at once
+            room = {"max_bytes": TABLES * job.budget.written}
+            path = job.folder / files[kind]
+            path.parent.mkdir(exist_ok=True)
+            write_turned(one, bulk.index, bulk.columns, path, **room)
+
+
+def _of_one_type(build, kind, samples):
+    return build(samples=samples, cell_types=[kind])[:, 0]
 
 
 def _write_stores(job, kinds, found, bulk, shares_std):
@@ -107,22 +119,6 @@ def _write_stores(job, kinds, found, bulk, shares_std):
         plan = plan_of(expression, sample_names=bulk.index, bulk=bulk, cell_types=kinds, tables=tables)
         with job.console.counted_blocks() as progress:
             job.write_store(plan, file, progress)
-
-
-class Built(Mapping):
-    """Tables by cell type, each built whenever it is asked for."""
-
-    def __init__(self, build, kinds):
-        self._build, self._kinds = build, kinds
-
-    def __getitem__(self, kind):
-        return self._build(kind)
-
-    def __iter__(self):
-        return iter(self._kinds)
-
-    def __len__(self):
-        return len(self._kinds)
 
 
 def _expression_files(options, name, kinds):

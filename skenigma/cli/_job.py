@@ -26,13 +26,12 @@ from ..io._records import RECORD_VERSION
 from ..io._staging import hidden_complete
 from ..io._stores import write_store
 from ._level import level_text
+from ._memory import Budget
 from ._record import write_record
 from ._repeat import FREE, recorded_options
 from ._usage import UsageError
 
 REPEAT_DIFFERS = 3
-# Bytes of the values of a block, where expression is written by blocks.
-BLOCK = 2**26
 REMEDIES = Remedies("repeat the command", "--force")
 # Bytes of the name of a file, its end not counted: less than any file system allows.
 LONGEST_NAME = 120
@@ -60,12 +59,13 @@ class Job:
         For the record, filled by the command.
     stores : dict of str to Path
         Stores that are to be moved into the folder, by their names there.
+    budget : Budget
     """
 
     def __init__(self, options, folder, console):
         self.options, self.folder, self.console = options, folder, console
         self.understood, self.result, self.files, self.seeds = {}, {}, {}, {}
-        self.stores = {}
+        self.stores, self.budget = {}, Budget(options.get("memory"))
 
     def write(self, frame, name):
         """Write a table into the folder."""
@@ -79,7 +79,9 @@ class Job:
         path = out.with_name(f"{out.name}.{name}")
         self.console.keeps(path)
         other = "replace" if self.options["force"] else "refuse"
-        write_store(plan, path, max_bytes=BLOCK, other=other, progress=progress, remedies=REMEDIES)
+        write_store(
+            plan, path, max_bytes=self.budget.written, other=other, progress=progress, remedies=REMEDIES
+        )
         self.stores[name] = path
 
     def take_stores(self):

@@ -8,7 +8,9 @@ from ..io._choices import CHOICES
 from ..io._runs import QUALITY
 from ..io._written import read_result
 from ..proportions import ProportionEstimator
-from . import _scale
+from . import _memory, _scale
+from ._large import bring_large_to_scale, open_large
+from ._memory import add_memory
 from ._options import READING, add_data, add_output, add_repeat, add_threads
 from ._tables import quality_frame, warn_flagged, write_proportions
 from ._understood import understand
@@ -30,6 +32,7 @@ METHODS = ("auto", "log", "rlm", "nnls", "nusvr")
 DEFAULTS = {
     **READING,
     **_scale.DEFAULTS,
+    **_memory.DEFAULTS,
     "method": "auto",
     "markers": None,
     "threads": 1,
@@ -44,6 +47,7 @@ def add_options(parser):
     group = parser.add_argument_group("method")
     add_method(group, "--method")
     add_threads(group)
+    add_memory(group)
     add_output(parser)
     add_repeat(parser)
 
@@ -73,7 +77,7 @@ def check(options):
 
 def run(job):
     """Estimate, and write ``proportions.tsv``."""
-    bulk, reference = read_data(job)
+    bulk, reference = read_data(job, by_blocks=True)
     known = reference if job.options["markers"] is None else reference[read_markers(job, reference.columns)]
     estimator = ProportionEstimator(known, method=job.options["method"], n_jobs=job.options["threads"])
     estimator.fit(bulk)
@@ -82,17 +86,26 @@ def run(job):
     write_quality(job, estimator.proportions_, bulk, reference)
 
 
-def read_data(job, reference=None):
-    """Bulk and reference of a job, on the scale of the fit; says what they are. A given reference is not read."""
+def read_data(job, reference=None, *, by_blocks=False):
+    """Bulk and reference of a job, on the scale of the fit; says what they are. A given reference is not read.
+
+    With ``by_blocks`` a large bulk in AnnData is a :class:`~skenigma.cohort.LazyMatrix`.
+    """
     options = job.options
     notes = {name: [] for name in CHOICES}
     how = {name: {choice: options[choice] for choice in choices} for name, choices in CHOICES.items()}
-    bulk = read_bulk(options["bulk"], rows=options["bulk_rows"], **how["bulk"], notes=notes["bulk"])
+    bulk = open_large(job, notes["bulk"]) if by_blocks else None
+    is_large = bulk is not None
+    if not is_large:
+        bulk = read_bulk(options["bulk"], rows=options["bulk_rows"], **how["bulk"], notes=notes["bulk"])
+        job.budget.check_held(bulk.shape, options["bulk"])
     if reference is None:
         rows = options["reference_rows"].replace("-", " ")
         path, choices = options["reference"], how["reference"]
         reference = read_reference(path, rows=rows, **choices, notes=notes["reference"])
     say_notes(job, notes)
+    if is_large:
+        return bring_large_to_scale(job, bulk, reference)
     if options.get("float32"):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")
     job.understood.update(understand(bulk, reference, job.console))

@@ -69,8 +69,13 @@ def check_scale(options):
 
 def refuse_scale(bulk, reference, genes, allow):
     """Refuse logarithms, and bulk and reference of different kinds, unless they are allowed: fits warn of them."""
-    found = [] if allow else scale_findings(bulk[genes].to_numpy(), reference[genes].to_numpy(), bulk.index)
-    for finding in found:
+    if not allow:
+        refuse_findings(scale_findings(bulk[genes].to_numpy(), reference[genes].to_numpy(), bulk.index))
+
+
+def refuse_findings(findings):
+    """Refuse what speaks against the scales so much that no result can be right."""
+    for finding in findings:
         if finding.refuse:
             raise ValueError(f"{finding.message} Nothing was computed; --allow-scale insists.")
 
@@ -85,9 +90,7 @@ def bring_to_scale(job, bulk, reference):
         )
     asked = None if options["total"] == AS_IS else options["total"]
     scaling = choose_total(bulk, reference, asked, lengths=lengths)
-    job.console.facts([("scale", scaling)])
-    options["total"] = AS_IS if scaling.total is None else scaling.total
-    job.understood["one_scale"] = {"total": scaling.total, "reason": scaling.reason}
+    note_scaling(job, scaling)
     if scaling.total is None:
         return bulk, reference
     shared = bulk.columns.intersection(reference.columns, sort=False)
@@ -95,3 +98,10 @@ def bring_to_scale(job, bulk, reference):
         scale_to_total(bulk[shared], scaling.total, "Bulk samples"),
         scale_to_total(reference[shared], scaling.total, "Cell types"),
     )
+
+
+def note_scaling(job, scaling):
+    """Say and record what bulk and reference are brought to."""
+    job.console.facts([("scale", scaling)])
+    job.options["total"] = AS_IS if scaling.total is None else scaling.total
+    job.understood["one_scale"] = {"total": scaling.total, "reason": scaling.reason}

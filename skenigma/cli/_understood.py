@@ -1,5 +1,7 @@
 """What the files hold, in words, before anything is computed: size, shared genes, scale."""
 
+import pandas as pd
+
 from ..checks.units import look_at
 from ..io import check_orientation
 
@@ -16,7 +18,8 @@ def understand(bulk, reference, console):
         The same for the record.
     """
     genes = check_orientation(bulk, reference)
-    scales = {"bulk": look_at(bulk.to_numpy()), "reference": look_at(reference.to_numpy())}
+    of_bulk = look_at(bulk.to_numpy() if isinstance(bulk, pd.DataFrame) else bulk)
+    scales = {"bulk": of_bulk, "reference": look_at(reference.to_numpy())}
     console.facts(
         [
             ("bulk", f"{counted(len(bulk), 'sample')} × {counted(bulk.shape[1], 'gene')}"),

@@ -167,6 +167,10 @@ class OptimisedDeconvolver(BaseDeconvolver):
             f"{remedy}, or pass X as an array, if it fits."
         )
 
+    def reads_rows(self):
+        """Whether the bulk of a fit may be read by blocks of rows."""
+        return self._reads_rows(self.solver)
+
     def _reads_rows(self, solver):
         """Whether a solver reads the bulk by blocks of rows."""
         own = Start(own=True) if has_own_starts(self.init) else None

@@ -76,12 +76,20 @@ def _layer(data, path, layer):
     if data.X is None:
         raise ValueError(f"{path} has no X. Choose a layer; it has: {others}.")
     frame = data.to_df()
-    if layer is None and "log1p" in data.uns and not _are_whole(frame.to_numpy()):
-        raise ValueError(
-            f"{path}: uns['log1p'] says that X holds logarithms, and mixtures add up before the logarithm. Choose a "
-            f"layer of counts or untransformed values, or 'X' to take X as it is; the file has: {others}."
-        )
+    refusal = layer_refusal(path, layer, "log1p" in data.uns, others)
+    if refusal is not None and not _are_whole(frame.to_numpy()):
+        raise ValueError(refusal)
     return frame
+
+
+def layer_refusal(path, layer, logged, others):
+    """What speaks against X where nobody chose it and ``uns`` says that it holds logarithms; None if nothing does."""
+    if layer is not None or not logged:
+        return None
+    return (
+        f"{path}: uns['log1p'] says that X holds logarithms, and mixtures add up before the logarithm. Choose a "
+        f"layer of counts or untransformed values, or 'X' to take X as it is; the file has: {others}."
+    )
 
 
 def _dense(matrix):

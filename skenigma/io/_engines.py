@@ -57,7 +57,7 @@ def _polars():
         return None
 
 
-def write_numbers(frame, file, delimiter):
+def write_numbers(frame, file, delimiter, *, header=True, large=False):
     """Write a large table of floats to a binary file; false if it is none, and nothing was written.
 
     Parameters
@@ -66,20 +66,25 @@ def write_numbers(frame, file, delimiter):
         Its index becomes the first column.
     file : binary file
     delimiter : str
+    header : bool, default=True
+        Whether to write the names of the columns.
+    large : bool, default=False
+        Whether it is part of a table that is large.
     """
     kinds = set(frame.dtypes)
-    if frame.size < LARGE or len(kinds) != 1 or kinds.pop() not in (np.float64, np.float32):
+    if (frame.size < LARGE and not large) or len(kinds) != 1 or kinds.pop() not in (np.float64, np.float32):
         return False
     if _chosen.get() == PANDAS or not (polars := _polars()):
         return False
-    header = ["" if frame.index.name is None else frame.index.name, *frame.columns]
-    if not _are_plain([*header, *frame.index], delimiter):
+    names = ["" if frame.index.name is None else frame.index.name, *frame.columns]
+    if not _are_plain([*names, *frame.index], delimiter):
         return False
     columns = [polars.Series("names", frame.index.to_numpy(), dtype=polars.String)]
     columns += [polars.Series(str(i), column.to_numpy()) for i, (_, column) in enumerate(frame.items())]
     table = polars.DataFrame(columns).with_columns(polars.selectors.float().fill_nan(None))
     # the header by hand: polars has no columns without a name, nor two of one name
-    file.write((delimiter.join(header) + "\n").encode())
+    if header:
+        file.write((delimiter.join(names) + "\n").encode())
     table.write_csv(file, include_header=False, separator=delimiter, quote_style="never", null_value="")
     return True
 

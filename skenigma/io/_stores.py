@@ -213,8 +213,9 @@ def _zarr_format(zarr):
     return int(getattr(getattr(anndata, "settings", None), "zarr_write_format", 2))
 
 
-def _open(path, mode, form=None):
-    zarr = import_optional("zarr", "zarr", "A Zarr store")
+def open_group(path, mode="r", form=None):
+    """Group of Zarr in a folder."""
+    zarr = import_optional("zarr", "zarr", f"Opening {path}")
     format_of = {} if form is None or int(zarr.__version__.split(".")[0]) < 3 else {"zarr_format": form}
     return zarr.open_group(str(path), mode=mode, **format_of)
 
@@ -225,7 +226,7 @@ def _begin(work, plan):
         for left in work.path.rglob(f"*{PARTIAL}"):
             left.unlink()
         return
-    group = _open(work.path, "w", work.facts["format"])
+    group = open_group(work.path, "w", work.facts["format"])
     group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     with warnings.catch_warnings():
         # what AnnData will do by default some day makes no difference to what is small
@@ -243,7 +244,7 @@ def _begin(work, plan):
 
 def _write_blocks(work, plan, progress):
     """Write the blocks that are not there, or not as they were written."""
-    group = _open(work.path, "r+")
+    group = open_group(work.path, "r+")
     arrays = [group[name] for name in plan.arrays()]
     size, n_blocks = work.facts["rows"], work.facts["n_blocks"]
     for number in range(n_blocks):
@@ -283,7 +284,7 @@ def _complete(work):
     zarr = import_optional("zarr", "zarr", "A Zarr store")
     files, size = _extent(work.path)
     mark = {"key": work.facts["key"], "files": files, "bytes": size}
-    _open(work.path, "r+").attrs[MARK] = mark
+    open_group(work.path, "r+").attrs[MARK] = mark
     with warnings.catch_warnings():
         # format 3 has consolidated metadata as an extension, which every reader may ignore
         warnings.filterwarnings("ignore", message=".*onsolidated metadata")
@@ -366,13 +367,9 @@ class StoredLayers(Mapping):
     def __init__(self, path, prefix=VALUES):
         check_complete(path)
         import_optional("anndata", "zarr", f"Reading {path}")
-        try:
-            from anndata.io import read_elem
-        except ImportError:  # before version 0.11
-            from anndata.experimental import read_elem
-        self._group, self._prefix = _open(path, "r"), prefix
-        self._samples, self.genes = (read_elem(self._group[name]).index for name in ("obs", "var"))
-        self._kinds = [str(kind) for kind in read_elem(self._group["uns"][MARK])["cell_types"]]
+        self._group, self._prefix = open_group(path), prefix
+        self._samples, self.genes = (read_element(self._group[name]).index for name in ("obs", "var"))
+        self._kinds = [str(kind) for kind in read_element(self._group["uns"][MARK])["cell_types"]]
 
     def __getitem__(self, kind):
         if kind not in self._kinds:
@@ -385,3 +382,12 @@ class StoredLayers(Mapping):
 
     def __len__(self):
         return len(self._kinds)
+
+
+def read_element(element):
+    """What an element of an AnnData in HDF5 or Zarr holds."""
+    try:
+        from anndata.io import read_elem
+    except ImportError:  # before version 0.11
+        from anndata.experimental import read_elem
+    return read_elem(element)

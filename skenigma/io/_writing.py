@@ -62,10 +62,51 @@ def write_table(frame: pd.DataFrame, path: PathLike) -> None:
         frame.to_parquet(path, engine="pyarrow", compression="zstd")
         return
     with _bytes(path, form) as file:
-        if write_numbers(frame, file, form.delimiter):
-            return
-        with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-            frame.to_csv(text, sep=form.delimiter, lineterminator="\n", quoting=_quoting(frame))
+        _write_text(frame, file, form.delimiter)
+
+
+def _write_text(frame, file, delimiter, *, header=True, large=False):
+    """Write a table, or a part of one that is ``large`` as a whole."""
+    if write_numbers(frame, file, delimiter, header=header, large=large):
+        return
+    # the file is not the wrapper's to close
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    frame.to_csv(text, sep=delimiter, lineterminator="\n", quoting=_quoting(frame), header=header)
+    text.detach()
+
+
+def write_table_parts(parts, path):
+    """Write a table that is never in memory as a whole.
+
+    Parameters
+    ----------
+    parts : iterable of DataFrame
+        Its rows, a part after the other, of one type and more than twenty thousand numbers together. A text is that of
+        :func:`write_table`, Parquet a group of rows for each part.
+    path : path-like
+    """
+    form = file_format(path)
+    if form.kind == "parquet":
+        _write_parquet(parts, path)
+        return
+    with _bytes(path, form) as file:
+        for number, part in enumerate(parts):
+            _write_text(part, file, form.delimiter, header=number == 0, large=True)
+
+
+def _write_parquet(parts, path):
+    parquet = import_optional("pyarrow.parquet", "cli", f"Writing {path}")
+    arrow = import_optional("pyarrow", "cli", f"Writing {path}")
+    writer = None
+    try:
+        for part in parts:
+            table = arrow.Table.from_pandas(part)
+            if writer is None:
+                writer = parquet.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def _quoting(frame):
@@ -131,26 +172,68 @@ def write_anndata(
             CD19  CD4
     donor1   3.5  1.0
     """
-    anndata = import_optional("anndata", "anndata", f"Writing {path}")
     check_layers(expression, path)
     tables = {"proportions": proportions, "proportions_std": proportions_std}
-    adata = anndata.AnnData(
-        X=bulk.to_numpy(),
-        obs=bulk[[]].copy(),
-        var=bulk.T[[]].copy(),
-        obsm={
-            name: table.rename(columns=layer_name).rename_axis(None)
-            for name, table in tables.items()
-            if table is not None
-        },
-        uns={"cell_types": np.array(list(expression), dtype=object)},
-    )
-    adata.write_h5ad(path)
+    _write_annotation(path, bulk.index, bulk.columns, tables, expression, X=bulk.to_numpy())
     h5py = import_optional("h5py", "anndata", f"Writing {path}")
     # one layer after the other: all of them are as large as the whole result
     with h5py.File(path, "r+") as file:
         for kind in expression:
             write_element(file, f"layers/{layer_name(kind)}", np.asarray(expression[kind]))
+
+
+def write_anndata_by_blocks(path, build, cell_types, bulk, tables, *, max_bytes):
+    """Write what :func:`write_anndata` does, from blocks of samples of all cell types.
+
+    Parameters
+    ----------
+    path : path-like
+    build : callable
+        Expression of some samples, ``build(samples=slice, cell_types=names)``, samples × cell types × genes.
+    cell_types : list of str
+    bulk : DataFrame or LazyMatrix of shape (n_samples, n_genes)
+    tables : dict of str to DataFrame or None
+        Entries of ``obsm``, samples × cell types.
+    max_bytes : int
+        About as much as the values of one block may take.
+    """
+    check_layers(cell_types, path)
+    _write_annotation(path, bulk.index, bulk.columns, tables, cell_types)
+    h5py = import_optional("h5py", "anndata", f"Writing {path}")
+    shape, values = bulk.shape, bulk.to_numpy() if isinstance(bulk, pd.DataFrame) else bulk
+    one = build(samples=slice(0, 1), cell_types=cell_types[:1])
+    step = max(1, int(max_bytes / (8 * len(cell_types) * max(1, shape[1]))))
+    with h5py.File(path, "r+") as file:
+        arrays = [_new_array(file, "X", shape, values.dtype)]
+        arrays += [_new_array(file, f"layers/{layer_name(kind)}", shape, one.dtype) for kind in cell_types]
+        for start in range(0, shape[0], step):
+            rows = slice(start, min(start + step, shape[0]))
+            block = build(samples=rows, cell_types=cell_types)
+            for array, part in zip(arrays, [values[rows], *np.moveaxis(block, 1, 0)], strict=True):
+                array[rows] = part
+
+
+def _new_array(file, name, shape, dtype):
+    array = file.create_dataset(name, shape=shape, dtype=dtype)
+    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    return array
+
+
+def _write_annotation(path, samples, genes, tables, cell_types, X=None):
+    """An AnnData without layers."""
+    anndata = import_optional("anndata", "anndata", f"Writing {path}")
+    adata = anndata.AnnData(
+        X=X,
+        obs=pd.DataFrame(index=samples),
+        var=pd.DataFrame(index=genes),
+        obsm={
+            name: table.rename(columns=layer_name).rename_axis(None)
+            for name, table in tables.items()
+            if table is not None
+        },
+        uns={"cell_types": np.array(list(cell_types), dtype=object)},
+    )
+    adata.write_h5ad(path)
 
 
 def write_element(group, name, values):

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._fitted import fitted_values
 from .._typing import Estimator
+from ..core.blocks import spaced
 from ._expression import Expression, doubts
 
 LOSSES = ("reconstruction", "reference", "penalty")
@@ -17,6 +18,8 @@ CHANGE = "change "
 SHARES = {"RNA": "shares of RNA, not of cells, if the profiles have equal totals", "cells": "shares of cells"}
 FLAG = "flag"
 CONTRAST = "contrast"
+# Values of a cell type, of evenly spaced samples, that tell how certain they are.
+MOST_VALUES = 2**24
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
@@ -180,7 +183,8 @@ def uncertainty_frame(expression):
     Returns
     -------
     uncertainty : DataFrame
-        A row per cell type: ``median expression`` and ``median standard deviation`` over samples and genes, and
+        A row per cell type: ``median expression`` and ``median standard deviation`` over samples and genes (of a
+        large cohort, evenly spaced samples with 17 million values), and
         ``genes that vary``, the share of genes whose estimates vary over samples by more than their median standard
         deviation: of the others the model does not claim to know how samples differ.
 
@@ -190,9 +194,11 @@ def uncertainty_frame(expression):
         If the model estimates no standard deviations.
     """
     rows = []
-    for k in range(len(expression.cell_types)):
+    n_samples, n_cell_types, n_genes = expression.shape
+    samples = spaced(n_samples, max(2, MOST_VALUES // n_genes))
+    for k in range(n_cell_types):
         # one cell type at a time: the tensor need not exist
-        values, std = (build(cell_types=[k])[:, 0] for build in (expression.values, expression.std))
+        values, std = (build(samples, [k])[:, 0] for build in (expression.values, expression.std))
         rows.append(doubts(values, std))
     return pd.DataFrame(rows, pd.Index(expression.cell_types, name="cell_type"))
 

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skenigma
 from skenigma import io
-from skenigma.cli import _job, main
+from skenigma.cli import _job, _memory, main
 from skenigma.datasets import make_cohort
 from skenigma.io import _stores
 
@@ -42,7 +42,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def deconvolve(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(_job, "BLOCK", BLOCK)
+    monkeypatch.setattr(_memory, "WRITTEN", BLOCK)
     return ["deconvolve", *inputs(data), "--format", "zarr", "--out", str(tmp_path / "run")]
 
 
@@ -215,8 +215,8 @@ class TestEnded:
     @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
     def test_a_killed_run_is_gone_on_with(self, deconvolve, data, finished, tmp_path):
         script = (
-            "import sys, time; from skenigma.cli import _job, main; from skenigma.io import _stores\n"
-            f"_job.BLOCK, written = {BLOCK}, _stores._written\n"
+            "import sys, time; from skenigma.cli import _job, _memory, main; from skenigma.io import _stores\n"
+            f"_memory.WRITTEN, written = {BLOCK}, _stores._written\n"
             "def slow(arrays, rows, blocks):\n"
             "    print(rows.start, flush=True); time.sleep(float(sys.argv[1]))\n"
             "    return written(arrays, rows, blocks)\n"

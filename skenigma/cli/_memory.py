@@ -1,0 +1,94 @@
+"""``--memory``: what is read by blocks of samples, how large blocks are, and what does not fit."""
+
+import argparse
+import re
+from dataclasses import dataclass
+
+from ..checks.memory import readable
+from ..cohort import BLOCK_BYTES
+
+DEFAULTS = {"memory": None}
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+# Bytes of a bulk, in float64, from which on it is read by blocks where nothing is said.
+LARGE = 2**30
+# What Python and the packages take, and how many times its size a bulk that is read into memory takes until its
+# expression is written: both measured, see the page on performance.
+PACKAGES, COPIES = 2**28, 6
+# Parts of a budget that a block that is read, and one that is written, may take: each is there several times.
+READ_PART, WRITTEN_PART = 24, 16
+# Bytes of a block of values that is written, where nothing is said.
+WRITTEN = 2**26
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory that a command may take.
+
+    Attributes
+    ----------
+    memory : int or None
+        Bytes; None where nothing was said.
+    """
+
+    memory: int | None
+
+    @property
+    def read(self):
+        """Bytes of a block that is read."""
+        return BLOCK_BYTES if self.memory is None else min(BLOCK_BYTES, self.memory // READ_PART)
+
+    @property
+    def written(self):
+        """Bytes of a block of values that is written."""
+        return WRITTEN if self.memory is None else min(WRITTEN, self.memory // WRITTEN_PART)
+
+    def is_large(self, shape):
+        """Whether a bulk of this shape is better read by blocks."""
+        size = 8 * shape[0] * shape[1]
+        if self.memory is None:
+            return size > LARGE
+        return PACKAGES + COPIES * size > self.memory
+
+    def check_held(self, shape, path):
+        """Refuse a bulk in memory that needs more than there is to be."""
+        if self.memory is None or not self.is_large(shape):
+            return
+        size = 8 * shape[0] * shape[1]
+        raise ValueError(
+            f"--memory {readable(self.memory)} is too little: {path} is read into memory, where {shape[0]:,} samples "
+            f"× {shape[1]:,} genes × 8 bytes are {readable(size)}, and it is there about {COPIES} times, beside "
+            f"{readable(PACKAGES)} for the packages. Write it as .h5ad with samples as rows, which is read by "
+            f"blocks, or allow {readable(PACKAGES + COPIES * size)}."
+        )
+
+    def check_blocks(self, shape, n_cell_types, path):
+        """Refuse blocks of one sample that are still too large."""
+        if self.memory is None:
+            return
+        least = PACKAGES + max(READ_PART * 8 * shape[1], WRITTEN_PART * 8 * n_cell_types * shape[1])
+        if least > self.memory:
+            raise ValueError(
+                f"--memory {readable(self.memory)} is too little for {path}, even read one sample at a time: "
+                f"{readable(PACKAGES)} for the packages, and {WRITTEN_PART} × {n_cell_types:,} cell types × "
+                f"{shape[1]:,} genes × 8 bytes for a sample are {readable(least)}."
+            )
+
+
+def add_memory(group):
+    """The option."""
+    group.add_argument(
+        "--memory",
+        type=number_of_bytes,
+        metavar="SIZE",
+        help="about as much as may be taken, such as 4G: a bulk in .h5ad or Zarr that needs more is read by blocks "
+        "of samples (default: from 1 GB on), blocks are so small that it fits, and what cannot be done is refused",
+    )
+
+
+def number_of_bytes(text):
+    """A size such as 4G, 500M or 2000000000."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)\s?([kmgt]?)(?:i?b)?", text.strip().lower())
+    size = 0 if found is None else int(float(found[1]) * UNITS[found[2]])
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 4G, or 500M")
+    return size

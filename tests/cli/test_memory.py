@@ -1,0 +1,236 @@
+"""``--memory``, and a bulk that is read by blocks of samples: the same results as of one in memory."""
+
+import argparse
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from scipy import sparse
+
+from skenigma import io
+from skenigma.cli import _memory, main
+from skenigma.cli._memory import Budget, number_of_bytes
+from skenigma.datasets import make_counts
+from skenigma.reference import make_reference
+
+anndata = pytest.importorskip("anndata")
+
+# sums over samples are taken block by block
+SAME = {"rtol": 1e-9, "atol": 1e-10}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Files of counts: the bulk as AnnData, dense and sparse, and as a store; a reference; lengths of genes."""
+    folder = tmp_path_factory.mktemp("data")
+    cohort = make_counts(n_samples=24, n_genes=130, n_cell_types=3, n_cells=90, n_changed=10, random_state=0)
+    cells = anndata.AnnData(
+        cohort.cells, pd.DataFrame({"kind": cohort.labels.to_numpy()}, cohort.cells.index)
+    )
+    reference = make_reference(cells, "kind", min_cells=1, normalize=None)
+    # a gene that only one of the two has
+    io.write_table(reference.iloc[:, 1:].T.rename_axis("gene"), folder / "reference.tsv")
+    bulk = anndata.AnnData(cohort.bulk.iloc[:, :-1].astype(float))
+    bulk.var["symbol"] = [f"{name}s" for name in bulk.var_names]
+    bulk.layers["logs"] = np.log2(bulk.X + 1)
+    bulk.layers["twice"] = 2 * bulk.X
+    bulk.write_h5ad(folder / "bulk.h5ad")
+    with pytest.warns(UserWarning, match="zarr"):
+        bulk.write_zarr(folder / "bulk.zarr")
+    for name, kind in (("sparse", sparse.csr_matrix), ("columns", sparse.csc_matrix)):
+        anndata.AnnData(kind(bulk.X), bulk.obs, bulk.var).write_h5ad(folder / f"{name}.h5ad")
+    lengths = pd.DataFrame({"length": np.arange(1000.0, 1000 + bulk.n_vars)}, bulk.var_names)
+    io.write_table(lengths.rename_axis("gene"), folder / "lengths.tsv")
+    markers = pd.DataFrame({"gene": bulk.var_names[5:80]}, pd.Index(["any"] * 75, name="cell_type"))
+    io.write_table(markers, folder / "markers.tsv")
+    return folder
+
+
+@pytest.fixture
+def by_blocks(monkeypatch):
+    """Have any bulk read by blocks of five samples."""
+    monkeypatch.setattr(_memory, "LARGE", 0)
+    monkeypatch.setattr(_memory, "BLOCK_BYTES", 5 * 8 * 130)
+
+
+def run(data, out, *options, bulk="bulk.h5ad", command="deconvolve"):
+    argv = [
+        command,
+        "--bulk",
+        data / bulk,
+        "--reference",
+        data / "reference.tsv",
+        *options,
+        "--out",
+        out,
+        "-q",
+    ]
+    assert main([str(word) for word in argv]) == 0
+    return io.read_run(out)
+
+
+def check_same(one, other):
+    for name in ("proportions.tsv", "quality.tsv", "reliability.tsv"):
+        expected, found = one.table(name), other.table(name)
+        assert (expected is None) == (found is None)
+        if found is not None:
+            pd.testing.assert_frame_equal(found, expected, check_exact=False, **SAME)
+    for kind in ("expression", "expression_std"):
+        expected, found = one.expression(kind), other.expression(kind)
+        assert list(found) == list(expected)
+        for cell_type in found:
+            assert list(found[cell_type].columns) == list(expected[cell_type].columns)
+            assert list(found[cell_type].index) == list(expected[cell_type].index)
+            assert_allclose(found[cell_type], expected[cell_type], **SAME)
+
+
+class TestSame:
+    @pytest.mark.parametrize(
+        ("bulk", "options"),
+        [
+            ("bulk.h5ad", []),
+            ("bulk.zarr", ["--model", "bayes", "--total", "as-is", "--allow-scale"]),
+            ("sparse.h5ad", ["--model", "l2max", "--renorm-size", "auto", "--max-iter", "30"]),
+            ("bulk.h5ad", ["--layer", "twice", "--gene-lengths", "lengths.tsv", "--markers", "markers.tsv"]),
+        ],
+        ids=["counts", "as they are", "sparse, l2max", "layer, lengths, markers"],
+    )
+    def test_deconvolution(self, data, tmp_path, by_blocks, monkeypatch, bulk, options):
+        options = [data / word if str(word).endswith(".tsv") else word for word in options]
+        small = run(data, tmp_path / "blocks", *options, "--format", "h5ad", bulk=bulk)
+        (note,) = small.record["understood"]["reading"]["bulk"]
+        # a store is read by whole chunks
+        assert re.match(f"is read by blocks of {24 if 'zarr' in bulk else 5} samples: 24 × 129 values", note)
+        monkeypatch.setattr(_memory, "LARGE", 2**30)
+        check_same(run(data, tmp_path / "memory", *options, "--format", "h5ad", bulk=bulk), small)
+
+    @pytest.mark.parametrize("form", ["zarr", "tsv"])
+    def test_other_formats(self, data, tmp_path, by_blocks, monkeypatch, form):
+        if form == "zarr":
+            pytest.importorskip("zarr")
+        small = run(data, tmp_path / "blocks", "--format", form)
+        monkeypatch.setattr(_memory, "LARGE", 2**30)
+        check_same(run(data, tmp_path / "memory", "--format", "tsv"), small)
+
+    @pytest.mark.parametrize("method", ["log", "rlm", "nnls"])
+    def test_proportions(self, data, tmp_path, by_blocks, monkeypatch, method):
+        options = {"command": "proportions"}
+        small = run(data, tmp_path / "blocks", "--method", method, **options)
+        assert "is read by blocks" in small.record["understood"]["reading"]["bulk"][0]
+        monkeypatch.setattr(_memory, "LARGE", 2**30)
+        check_same(run(data, tmp_path / "memory", "--method", method, **options), small)
+
+    def test_names_of_genes_from_a_column(self, data, tmp_path, by_blocks):
+        reference = io.read_reference(data / "reference.tsv").add_suffix("s")
+        io.write_table(reference.T.rename_axis("gene"), tmp_path / "reference.tsv")
+        argv = ["proportions", "--bulk", data / "bulk.h5ad", "--reference", tmp_path / "reference.tsv"]
+        argv += ["--gene-column", "symbol", "--out", tmp_path / "run", "-q"]
+        assert main([str(word) for word in argv]) == 0
+        notes = io.read_run(tmp_path / "run").record["understood"]["reading"]["bulk"]
+        assert notes[0] == "took the names of genes from var column 'symbol'"
+        assert "is read by blocks" in notes[1]
+
+    def test_single_precision(self, data, tmp_path, by_blocks):
+        found = run(data, tmp_path / "run", "--float32", "--format", "h5ad").expression()
+        assert {str(frame.dtypes.iloc[0]) for frame in found.values()} == {"float32"}
+
+    @pytest.mark.parametrize(
+        "options", [["--model", "tracenorm"], ["--model", "l2max", "--normalize", "frac"]]
+    )
+    def test_what_needs_all_of_it_reads_all_of_it(self, data, tmp_path, by_blocks, options):
+        found = run(data, tmp_path / "run", *options, "--max-iter", "3")
+        assert found.record["understood"]["reading"] == {}
+
+    def test_a_matrix_by_columns_is_read_into_memory(self, data, tmp_path, by_blocks):
+        assert run(data, tmp_path / "run", bulk="columns.h5ad").record["understood"]["reading"] == {}
+
+
+class TestRefused:
+    @pytest.fixture
+    def fails(self, data, tmp_path, by_blocks, capsys):
+        def check(match, *options, bulk="bulk.h5ad"):
+            argv = ["proportions", "--bulk", bulk, "--reference", data / "reference.tsv", *options]
+            assert main([*map(str, argv), "--out", str(tmp_path / "run"), "-q"]) == 1
+            assert match in capsys.readouterr().err
+            assert not (tmp_path / "run").exists()
+
+        return check
+
+    def changed(self, data, tmp_path, **changes):
+        adata = anndata.read_h5ad(data / "bulk.h5ad")
+        for name, value in changes.items():
+            setattr(adata, name, value)
+        adata.write_h5ad(tmp_path / "changed.h5ad")
+        return tmp_path / "changed.h5ad"
+
+    def test_missing_values_by_name(self, data, tmp_path, fails):
+        X = anndata.read_h5ad(data / "bulk.h5ad").X
+        X[17, 3] = np.nan
+        fails("row 'sample17', column 'gene3'", bulk=self.changed(data, tmp_path, X=X))
+
+    def test_repeated_names(self, data, tmp_path, fails):
+        names = [f"s{j // 2}" for j in range(24)]
+        fails("samples named more than once: 's0'", bulk=self.changed(data, tmp_path, obs_names=names))
+        names = ["gene1", *anndata.read_h5ad(data / "bulk.h5ad").var_names[1:]]
+        names[7] = "gene1"
+        fails("genes named more than once, which reading", bulk=self.changed(data, tmp_path, var_names=names))
+
+    def test_logarithms(self, data, tmp_path, fails):
+        logs = anndata.read_h5ad(data / "bulk.h5ad").layers["logs"]
+        path = self.changed(data, tmp_path, X=logs, uns={"log1p": {}})
+        fails("says that X holds logarithms", bulk=path)
+        fails("same scale", "--layer", "X", bulk=path)
+
+    def test_a_column_that_is_not_there(self, data, fails):
+        fails("var has no column 'none'", "--gene-column", "none", bulk=data / "bulk.h5ad")
+
+    def test_an_empty_sample(self, data, tmp_path, fails):
+        X = anndata.read_h5ad(data / "bulk.h5ad").X
+        X[4] = 0
+        fails("total of zero", "--total", "1000", bulk=self.changed(data, tmp_path, X=X))
+
+
+class TestBudget:
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [("4G", 2**32), ("1.5g", 3 * 2**29), ("500MB", 500 * 2**20), ("2GiB", 2**31), ("4294967296", 2**32)],
+    )
+    def test_sizes(self, text, size):
+        assert number_of_bytes(text) == size
+        assert number_of_bytes(str(size)) == size  # as the record has it
+
+    @pytest.mark.parametrize("text", ["", "G", "0", "-4G", "4X", "four", "nan", "1e9", "9" * 20])
+    def test_what_is_no_size(self, text):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
+            number_of_bytes(text)
+
+    def test_blocks_shrink_with_the_budget_and_do_not_grow_beyond_the_default(self):
+        assert Budget(None).written == Budget(2**40).written == _memory.WRITTEN
+        assert Budget(None).read == Budget(2**40).read == _memory.BLOCK_BYTES
+        assert Budget(2**28).written < Budget(2**29).written < _memory.WRITTEN
+        assert Budget(2**28).read < Budget(2**29).read < _memory.BLOCK_BYTES
+
+    def test_a_table_that_needs_more_is_refused_with_the_arithmetic(self, data, tmp_path, capsys):
+        bulk = io.read_bulk(data / "bulk.h5ad")
+        io.write_table(bulk.T.rename_axis("gene"), tmp_path / "bulk.tsv")
+        argv = ["proportions", "--bulk", tmp_path / "bulk.tsv", "--reference", data / "reference.tsv"]
+        argv += ["--memory", "200M", "--out", tmp_path / "run", "-q"]
+        assert main([str(word) for word in argv]) == 1
+        err = capsys.readouterr().err
+        assert "--memory 200.0 MB is too little" in err
+        assert "24 samples × 129 genes × 8 bytes are 24.2 kB" in err
+        assert "Write it as .h5ad" in err
+
+    def test_blocks_of_one_sample_that_need_more_are_refused(self, data, tmp_path, capsys):
+        argv = ["deconvolve", "--bulk", data / "bulk.h5ad", "--reference", data / "reference.tsv"]
+        argv += ["--memory", "200M", "--out", tmp_path / "run", "-q"]
+        assert main([str(word) for word in argv]) == 1
+        assert "even read one sample at a time" in capsys.readouterr().err
+
+    def test_it_is_recorded_and_repeated(self, data, tmp_path):
+        found = run(data, tmp_path / "run", "--memory", "260M", command="proportions")
+        assert found.record["options"]["memory"] == 260 * 2**20
+        argv = ["proportions", "--from", str(tmp_path / "run"), "--out", str(tmp_path / "again"), "-q"]
+        assert main(argv) == 0
