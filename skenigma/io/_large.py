@@ -147,7 +147,8 @@ class Prepared:
 
     def read(self, start, stop):
         """Rows as a dense array."""
-        block = self._matrix[start:stop]
+        # rows that lie in one piece add up in one order, whatever rows are read with them
+        block = np.ascontiguousarray(self._matrix[start:stop])
         if self._lengths is not None:
             block = block / self._lengths
         if self._total is not None:

@@ -81,8 +81,8 @@ def write_table_parts(parts, path):
     Parameters
     ----------
     parts : iterable of DataFrame
-        Its rows, a part after the other, of one type and more than twenty thousand numbers together. A text is that of
-        :func:`write_table`, Parquet a group of rows for each part.
+        Its rows, a part after the other, of one type and more than twenty thousand numbers together. A text is that
+        of :func:`write_table`, Parquet has a group of rows for each part.
     path : path-like
     """
     form = file_format(path)

@@ -12,7 +12,9 @@ from scipy import sparse
 from skenigma import io
 from skenigma.cli import _memory, main
 from skenigma.cli._memory import Budget, number_of_bytes
+from skenigma.cohort import lazy_matrix
 from skenigma.datasets import make_counts
+from skenigma.io._large import prepared
 from skenigma.reference import make_reference
 
 anndata = pytest.importorskip("anndata")
@@ -234,3 +236,14 @@ class TestBudget:
         assert found.record["options"]["memory"] == 260 * 2**20
         argv = ["proportions", "--from", str(tmp_path / "run"), "--out", str(tmp_path / "again"), "-q"]
         assert main(argv) == 0
+
+
+def test_rows_are_the_same_whatever_rows_are_read_with_them():
+    values = np.random.default_rng(0).gamma(1, size=(6, 1001))
+    chosen = lazy_matrix(values).select(np.arange(1000, -1, -1))
+    chosen.index, chosen.columns = pd.RangeIndex(6), pd.RangeIndex(1001)
+    matrix = prepared(chosen, lengths=np.arange(1.0, 1002), total=1e6)
+    whole = matrix[:]
+    for row in range(6):
+        np.testing.assert_array_equal(matrix[row], whole[row])
+    assert_allclose(whole.sum(axis=1), 1e6, rtol=1e-12)
