@@ -212,8 +212,13 @@ ARGUMENTS = {
         What else is known of the samples: numbers, or categories. Rows of a named table are matched by name.""",
 }
 
-# What all of some estimators warn of.
+# What all of some estimators refuse and warn of.
 WARNINGS = {
+    "optimised_errors": """
+    ValueError
+        If X, reference or proportions do not fit together (the message names the first offenders), or the
+        iteration diverges.
+    """,
     "model_warnings": """
     ReferenceWarning
         If ``reference`` is None, or profiles are zero, flat, or the same but for a factor.
@@ -226,6 +231,13 @@ WARNINGS = {
         If ``level_`` is outside 0.5 to 2.
     """,
 }
+WARNINGS["optimised_warnings"] = f"""
+    ConvergenceWarning
+        If ``max_iter`` ends the iteration.
+    UserWarning
+        If the proportion of a cell type is 0 in every sample, or X and reference share few genes.
+    {WARNINGS["model_warnings"].strip()}
+    """
 
 
 def constraints(*names):

@@ -5,6 +5,7 @@ Each is samples × cell types × genes, like ``cse_``, for the functions of :mod
 
 import numpy as np
 
+from ._docstrings import filled
 from ._typing import Table
 from .checks.entries import check_finite, check_nonnegative
 from .checks.labels import row_labels
@@ -14,7 +15,22 @@ from .checks.validation import check_profiles, check_proportions
 
 __all__ = ["baselines", "bulk_itself", "reference_itself", "scaled_reference"]
 
+# Entries that the docstrings of this module share.
+ENTRIES = {
+    "tables": """X : array-like or DataFrame of shape (n_samples, n_genes)
+    Bulk expression of at least 0, samples as rows.
+reference : array-like or DataFrame of shape (n_cell_types, n_genes)
+    Profiles of at least 0, on the scale of X. Genes are matched by name where both are named.
+proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
+    Proportions, rows summing to 1.""",
+    "refusal": """Raises
+------
+ValueError
+    If X and reference are not finite tables of the same genes.""",
+}
 
+
+@filled(ENTRIES)
 def bulk_itself(X: Table, reference: Table) -> np.ndarray:
     """The bulk of a sample in the place of each of its cell types.
 
@@ -30,10 +46,7 @@ def bulk_itself(X: Table, reference: Table) -> np.ndarray:
     cse : ndarray of shape (n_samples, n_cell_types, n_genes)
         A read-only view, on the scale of X: it costs no memory.
 
-    Raises
-    ------
-    ValueError
-        If X and reference are not finite tables of the same genes.
+    {refusal}
 
     Examples
     --------
@@ -46,6 +59,7 @@ def bulk_itself(X: Table, reference: Table) -> np.ndarray:
     return _bulk(bulk, len(profiles.values))
 
 
+@filled(ENTRIES)
 def reference_itself(X: Table, reference: Table) -> np.ndarray:
     """The reference profiles in the place of every sample.
 
@@ -61,10 +75,7 @@ def reference_itself(X: Table, reference: Table) -> np.ndarray:
     cse : ndarray of shape (n_samples, n_cell_types, n_genes)
         A read-only view, on the scale of the reference: it costs no memory.
 
-    Raises
-    ------
-    ValueError
-        If X and reference are not finite tables of the same genes.
+    {refusal}
 
     Examples
     --------
@@ -77,6 +88,7 @@ def reference_itself(X: Table, reference: Table) -> np.ndarray:
     return _reference(profiles.values, len(bulk))
 
 
+@filled(ENTRIES)
 def scaled_reference(X: Table, reference: Table, proportions: Table) -> np.ndarray:
     r"""The reference profiles, each gene scaled so that their mixture is the bulk of the sample.
 
@@ -87,12 +99,7 @@ def scaled_reference(X: Table, reference: Table, proportions: Table) -> np.ndarr
 
     Parameters
     ----------
-    X : array-like or DataFrame of shape (n_samples, n_genes)
-        Bulk expression of at least 0, samples as rows.
-    reference : array-like or DataFrame of shape (n_cell_types, n_genes)
-        Profiles of at least 0, on the scale of X. Genes are matched by name where both are named.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        Proportions, rows summing to 1.
+    {tables}
 
     Returns
     -------
@@ -121,17 +128,13 @@ def scaled_reference(X: Table, reference: Table, proportions: Table) -> np.ndarr
     return _scaled(bulk, profiles.values, theta)
 
 
+@filled(ENTRIES)
 def baselines(X: Table, reference: Table, proportions: Table) -> dict[str, np.ndarray]:
     """All answers that need no model, by name.
 
     Parameters
     ----------
-    X : array-like or DataFrame of shape (n_samples, n_genes)
-        Bulk expression of at least 0, samples as rows.
-    reference : array-like or DataFrame of shape (n_cell_types, n_genes)
-        Profiles of at least 0, on the scale of X. Genes are matched by name where both are named.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        Proportions, rows summing to 1.
+    {tables}
 
     Returns
     -------

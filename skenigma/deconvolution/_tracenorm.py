@@ -84,17 +84,11 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
 
     Raises
     ------
-    ValueError
-        If X, reference or proportions do not fit together (the message names the first offenders), or the
-        iteration diverges.
+    {optimised_errors}
 
     Warns
     -----
-    ConvergenceWarning
-        If ``max_iter`` ends the iteration.
-    UserWarning
-        If the proportion of a cell type is 0 in every sample, or X and reference share few genes.
-    {model_warnings}
+    {optimised_warnings}
 
     See Also
     --------

@@ -60,13 +60,7 @@ def per_gene_correlation(cse_true: ArrayLike, cse_pred: ArrayLike, *, method: st
     >>> per_gene_correlation(cohort.cse, bulk_itself).shape
     (3, 30)
     """
-    true, pred = check_tensors(cse_true, cse_pred)
-    check_choice(method, METHODS, "method")
-    n_samples, n_cell_types, n_genes = true.shape
-    result = np.empty((n_cell_types, n_genes))
-    for genes in _batches(n_genes, n_samples * n_cell_types):
-        result[:, genes] = _correlate(true[:, :, genes], pred[:, :, genes], 0, method)
-    return result
+    return _correlations(cse_true, cse_pred, 0, method)
 
 
 @filled(ENTRIES)
@@ -107,13 +101,7 @@ def per_sample_correlation(
     >>> per_sample_correlation(cohort.cse, reference_itself).shape
     (20, 3)
     """
-    true, pred = check_tensors(cse_true, cse_pred)
-    check_choice(method, METHODS, "method")
-    n_samples, n_cell_types, n_genes = true.shape
-    result = np.empty((n_samples, n_cell_types))
-    for samples in _batches(n_samples, n_cell_types * n_genes):
-        result[samples] = _correlate(true[samples], pred[samples], 2, method)
-    return result
+    return _correlations(cse_true, cse_pred, 2, method)
 
 
 @filled(ENTRIES)
@@ -219,6 +207,16 @@ def recovery_score(
     elif undefined == "omit":
         found = found[~np.isnan(found)]
     return float(found.mean()) if found.size else np.nan
+
+
+def _correlations(cse_true, cse_pred, axis, method):
+    """Correlations over samples (axis 0) or genes (axis 2), by blocks along the other of the two."""
+    true, pred = check_tensors(cse_true, cse_pred)
+    check_choice(method, METHODS, "method")
+    other = 2 - axis
+    count = true.shape[other]
+    parts = [(slice(None),) * other + (block,) for block in _batches(count, true.size // count)]
+    return np.concatenate([_correlate(true[part], pred[part], axis, method) for part in parts], other // 2)
 
 
 def _batches(count, size):

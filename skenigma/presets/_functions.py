@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from .._docstrings import filled
 from .._typing import Estimator, Table
 from ..deconvolution._flow import fitted_map
 from ._editions import PackageL2MaxDeconvolver, PackageTraceNormDeconvolver, is_masked
@@ -16,7 +17,26 @@ TRACE_DEFAULTS: dict[str, dict] = {
     "0.1.6": {"gamma": 0.5, "epsilon": 1e-3, "solver": "proximalpoint"},
 }
 
+# Entries that the docstrings of this module share.
+ENTRIES = {
+    "reference": """reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
+    Expression profile of every cell type. Cell types are rows here, columns in R.""",
+    "alpha": """alpha : float in [0, 1], default=0.5
+    Weight of reconstructing the bulk.""",
+    "max_iter": """max_iter : int, default=1000
+    Largest number of iterations, R's ``max.iter``.""",
+    "output": """norm_method : {"frac", "PC", "quantile"}, default="frac"
+    R's ``Norm.method``.
+pos : bool, default=True
+    Whether to clip negative expression to 0.""",
+    "later": """do_cpm : bool, default=True
+    Of edition 0.1.6: whether to scale samples and profiles to a total of 1e5.
+calibrate : bool, default=True
+    Of edition 0.1.6, with ``pos``: whether to bring the mean total of every cell type to that of the bulk.""",
+}
 
+
+@filled(ENTRIES)
 def enigma_l2_max_norm(
     reference: Table | None = None,
     *,
@@ -37,33 +57,24 @@ def enigma_l2_max_norm(
 
     Parameters
     ----------
-    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
-        Expression profile of every cell type. Cell types are rows here, columns in R.
+    {reference}
     preprocess : {"sqrt", "log", None}
         Scale on which the model is fitted. Required, because results differ much and the parameters that suit one
         scale do not suit the other. None, R's ``"none"``, fails in the R package.
     edition : {"0.1.5", "0.1.6"}, default="0.1.5"
         Edition of the R package, see :class:`PackageL2MaxDeconvolver`.
-    alpha : float in [0, 1], default=0.5
-        Weight of reconstructing the bulk.
+    {alpha}
     tao_k : float, default=0.01
         Step length.
     beta : float, default=0.1
         Weight of the penalty, as passed in R.
     epsilon : float, default=1e-3
         The iteration ends when the squared change of every cell type is below this.
-    max_iter : int, default=1000
-        Largest number of iterations, R's ``max.iter``.
-    norm_method : {"frac", "PC", "quantile"}, default="frac"
-        R's ``Norm.method``.
-    pos : bool, default=True
-        Whether to clip negative expression to 0.
+    {max_iter}
+    {output}
     X_int : float, array-like or callable, default=None
         Where the iteration starts, as ``init`` of :class:`~skenigma.L2MaxDeconvolver`; None is the bulk.
-    do_cpm : bool, default=True
-        Of edition 0.1.6: whether to scale samples and profiles to a total of 1e5.
-    calibrate : bool, default=True
-        Of edition 0.1.6, with ``pos``: whether to bring the mean total of every cell type to that of the bulk.
+    {later}
 
     Returns
     -------
@@ -126,6 +137,7 @@ def enigma_l2_max_norm(
     )
 
 
+@filled(ENTRIES)
 def enigma_trace_norm(
     reference: Table | None = None,
     *,
@@ -148,14 +160,12 @@ def enigma_trace_norm(
 
     Parameters
     ----------
-    reference : DataFrame or array-like of shape (n_cell_types, n_genes), default=None
-        Expression profile of every cell type. Cell types are rows here, columns in R.
+    {reference}
     preprocess : {"sqrt", "log", None}
         Scale on which the model is fitted, see :func:`enigma_l2_max_norm`.
     edition : {"0.1.5", "0.1.6"}, default="0.1.5"
         Edition of the R package, see :class:`PackageTraceNormDeconvolver`.
-    alpha : float in [0, 1], default=0.5
-        Weight of reconstructing the bulk.
+    {alpha}
     beta : float, default=1.0
         Weight of the penalty, as passed in R.
     tao_k : float, default=1.0
@@ -165,22 +175,15 @@ def enigma_trace_norm(
     epsilon : float or "auto", default=None
         The iteration ends when the mean squared change of every cell type is below this. None is the edition's
         default, "auto" or 0.001.
-    max_iter : int, default=1000
-        Largest number of iterations, R's ``max.iter``.
+    {max_iter}
     solver : {"admm", "admm_fast", "proximalpoint"}, default=None
         As in R, where "proximalpoint" fails in edition 0.1.5, which lacks a function of the scripts. None is the
         edition's default, "admm" or "proximalpoint".
-    norm_method : {"frac", "PC", "quantile"}, default="frac"
-        R's ``Norm.method``.
-    pos : bool, default=True
-        Whether to clip negative expression to 0.
+    {output}
     X_int : False, float, array-like or callable, default=None
         Where the iteration starts, as ``init`` of :class:`~skenigma.TraceNormDeconvolver`. None, in R ``NULL``, is
         the bulk; False, the default of the R package's edition 0.1.5, is zero.
-    do_cpm : bool, default=True
-        Of edition 0.1.6: whether to scale samples and profiles to a total of 1e5.
-    calibrate : bool, default=True
-        Of edition 0.1.6, with ``pos``: whether to bring the mean total of every cell type to that of the bulk.
+    {later}
 
     Returns
     -------
