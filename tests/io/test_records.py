@@ -11,6 +11,8 @@ from skenigma import io
 from skenigma.cli import main
 from skenigma.io._records import is_inside
 
+from .support import small_run
+
 HOSTILE = [
     None,
     True,
@@ -66,25 +68,7 @@ TEXTS = [
 def made(tmp_path_factory):
     """A cohort, a run of it, and a differential test of that."""
     folder = tmp_path_factory.mktemp("made")
-    options = ["--samples", "12", "--genes", "60", "--cell-types", "2", "--quiet"]
-    assert main(["simulate", *options, "--out", str(folder / "cohort")]) == 0
-    data = ["--bulk", str(folder / "cohort/bulk.tsv"), "--reference", str(folder / "cohort/reference.tsv")]
-    assert (
-        main(
-            [
-                "deconvolve",
-                *data,
-                "--model",
-                "l2max",
-                "--max-iter",
-                "2",
-                "--out",
-                str(folder / "run"),
-                "--quiet",
-            ]
-        )
-        == 0
-    )
+    data = small_run(folder, max_iter=2)
     assert main(["proportions", *data, "--out", str(folder / "proportions"), "--quiet"]) == 0
     phenotype = ["--phenotype", str(folder / "cohort/phenotype.tsv"), "--quiet"]
     assert main(["differential", str(folder / "run"), *phenotype]) == 0

@@ -18,6 +18,8 @@ from skenigma.io import _renames, _staging
 from skenigma.io._checksums import watched_readings
 from skenigma.io._records import load_record
 
+from .support import small_run
+
 POSIX = pytest.mark.skipif(os.name == "nt", reason="rights, links and signals are those of POSIX")
 SIMULATE = ["simulate", "--samples", "6", "--genes", "20", "--cell-types", "2", "--quiet"]
 
@@ -51,25 +53,7 @@ def error_of(capsys):
 def made(tmp_path_factory):
     """A cohort, a run of it, and what the other commands leave in the run's folder."""
     folder = tmp_path_factory.mktemp("made")
-    options = ["--samples", "12", "--genes", "60", "--cell-types", "2", "--quiet"]
-    assert main(["simulate", *options, "--out", str(folder / "cohort")]) == 0
-    data = ["--bulk", str(folder / "cohort/bulk.tsv"), "--reference", str(folder / "cohort/reference.tsv")]
-    assert (
-        main(
-            [
-                "deconvolve",
-                *data,
-                "--model",
-                "l2max",
-                "--max-iter",
-                "3",
-                "--out",
-                str(folder / "run"),
-                "--quiet",
-            ]
-        )
-        == 0
-    )
+    small_run(folder, max_iter=3)
     phenotype = ["--phenotype", str(folder / "cohort/phenotype.tsv"), "--quiet"]
     assert main(["differential", str(folder / "run"), *phenotype]) == 0
     assert main(["report", str(folder / "run"), "--quiet"]) == 0
