@@ -214,10 +214,10 @@ class Descent:
         shape = (-1, self.norms.shape[1])
         trajectory = AcceleratedTrajectory(
             self.frame.vectors,
-            self.metric,
-            np.array(self.momenta),
             self.frame.shifts(),
             np.reshape(self.caps, shape),
             self.frame.start,
+            self.metric,
+            np.array(self.momenta),
         )
         return self.frame.part.samples, self.pair.release(), trajectory

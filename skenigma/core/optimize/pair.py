@@ -7,8 +7,7 @@ import numpy as np
 from . import passes
 from .mixture import Expression
 from .rows import LEAST_WEIGHT
-from .solvers import replay_by_blocks
-from .start import Start
+from .trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -186,34 +185,18 @@ def cut_and_compare(samples, pair, step, factors):
 
 
 @dataclass
-class AcceleratedTrajectory:
-    """The cohort-level quantities of every applied update: all that other samples need to repeat them.
+class AcceleratedTrajectory(Trajectory):
+    """That of :mod:`skenigma.core.optimize.accelerated`; its shifts are gradients of the reference term.
 
     Attributes
     ----------
-    vectors : ndarray of shape (n_directions, n_dimensions)
-        Orthonormal directions along which all samples move.
     metric : Metric
     momenta : ndarray of shape (n_updates,)
         How far beyond the current expression the update started.
-    shifts : ndarray of shape (n_updates, n_cell_types, n_directions)
-        Gradient of the reference term.
-    caps : ndarray of shape (n_updates, n_cell_types)
-        Largest norm left by the proximal operator.
-    start : Start
-        Its profiles as coordinates along the directions.
     """
 
-    vectors: np.ndarray
     metric: Metric
     momenta: np.ndarray
-    shifts: np.ndarray
-    caps: np.ndarray
-    start: Start
-
-    def replay(self, samples):
-        """Expression of ``samples``, each moved exactly as the fitted cohort was."""
-        return replay_by_blocks(samples, self._replay_block)
 
     def _replay_block(self, samples):
         pair = Pair(samples, self.start)

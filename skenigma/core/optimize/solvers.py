@@ -6,7 +6,6 @@ from math import hypot, isfinite, sqrt
 
 import numpy as np
 
-from ..blocks import BLOCK_SIZE, row_blocks
 from . import splitting
 from .frame import Frame
 from .mixture import Expression, Samples, gradient_step, observe, reference_gradient_norm
@@ -16,6 +15,7 @@ from .penalties import Norms, Terms, loss_record
 from .start import Start
 from .states import FramedState, Span, SpanState
 from .stopping import Progress
+from .trajectory import Trajectory
 
 # Share of a length to which something at right angles adds 5e-13: an estimate of it that is off by an eighth will do.
 NEGLIGIBLE = 1e-6
@@ -134,42 +134,17 @@ class LossTerms:
         return np.array([loss_record(self._penalty, found, self._alpha) for found in terms])
 
 
-def replay_by_blocks(samples, replay):
-    """Expression of ``samples``, all updates of one block after the other: it stays in the cache."""
-    n_samples, n_cell_types = samples.proportions.shape
-    rows = np.empty((n_samples, n_cell_types + 1, samples.rows.shape[1]))
-    for some in row_blocks(rows, 4 * BLOCK_SIZE):
-        rows[some] = replay(samples.select(some)).rows
-    return Expression(rows)
-
-
 @dataclass
-class Trajectory:
-    """The cohort-level quantities of every applied update: all that other samples need to repeat them.
+class GradientTrajectory(Trajectory):
+    """That of :func:`proximal_gradient`.
 
     Attributes
     ----------
-    vectors : ndarray of shape (n_directions, n_dimensions)
-        Orthonormal directions along which all samples move.
     factors : ndarray of shape (n_updates,)
         Step along θ_jk e_j.
-    shifts : ndarray of shape (n_updates, n_cell_types, n_directions)
-        Step that all samples share.
-    caps : ndarray of shape (n_updates, n_cell_types)
-        Largest norm left by the proximal operator.
-    start : Start
-        Its profiles as coordinates along the directions.
     """
 
-    vectors: np.ndarray
     factors: np.ndarray
-    shifts: np.ndarray
-    caps: np.ndarray
-    start: Start
-
-    def replay(self, samples):
-        """Expression of ``samples``, each moved exactly as the fitted cohort was."""
-        return replay_by_blocks(samples, self._replay_block)
 
     def _replay_block(self, samples):
         expression, sizes = samples.start(self.start), np.ones(samples.proportions.shape)
@@ -198,7 +173,7 @@ def proximal_gradient(problem, settings, monitor):
     -------
     frame : Frame
         With the expression that went into the last iteration.
-    trajectory : Trajectory
+    trajectory : GradientTrajectory
     progress : Progress
     losses : LossTerms
     gradient_norm : ndarray of shape (n_iter - 1, 2)
@@ -240,7 +215,9 @@ def proximal_gradient(problem, settings, monitor):
     frame.parts.all("apply_sizes")
     frame.reduce(typical_norm, always=True)
     shape = (-1, len(problem.reference))
-    found = Trajectory(frame.vectors, np.array(factors), frame.shifts(), np.reshape(caps, shape), frame.start)
+    found = GradientTrajectory(
+        frame.vectors, frame.shifts(), np.reshape(caps, shape), frame.start, np.array(factors)
+    )
     losses = LossTerms(problem.penalty, problem.alpha, losses)
     return frame, found, progress, losses, np.reshape(gradients, (-1, 2))
 
@@ -340,11 +317,11 @@ class FramedMap:
 
     Attributes
     ----------
-    trajectory : Trajectory
+    trajectory : GradientTrajectory
         With vectors over genes.
     """
 
-    trajectory: Trajectory
+    trajectory: GradientTrajectory
 
     def replay(self, bulk, proportions, own=None):
         """Expression of samples (n_samples, n_genes), each moved exactly as the fitted cohort was."""

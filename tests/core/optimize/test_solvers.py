@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from benchmarks.plain import l2max_proximal
 from skenigma.core import blocks
 from skenigma.core.blocks import row_blocks
-from skenigma.core.optimize import frame, part, solvers
+from skenigma.core.optimize import frame, part
+from skenigma.core.optimize import trajectory as trajectory_module
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.mixture import lipschitz_constant, observe, survey
 from skenigma.core.optimize.penalties import MaxL2Norm
@@ -391,8 +392,10 @@ def test_replay_does_not_depend_on_its_blocks(monkeypatch):
     solution, trajectory, cse = run(X, R, theta)
     samples = observe(X, trajectory.vectors, theta)
     whole = trajectory.replay(samples).rows
-    monkeypatch.setattr(solvers, "BLOCK_SIZE", samples.rows.shape[1] * 4)  # 4 samples, and 3 at the end
-    blocks = solvers.row_blocks(whole, 4 * solvers.BLOCK_SIZE)
+    monkeypatch.setattr(
+        trajectory_module, "BLOCK_SIZE", samples.rows.shape[1] * 4
+    )  # 4 samples, and 3 at the end
+    blocks = trajectory_module.row_blocks(whole, 4 * trajectory_module.BLOCK_SIZE)
     assert len(blocks) > 3
     np.testing.assert_array_equal(trajectory.replay(samples).rows, whole)
     unseen = solution.fitted_map().replay(X, theta).expand()
