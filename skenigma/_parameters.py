@@ -195,9 +195,11 @@ COMMON = (
 # Texts of the arguments that methods share.
 ARGUMENTS = {
     "X": """array-like or DataFrame of shape (n_samples, n_genes)
-        Bulk expression, samples as rows.""",
+        Bulk expression, samples as rows. What is not in memory (a memory map, a matrix of h5py or Zarr, a dask array,
+        an AnnData that is backed by a file) is read by blocks of samples where the method can, see
+        :func:`skenigma.cohort.lazy_matrix`; others refuse it by name.""",
     "X_new": """array-like or DataFrame of shape (n_samples, n_genes)
-        Bulk expression, with the genes of the fit.""",
+        Bulk expression, with the genes of the fit; in memory or read by rows, as in ``fit``.""",
     "X_named": """array-like or DataFrame of shape (n_samples, n_genes)
         Bulk expression. A named table has the genes of the fit in any order, others are left out; an array has them
         in the order of the fit.""",

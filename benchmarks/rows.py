@@ -1,0 +1,97 @@
+"""Fits of a cohort that stays on disk, each in a process of its own: ``python -m benchmarks.rows SETTING``."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+
+import numpy as np
+
+from .fresh import MEGABYTE, ROOT
+
+# Bytes of a block while the cohort is drawn.
+DRAWN = 2**25
+# Seconds between looks at the memory of the process.
+EVERY = 0.02
+
+
+def draw(path, samples, genes, cell_types):
+    """Write a cohort to disk by blocks, float32; its reference."""
+    rng = np.random.default_rng(0)
+    reference = rng.gamma(0.3, 1.0, (cell_types, genes))
+    reference *= 1e6 / reference.sum(axis=1, keepdims=True)
+    bulk = np.lib.format.open_memmap(path, "w+", np.float32, (samples, genes))
+    step = max(1, DRAWN // (8 * genes))
+    for start in range(0, samples, step):
+        theta = rng.dirichlet(np.ones(cell_types), min(step, samples - start))
+        block = theta @ reference
+        block *= np.exp(0.3 * rng.standard_normal(block.shape, dtype=np.float32))
+        bulk[start : start + step] = block * (1e6 / block.sum(axis=1, keepdims=True))
+    bulk.flush()
+    return reference
+
+
+class Memory(threading.Thread):
+    """The largest amount of memory of this process that is no page of a file, in megabytes."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.before = self.peak = self.now()
+        self.done = threading.Event()
+
+    @staticmethod
+    def now():
+        """Resident memory that is its own."""
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+        (found,) = (line for line in lines if line.startswith("RssAnon"))
+        return 1024 * int(found.split()[1]) / MEGABYTE
+
+    def run(self):
+        while not self.done.wait(EVERY):
+            self.peak = max(self.peak, self.now())
+
+
+def fit(path, samples, genes, cell_types, **params):
+    """Readings, iterations, seconds of processor time and megabytes beside the file, of one fit."""
+    from skenigma import L2MaxDeconvolver
+    from skenigma.cohort import lazy_matrix
+
+    reference = draw(path, samples, genes, cell_types)
+    given = {"materialize": False, "n_samples_of_settings": 100, **params}
+    small = np.random.default_rng(0).random((40, genes)) * reference.mean(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # what a first call loads and compiles does not count
+        L2MaxDeconvolver(reference, **given, max_iter=3).fit(lazy_matrix(small))
+        matrix = lazy_matrix(np.load(path, mmap_mode="r"))
+        memory = Memory()
+        memory.start()
+        wall, start = time.perf_counter(), time.process_time()
+        model = L2MaxDeconvolver(reference, **given).fit(matrix)
+        seconds, wall = time.process_time() - start, time.perf_counter() - wall
+        memory.done.set()
+    return {
+        "readings": matrix.readings,
+        "iterations": model.n_iter_,
+        "processor seconds": seconds,
+        "wall seconds": wall,
+        "MB beside the file": memory.peak - memory.before,
+    }
+
+
+def measure(**setting):
+    """:func:`fit` in a fresh process, its file deleted afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = json.dumps({"path": os.path.join(folder, "bulk.npy"), **setting})
+        command = [sys.executable, "-m", "benchmarks.rows", given]
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    print(json.dumps(fit(**json.loads(sys.argv[1]))))
