@@ -10,6 +10,8 @@ import os
 import threading
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass
+from mmap import mmap
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ import pandas as pd
 from ._dask import active_client
 from .checks.memory import check_memory
 from .checks.names import name_at
+from .checks.optional import import_optional
 from .checks.tables import is_anndata
 from .core.blocks import RowSource
 
@@ -437,6 +440,15 @@ class _Array:
         found = os.stat(self.path)
         return found.st_size, found.st_mtime_ns
 
+    def __getstate__(self):
+        # what is in a file is opened again where this arrives, whose file may be a copy
+        return {**self.__dict__, "store": _in_file(self.store), "_stamp": None}
+
+    def __setstate__(self, state):
+        store = state["store"]
+        self.__dict__.update(state, store=store.open() if isinstance(store, InFile) else store)
+        self._stamp = self._stat()
+
     def check(self):
         """Refuse a file that is no longer what it was."""
         if self._stamp is not None and self._stat() != self._stamp:
@@ -450,6 +462,45 @@ class _Array:
         if hasattr(block, "compute"):  # dask
             block = block.compute()
         return block.toarray() if hasattr(block, "toarray") else block
+
+
+@dataclass(frozen=True)
+class InFile:
+    """Where a matrix is in a file, in the place of what reads it, which cannot be sent or kept.
+
+    Attributes
+    ----------
+    kind : {"memmap", "h5py", "anndata"}
+    place : tuple
+    """
+
+    kind: str
+    place: tuple
+
+    def open(self):
+        """What reads it."""
+        if self.kind == "memmap":
+            path, dtype, shape, offset, order = self.place
+            return np.memmap(path, dtype, "r", offset, shape, order)
+        path, name = self.place
+        found = import_optional("h5py", "anndata", "A bulk in HDF5").File(path, "r")[name]
+        if self.kind == "h5py":
+            return found
+        return import_optional("anndata.io", "anndata", "A sparse bulk in a file").sparse_dataset(found)
+
+
+def _in_file(store):
+    """A store as it can be pickled."""
+    if isinstance(store, np.memmap) and isinstance(store.base, mmap):  # no view of another one
+        order = "F" if store.flags.f_contiguous and not store.flags.c_contiguous else "C"
+        return InFile("memmap", (store.filename, store.dtype, store.shape, store.offset, order))
+    kind = _package(store)
+    if kind == "h5py":
+        return InFile(kind, (store.file.filename, store.name))
+    group = getattr(store, "group", None) if kind == "anndata" else None
+    if hasattr(group, "file"):
+        return InFile(kind, (group.file.filename, group.name))
+    return store
 
 
 def lazy_matrix(X, *, block_bytes=BLOCK_BYTES):

@@ -1,6 +1,7 @@
 """Matrices that are read by rows: every kind of source, what is selected of it, and sources that go wrong."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -103,6 +104,28 @@ def test_every_kind_gives_the_same_rows(make, tmp_path, monkeypatch):
     assert (
         (list(matrix.index) == SAMPLES and list(matrix.columns) == GENES) if named else matrix.index is None
     )
+
+
+@pytest.mark.parametrize(
+    "make", [memmap, hdf5, zarr3, dask, backed, backed_sparse], ids=lambda make: make.__name__
+)
+def test_what_is_in_a_file_is_opened_again_where_it_arrives(make, tmp_path):
+    matrix = lazy_matrix(make(tmp_path)).select(np.array([5, 2]))
+    matrix[:4]
+    sent = pickle.dumps(matrix)
+    assert len(sent) < VALUES.nbytes or make is dask
+    arrived = pickle.loads(sent)
+    np.testing.assert_array_equal(arrived[2:9], VALUES[2:9, [5, 2]])
+    assert arrived.readings == 4 / N_SAMPLES + 7 / N_SAMPLES
+
+
+def test_a_file_that_changed_on_the_way_is_noticed(tmp_path):
+    matrix = lazy_matrix(memmap(tmp_path))
+    matrix[:]
+    sent = pickle.dumps(matrix)
+    np.save(tmp_path / "x.npy", VALUES + 1)
+    with pytest.raises(ValueError, match="X has changed, at least in sample 2"):
+        pickle.loads(sent)[2:9]
 
 
 def test_blocks_are_sized_by_bytes_and_whole_chunks(tmp_path):
