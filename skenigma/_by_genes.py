@@ -31,12 +31,28 @@ def by_genes(matrix, samples=slice(None)):
     places = np.full(len(matrix), -1)
     chosen = np.arange(len(matrix))[samples]
     places[chosen] = np.arange(len(chosen))
-    values = _mapped((matrix.shape[1], len(chosen)))
-    for rows, block in matrix.blocks():
-        into = places[rows]
-        kept = into >= 0
-        if kept.any():
-            values[:, into[kept]] = block[kept].T
+    kept = ((places[rows] >= 0, places[rows], block) for rows, block in matrix.blocks())
+    parts = ((into[some], block[some]) for some, into, block in kept)
+    return laid_out((len(chosen), matrix.shape[1]), parts)
+
+
+def laid_out(shape, parts):
+    """A table, given by its rows, in a temporary file that holds it by columns.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    parts : iterable of tuple
+        Where some rows stand, as a slice or positions, and their values.
+
+    Returns
+    -------
+    values : ndarray of that shape
+        As from :func:`by_genes`.
+    """
+    values = _mapped(shape[::-1])
+    for rows, block in parts:
+        values[:, rows] = block.T
     return values.T
 
 

@@ -141,8 +141,15 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
     weighted non-negative least squares over genes. "The method" in the documentation has all of it.
 
     A sample needs nothing of the others once the model is fitted, so that ``transform`` equals ``fit_transform`` to
-    rounding and results do not depend on what else is transformed. Besides X, a fit needs memory of twice its size,
-    and n_cell_types times for ``cse_``; deviations are built when they are asked for.
+    rounding and results do not depend on what else is transformed. Besides X, a fit of up to 1,000 samples needs
+    memory of twice its size. Of more samples it holds a few tables of 256 × n_genes numbers, sums with random signs
+    over groups of the samples: the leading directions are then those of the Nyström approximation in the span of
+    these, the same in memory and by rows. ``cse_`` takes n_cell_types times the size of X; deviations are built when
+    they are asked for.
+
+    An X that is not in memory is read five times by blocks of samples: for checks, proportions, moments, directions
+    and ``level_``; four times if proportions are given, and once less up to 1,000 samples, whose deviations are held.
+    What is asked of ``expression_`` reads the samples that it is about.
 
     ``covariates`` are protected: what they explain, gene by gene, is not taken for a hidden direction. Give the
     phenotype if it dominates the bulk. New samples must then come with theirs; without them they are mapped like an

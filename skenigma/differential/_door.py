@@ -48,8 +48,8 @@ def differential_expression(
         no negative value and `fold_change` is not asked for, else the second. "marginal" (:func:`marginal_test`) and
         "joint" (:func:`joint_test`) are the tests of the original R package, on the cell-type-specific expression.
     X : array-like or DataFrame of shape (n_samples, n_genes), default=None
-        The bulk that the model was fitted to. Needed by "log_fold_change", "factor", "interaction", and by
-        `significance_level`.
+        The bulk that the model was fitted to, in memory or read by rows. Needed by "log_fold_change", "factor",
+        "interaction", and by `significance_level`.
     covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else to adjust for. Columns that are not numbers are one-hot encoded, without their first category.
     fold_change : bool, default=False
@@ -116,6 +116,10 @@ def differential_expression(
     effect of each cell type's proportion, as the original does: what a sample's expression owes to its composition
     would otherwise pass for a change wherever proportions go with the phenotype. To test ``cse_`` as it is, pass it
     to :func:`marginal_test` or :func:`joint_test`.
+
+    An X that is not in memory is taken as the tests take it: "interaction" in any size, "log_fold_change" and
+    "factor" where there is room for what they hold. "marginal" and "joint" read the X of the fit once for every 34
+    million numbers of expression.
 
     Flags:
 

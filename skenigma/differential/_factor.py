@@ -127,6 +127,9 @@ def factor_test(
     The fit belongs to these samples and this phenotype: there is nothing to transform new samples by, whose phenotype
     would be part of their expression.
 
+    A bulk that is not in memory is read into it, if there is room for three copies and for four matrices of samples ×
+    samples; else it is refused.
+
     Effects are shrunken towards 0, by a prior that most genes, of no effect, have made narrow: with the published
     recipe (100 samples, a tenth of the genes changed) to about 0.6 of what they are.
 

@@ -120,7 +120,8 @@ def log_fold_change_test(
     type, with a similar share of the bulk, that have so large a statistic under permuted phenotypes.
 
     Memory is that of two copies of the bulk and a few blocks of genes, and n_permutations × cell types × genes
-    numbers of four bytes.
+    numbers of four bytes. A bulk that is not in memory is read into it, if there is room for four copies and for
+    three matrices of samples × samples, by which samples are weighed and hidden factors sought; else it is refused.
 
     Effects are shrunken towards 0, the more so the less the data say; ranks and signs do not need it undone.
 

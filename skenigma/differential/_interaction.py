@@ -98,6 +98,9 @@ def interaction_test(
     This is the model of csSAM [1]_ and TOAST [2]_. A cell type whose effect the design does not determine (its
     proportion is 0 in a class, or the same in every sample) is flagged, without p-values.
 
+    A bulk that is not in memory is read twice by blocks of samples, for checks and to be laid out by genes in a
+    temporary file, 8 bytes × samples × genes; memory is that of a few blocks, however many samples there are.
+
     References
     ----------
     .. [1] Shen-Orr et al. (2010), Cell type-specific gene expression differences in complex tissues. Nature

@@ -114,6 +114,9 @@ class ProportionEstimator(ReferenceTransformer):
     known proportions, where 83 % of the truths lie within two standard errors, on single sets from 60 % to all. They
     are a lower bound. Fitting takes a fixed number of blocks beside X.
 
+    An X that is not in memory is read twice by blocks of samples, whatever the method: for checks, among them what
+    "auto" and "log" take from the cohort, and for all answers together.
+
     References
     ----------
     .. [1] Newman et al. (2015), Robust enumeration of cell subsets from tissue expression profiles. Nature

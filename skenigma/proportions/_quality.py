@@ -3,15 +3,17 @@
 import numpy as np
 import pandas as pd
 
+from .._by_genes import laid_out
 from .._transformers import ReferenceTransformer
 from .._typing import Table
 from ..checks.entries import check_nonnegative
 from ..checks.labels import row_labels
 from ..checks.names import row_names
 from ..checks.validation import check_proportions
-from ..cohort import open_bulk
-from ..core.blocks import each_block, row_blocks
+from ..cohort import is_lazy, open_bulk
+from ..core.blocks import each_block
 from ..core.profiles import standardize
+from ..core.regress.generalized import gene_blocks
 
 # Before logarithms, in units of the mean of a sample.
 OFFSET = 0.01
@@ -57,7 +59,9 @@ def fit_quality(X: Table, reference: Table, proportions: Table) -> pd.DataFrame:
 
     Notes
     -----
-    Proportions say nothing of how deeply a sample was sequenced, so the mixture is scaled before it is compared.
+    Proportions say nothing of how deeply a sample was sequenced, so the mixture is scaled before it is compared. An X
+    that is not in memory is read twice by blocks of samples, for checks and for these figures.
+
     A sample that is the same in all genes has no "r2" and no "correlation" (NaN), nor has a mixture that is a
     "correlation"; a sample whose total is not above 0 has no "explained"; nothing else is NaN.
 
@@ -171,6 +175,9 @@ def unexplained_genes(
     the same way, so that the list is a hint what to look for, and no proof of a missing type; how much of it there is
     cannot be told from it.
 
+    An X that is not in memory is read twice by blocks of samples; the ratios are laid out by genes in a temporary
+    file, 8 bytes × samples × genes.
+
     Examples
     --------
     >>> from skenigma.proportions import unexplained_genes
@@ -179,15 +186,17 @@ def unexplained_genes(
     >>> table[["gene", "resembles"]].to_numpy().tolist()
     [['x4', 'celltype1']]
     """
-    genes = _Genes(reference)
+    X, genes = open_bulk(X), _Genes(reference)
     bulk = genes.align(X)
     reason = "Logarithms need expression of at least 0: pass values as they were before centring."
     check_nonnegative(bulk, "X", row_names(X), genes.gene_names_, reason)
     check_nonnegative(genes.reference_, "reference", genes.cell_types_, genes.gene_names_, reason)
     shares = check_proportions(proportions, genes.cell_types_, len(bulk), row_labels(X))
-    blocks = [_log_ratios(bulk[rows], shares[rows] @ genes.reference_) for rows in row_blocks(bulk)]
-    ratios = np.concatenate(blocks)
-    excess = np.median(ratios, axis=0)
+    parts = ((rows, _log_ratios(block, shares[rows] @ genes.reference_)) for rows, block in each_block(bulk))
+    ratios = laid_out(bulk.shape, parts) if is_lazy(bulk) else np.concatenate([block for _, block in parts])
+    columns = gene_blocks(bulk.shape[1], len(bulk))
+    excess = np.concatenate([np.median(ratios[:, some], axis=0) for some in columns])
+    samples = np.concatenate([np.mean(ratios[:, some] >= minimum, axis=0) for some in columns])
     listed = np.argsort(-excess, kind="stable")
     listed = listed[excess[listed] >= minimum]
     profiles = genes.reference_[:, listed]
@@ -197,8 +206,8 @@ def unexplained_genes(
         {
             "gene": genes.gene_names_[listed],
             "excess": excess[listed],
-            "samples": np.mean(ratios[:, listed] >= minimum, axis=0),
-            "expression": bulk[:, listed].mean(axis=0),
+            "samples": samples[listed],
+            "expression": bulk.mean(axis=0)[listed],
             "resembles": genes.cell_types_[profiles.argmax(axis=0)],
             "resemblance": part,
         }

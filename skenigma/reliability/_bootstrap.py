@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state, check_scalar
 from .._transformers import reference_frame
 from .._typing import Estimator, Seed, Table
 from ..checks.validation import check_deconvolver
+from ..cohort import is_lazy, open_bulk
 from ..progress import task
 
 # Parameters that a fit may find by itself, and a resampled one takes over.
@@ -79,7 +80,7 @@ def bootstrap_reliability(
         :class:`~skenigma.L2MaxDeconvolver`, :class:`~skenigma.TraceNormDeconvolver` or
         :class:`~skenigma.L2MaxDeconvolverCV`. It is not changed.
     X : array-like or DataFrame of shape (n_samples, n_genes)
-        Bulk that it was fitted to.
+        Bulk that it was fitted to. What is not in memory is read into it, for any samples are drawn from it.
     n_bootstraps : int, default=100
         Number of resampled cohorts. A standard error is known to about 1 / sqrt(2 * n_bootstraps) of itself: 7 %.
     reestimate_proportions : bool, default=False
@@ -137,6 +138,7 @@ def bootstrap_reliability(
             f"X has {np.shape(X)[0]} samples, but the model was fitted to {n_samples}: give the bulk that it was "
             f"fitted to."
         )
+    X = _held(open_bulk(X))
     rng = check_random_state(random_state)
     draws = rng.randint(n_samples, size=(n_bootstraps, n_samples))
     estimator = _with_found_parameters(model)
@@ -153,6 +155,16 @@ def bootstrap_reliability(
             if progress is not None:
                 progress(done, n_bootstraps)
     return tally.summary(pd.Index(model.cell_types_), pd.Index(model.gene_names_))
+
+
+def _held(X):
+    """X in memory, of which any samples can be drawn."""
+    if not is_lazy(X):
+        return X
+    values = np.asarray(X)  # refused where it does not fit
+    if X.index is None and X.columns is None:
+        return values
+    return pd.DataFrame(values, X.index, X.columns)
 
 
 def _with_found_parameters(model):

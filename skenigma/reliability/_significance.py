@@ -70,6 +70,8 @@ def gene_significance(
 
     Notes
     -----
+    A bulk that is not in memory is read three times by blocks of samples: for checks, coefficients and residuals.
+
     ``refine`` turns the q-values of a gene into shares s of the cell types, by the softmax over cell types of 1 − q,
     and compares s_jk / (1 − s_jk) with its values where the denominator is that of a gene drawn at random: the
     original's score is the p-value of that by 1,000 random draws, and the score here is its expectation, the share of

