@@ -22,6 +22,10 @@ BLOCK_GENES = 1024
 # orthogonal factorisation takes than a Gram matrix. Measured with 5 and 20 cell types, 2,000 and 20,000 genes.
 WORTH_SAMPLES = 60
 QR_COST = 6
+# Samples per profile for each time that directions join, from where on these readings took longer than a Gram matrix,
+# and genes per sample from which on that is small beside the bulk. Measured with 1,000 and 3,000 samples.
+WORTH_A_JOIN = 12
+GENES_PER_SAMPLE = 6
 
 
 class SpanBasis:
@@ -52,7 +56,7 @@ class SpanBasis:
 
     @cached_property
     def _found(self):
-        """Coordinates of all rows, and the way back to genes."""
+        """Coordinates of all rows, and the ways from them to genes and back."""
         return self._by_gram or _from_qr(self._given)
 
     @cached_property
@@ -83,6 +87,10 @@ class SpanBasis:
     def to_genes(self, coordinates):
         """Expand coordinates (n_rows, n_dimensions) to genes."""
         return self._found[1](coordinates) if self._compressed else np.asarray(coordinates)
+
+    def to_coordinates(self, vectors):
+        """Coordinates of ``vectors`` (n_rows, n_genes) in the span."""
+        return self._found[2](vectors) if self._compressed else np.asarray(vectors)
 
     @property
     def given_bulk(self):
@@ -116,6 +124,23 @@ class SpanBasis:
         chosen.by_rows = True
         return chosen
 
+    @cached_property
+    def shorter(self):
+        """The compressed basis in the place of that of the genes, None where rows would not become much shorter."""
+        bulk, _ = self._given.parts
+        small = GENES_PER_SAMPLE * self._given.n_rows <= self._given.n_genes
+        if self._compressed or not small or not isinstance(bulk, np.ndarray):
+            return None
+        basis = SpanBasis(*self._given.parts)
+        basis.by_rows = True
+        return basis if basis._by_gram is not None else None
+
+    @property
+    def n_joins_worth(self):
+        """How often directions may join before :attr:`shorter` would have taken less time: 0 once it is there."""
+        n_samples, n_profiles, _ = self.shape
+        return 0 if "shorter" in vars(self) else n_samples / (WORTH_A_JOIN * n_profiles)
+
     @property
     def samples(self):
         """The samples as a solver takes them: ``rows`` where it reads them by blocks, else ``bulk``."""
@@ -145,7 +170,7 @@ class _Rows:
 
 
 def _from_gram(rows):
-    """Coordinates and the way back to genes from the Gram matrix, or None if that is ill conditioned."""
+    """What :class:`SpanBasis` needs from the Gram matrix, or None if that is ill conditioned."""
     gram = np.zeros((rows.n_rows, rows.n_rows))
     for _, block in rows.blocks():
         gram += block @ block.T
@@ -169,7 +194,13 @@ def _from_gram(rows):
             np.matmul(weights, block, out=vectors[:, genes])
         return vectors
 
-    return lengths[:, None] * factor, to_genes
+    def to_coordinates(vectors):
+        products = np.zeros((len(vectors), rows.n_rows))
+        for genes, block in rows.blocks():
+            products += vectors[:, genes] @ block.T
+        return linalg.solve_triangular(factor, (products / lengths).T, lower=True, check_finite=False).T
+
+    return lengths[:, None] * factor, to_genes, to_coordinates
 
 
 def _multiply_triangular(lower, matrix):
@@ -179,8 +210,8 @@ def _multiply_triangular(lower, matrix):
 
 
 def _from_qr(rows):
-    """Coordinates and the way back to genes from an orthogonal factorisation."""
+    """The same from an orthogonal factorisation."""
     vectors, triangle = linalg.qr(
         rows.columns(slice(None)).T, mode="economic", check_finite=False, overwrite_a=True
     )
-    return triangle.T, lambda coordinates: coordinates @ vectors.T
+    return triangle.T, lambda coordinates: coordinates @ vectors.T, lambda given: given @ vectors

@@ -55,6 +55,10 @@ class Frame:
         Coordinates of the reference.
     parts : executor
         The samples: objects of :class:`~skenigma.core.optimize.part.Part`.
+    basis : SpanBasis or None
+        Of whose coordinates the dimensions are since :meth:`move`.
+    n_joins : int
+        How often directions have joined.
     n_looks_ahead : int
         How often :meth:`look_ahead` was called.
     """
@@ -75,6 +79,7 @@ class Frame:
             if known is not None:
                 self._append(known, _noise(known))
         self._reduce_at = max(FIRST_REDUCTION, 2 * self._n_kept)
+        self.basis, self.n_joins = None, 0
         self._shifts, self.n_looks_ahead, self._needed_until = [], 0, 0
         self.reference = reference @ self.vectors.T
         self.start = start.along(self.vectors)
@@ -159,9 +164,22 @@ class Frame:
         cutoff = TOLERANCE * typical_norm
         if outside is None or reach * outside.estimate <= PATIENCE * cutoff:
             return np.empty((len(self.reference), 0))
+        self.n_joins += 1
         added = self._append(outside.vectors if ahead is None else ahead(), cutoff / reach)
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), len(added)))])
         return total(self.parts.all("join", added))
+
+    def move(self, basis):
+        """Go on in the coordinates of a basis that holds the samples, which are one part; then readings are short."""
+        # directions that were found at the edge of rounding lie in the span only in part, so that they are no longer
+        # orthonormal there; those of the reference stay what they are
+        vectors, turn = np.linalg.qr(basis.to_coordinates(self.vectors).T)
+        signs = np.where(np.diagonal(turn) < 0, -1.0, 1.0)
+        self.vectors, turn = np.ascontiguousarray((vectors * signs).T), (turn.T * signs)
+        self._probes, self.basis = basis.to_coordinates(self._probes.T).T, basis
+        self._shifts = list(self._padded_shifts(len(turn)) @ turn)
+        self.reference = self.reference @ turn
+        self.part.move(basis.rows, self.vectors, self._probes, turn)
 
     def look_ahead(self, move, n_iterations):
         """Directions that this and the next iterations need, from iterations within the frame as it is.

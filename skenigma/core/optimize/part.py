@@ -66,17 +66,8 @@ class Part:
 
     def __init__(self, source, *, vectors, probes, start, n_samples):
         rows, proportions = source
-        self.bulk = bulk = as_source(rows)
-        self.vectors, self.probes, self.n_samples = vectors, probes, n_samples
-        if probes is None:
-            self.squares, coordinates = bulk.squares, bulk.whole()
-            coordinates = np.hstack([np.zeros((len(bulk), 1)), coordinates])
-            self.probed = None
-        else:
-            seen = bulk.observe(np.vstack([vectors, probes.T]))
-            self.squares, inside = bulk.squares, seen[:, : len(vectors)]
-            self.probed = seen[:, len(vectors) :] - inside @ (vectors @ probes)
-            coordinates = self._extended(np.sqrt(self.squares)[:, None], inside)
+        self.n_samples = n_samples
+        coordinates = self._seen(as_source(rows), vectors, probes)
         self._spare = self._saved = None
         self.samples = Samples(proportions, coordinates)
         self.hold(self.samples.start(start))
@@ -218,6 +209,14 @@ class Part:
         self._observe(self._extended(self.samples.rows, inside), scales, self.expression.rows[:, :, 1:], more)
         return np.einsum("jk,jkd->kd", self.sizes / self.n_samples, more[:, :-1])
 
+    def move(self, bulk, vectors, probes, turn):
+        """Look at the samples in another basis, where ``turn`` takes coordinates along the directions."""
+        scales, beyond = self._row_scales(), self.expression.beyond_scaled_sample() @ turn
+        rows = self._seen(bulk, vectors, probes)
+        inside = scales[:, :, None] * rows[:, None, 1:]
+        inside[:, :-1] += beyond
+        self._observe(rows, scales, inside)
+
     def triangle(self, n_kept):
         """Triangular factor of what the expression holds beyond the first ``n_kept`` directions; number of rows."""
         beyond = self.expression.beyond_scaled_sample()[:, :, n_kept:]
@@ -238,6 +237,17 @@ class Part:
     def held(self):
         """Samples and expression."""
         return self.samples, self.expression
+
+    def _seen(self, bulk, vectors, probes):
+        """The samples as rows of the frame, which reads them once."""
+        self.bulk, self.vectors, self.probes = bulk, vectors, probes
+        if probes is None:
+            self.squares, self.probed = bulk.squares, None
+            return np.hstack([np.zeros((len(bulk), 1)), bulk.whole()])
+        seen = bulk.observe(np.vstack([vectors, probes.T]))
+        self.squares, inside = bulk.squares, seen[:, : len(vectors)]
+        self.probed = seen[:, len(vectors) :] - inside @ (vectors @ probes)
+        return self._extended(np.sqrt(self.squares)[:, None], inside)
 
     def _extended(self, rows, inside):
         """Rows of the samples with ``inside`` along further directions, which are less to be outside of."""

@@ -158,7 +158,7 @@ class GradientTrajectory(Trajectory):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused as divergence
-def proximal_gradient(problem, settings, monitor):
+def proximal_gradient(problem, settings, monitor, basis=None):
     """Published proximal-gradient iteration, of a penalty that depends on the norms of samples only.
 
     Parameters
@@ -168,6 +168,8 @@ def proximal_gradient(problem, settings, monitor):
     settings : Settings
     monitor : callable
         Called with the delta row after each evaluation; a true answer ends the iteration.
+    basis : SpanBasis, optional
+        Of the problem: where directions keep joining, the iteration goes on in one of shorter rows.
 
     Returns
     -------
@@ -201,6 +203,8 @@ def proximal_gradient(problem, settings, monitor):
         # at zero, the samples give the scale to which rounding is compared
         typical_norm = sqrt((square or size) / count)
         frame.reduce(typical_norm)
+        if _should_move(frame, basis, settings):
+            frame.move(basis.shorter)
         factor, shift, terms, gradient = _evaluate(frame, problem, settings, square, typical_norm, scales)
         losses.append((*terms, longest))
         new_caps = problem.penalty.caps(frame.step(factor, shift), settings.parameter)
@@ -220,6 +224,13 @@ def proximal_gradient(problem, settings, monitor):
     )
     losses = LossTerms(problem.penalty, problem.alpha, losses)
     return frame, found, progress, losses, np.reshape(gradients, (-1, 2))
+
+
+def _should_move(frame, basis, settings):
+    """Whether readings have come to take as long as it takes to find a basis in which they are short."""
+    if basis is None or frame.basis is not None or settings.place is not in_one_piece:
+        return False
+    return frame.n_joins >= basis.n_joins_worth and basis.shorter is not None
 
 
 def _longest(frame):
@@ -375,8 +386,8 @@ def _in_one_piece(frame):
 
 def solve_framed(problem, basis, settings, monitor):
     """Run :func:`proximal_gradient`, and take its result to genes."""
-    frame, found, progress, losses, gradient_norm = proximal_gradient(problem, settings, monitor)
-    vectors = cache(lambda: basis.to_genes(found.vectors))
+    frame, found, progress, losses, gradient_norm = proximal_gradient(problem, settings, monitor, basis)
+    vectors = cache(lambda: (frame.basis or basis).to_genes(found.vectors))
     samples, expression = _in_one_piece(frame)
     return Solution(
         state=lambda bulk: FramedState(bulk, samples, expression, vectors()),
@@ -385,7 +396,7 @@ def solve_framed(problem, basis, settings, monitor):
         delta=progress.delta,
         converged=progress.converged,
         gradient_norm=gradient_norm,
-        directions=found.vectors,
+        directions=None if frame.basis else found.vectors,
     )
 
 

@@ -127,6 +127,41 @@ def test_cohorts_larger_than_the_frame_equal_plain(renorm_size):
     assert_same(again, cse, 1e-10)
 
 
+@pytest.mark.parametrize("n_joins", [1, 5, 11])
+@pytest.mark.parametrize("renorm_size", [None, 50.0])
+@pytest.mark.parametrize("factor", [1.0, 0.3], ids=["bulk", "bulk and profiles"])
+def test_iterations_that_go_on_in_shorter_rows_equal_those_that_do_not(
+    monkeypatch, n_joins, renorm_size, factor
+):
+    X, R, theta = draw(40, 500, 3)
+    monkeypatch.setattr("skenigma.core.optimize.frame.WHOLE", 0)
+    monkeypatch.setattr("skenigma.core.optimize.basis.WORTH_A_JOIN", 40 / 3 / n_joins)
+    moves = []
+    move = frame.Frame.move
+    monkeypatch.setattr(
+        frame.Frame, "move", lambda self, basis: moves.append(self.n_joins) or move(self, basis)
+    )
+    start = Start(factor, None if factor == 1 else 0.2 * R)
+    asked = Settings(parameter=1.0, epsilon=0.0, max_iter=30, renorm_size=renorm_size)
+
+    def fit(basis, problem):
+        return solve_framed(problem, basis, asked, lambda delta: False)
+
+    bases = [SpanBasis(X, R, compress=False) for _ in range(2)]
+    bases[1].shorter = None
+    problem = Problem(bases[0].rows, R, theta, 0.1, MaxL2Norm(50.0), start)
+    found = fit(bases[0], problem), fit(bases[0], problem)
+    assert moves == [n_joins, 0]  # a second run need not wait
+    expected = fit(bases[1], problem)
+    assert len(moves) == 2
+    for solution in found:
+        # what has not joined, or was dropped, is 1e-12 of a sample
+        assert_same(solution.state(X).expand(), expected.state(X).expand(), 1e-11)
+        assert_same(solution.loss[1:], expected.loss[1:], 1e-10)
+        replayed = solution.fitted_map().replay(X, theta)
+        assert_same(replayed.expand(), expected.state(X).expand(), 1e-10)
+
+
 def test_probes_follow_what_lies_outside_the_frame():
     """A frame that grows and is reduced keeps estimating what is outside: a wrong estimate costs time or digits."""
     X, R, theta = draw(150, 400, 4)
