@@ -15,13 +15,14 @@ from mmap import mmap
 
 import numpy as np
 import pandas as pd
+from joblib import cpu_count
 
 from ._dask import active_client
 from .checks.memory import check_memory
 from .checks.names import name_at
 from .checks.optional import import_optional
 from .checks.tables import is_anndata
-from .core.blocks import RowSource
+from .core.optimize.partitions import in_threads
 
 __all__ = ["LazyMatrix", "lazy_matrix"]
 
@@ -176,24 +177,27 @@ class LazyMatrix:
             That does not know what this one has seen.
         """
         moved = self._derived()
+        if moved.index is None:  # messages call them by their number in the cohort
+            moved.index = pd.RangeIndex(self._start, self._start + self._n_rows)
         moved._source, moved._start = source, 0
         moved._seen = None if source is None else _Seen(source.shape)
         return moved
 
-    def row_source(self):
-        """What solvers read: with an active client of dask the rows of a dask array on its workers.
+    def place(self):
+        """Where the partitions of a fit are to be, see :mod:`skenigma.core.optimize.partitions`.
 
         Returns
         -------
-        source : skenigma.core.blocks.RowSource
+        place : callable
+            On the workers of the active client, for a dask array; else in threads.
         """
         store = getattr(self._source, "store", None)
         client = active_client() if _package(store) == "dask" else None
         if client is None:
-            return RowSource(self)
-        from ._dask.rows import worker_rows
+            return in_threads(cpu_count())
+        from ._dask.rows import OnWorkers
 
-        return worker_rows(client, self, store, self._seen.count)
+        return OnWorkers(client, store)
 
     def apply(self, function):
         """The same matrix with every block sent through a function that changes values, not the shape.

@@ -1,88 +1,15 @@
-"""The products that solvers need of the rows of a dask array, formed where the rows are."""
+"""Where the rows of a dask array are, and how a partition on a worker reads its own."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from ..core.blocks import RowSource
 from .workers import Workers
 
 # Partitions of a thread: with more than one, those of a lost worker are shared out among several threads.
 PARTS_PER_THREAD = 2
-
-
-class WorkerRows(RowSource):
-    """Rows on the workers of a cluster, in partitions; only sums and coordinates come here.
-
-    Parameters
-    ----------
-    workers : Workers
-        With partitions that are a :class:`~skenigma.core.blocks.RowSource` each.
-    bounds : ndarray of int, shape (n_parts + 1,)
-        Where they begin and end.
-    n_columns : int
-    count : callable
-        Told of every number of rows that was read.
-    """
-
-    def __init__(self, workers, bounds, n_columns, count):
-        self._workers, self._count = workers, count
-        self._parts = [slice(start, stop) for start, stop in pairwise(bounds)]
-        self.shape = int(bounds[-1]), n_columns
-        self.size = self.shape[0] * n_columns
-
-    @cached_property
-    def squares(self):
-        """Squared norms of the rows, shape (n_rows,)."""
-        return self._rows_of("squared_norms")
-
-    def whole(self):
-        """All of it as a float64 array, for few columns."""
-        return self._rows_of("whole")
-
-    def take(self, mask):
-        """The rows of a mask, in float64."""
-        return np.concatenate(self._workers.each("take", [(mask[part],) for part in self._parts]))
-
-    def taken(self, mask):
-        """The same with the positions of the rows."""
-        if mask.any():
-            yield np.flatnonzero(mask), self.take(mask)
-
-    def observe(self, few):
-        """The same as ``along``, and the ``squares`` in passing."""
-        self._count(len(self))
-        along, squares = zip(*self._workers.all("observed", few), strict=True)
-        self.squares = np.concatenate(squares)
-        return np.concatenate(along)
-
-    def along(self, few):
-        """``rows @ few.T``: coordinates along few vectors."""
-        return self._rows_of("along", few)
-
-    def combine(self, weights):
-        """``weights @ rows``: few combinations."""
-        self._count(len(self))
-        # in the order of the partitions, whichever worker has them: the same sum every time
-        return sum(self._workers.each("combine", [(weights[:, part],) for part in self._parts]))
-
-    def _rows_of(self, method, *args):
-        self._count(len(self))
-        return np.concatenate(self._workers.all(method, *args))
-
-
-class Part(RowSource):
-    """The rows of one partition, on its worker."""
-
-    def squared_norms(self):
-        """Squared norms of the rows, shape (n_rows,)."""
-        return self.squares
-
-    def observed(self, few):
-        """Coordinates along few vectors, and the squared norms."""
-        return self.observe(few), self.squares
 
 
 @dataclass(frozen=True)
@@ -138,51 +65,56 @@ class Chunks:
         return self._last[1]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a partition is made of its chunks."""
-
-    matrix: object
-    sizes: tuple
-    n_columns: int
-    dtype: np.dtype
-
-
-def make_part(source):
-    """A partition, on its worker."""
-    recipe, chunks = source
-    return Part(recipe.matrix.over(Chunks(chunks, recipe.sizes, recipe.n_columns, recipe.dtype)))
-
-
-def worker_rows(client, matrix, store, count):
-    """The rows of a lazy matrix on the workers of a cluster.
+class OnWorkers:
+    """Places the samples of a dask array in partitions on the workers of a cluster.
 
     Parameters
     ----------
     client : distributed.Client
-    matrix : LazyMatrix
-        Of the genes in use.
     store : dask.array.Array
-        What it reads, chunked by rows.
-    count : callable
-        Told of every number of rows that was read.
-
-    Returns
-    -------
-    WorkerRows
+        Chunked by rows; what the rows to be placed are read from.
     """
-    sizes = store.chunks[0]
-    starts = np.cumsum([0, *sizes])
-    n_parts = min(len(sizes), PARTS_PER_THREAD * max(1, sum(client.nthreads().values())))
-    # adjoining chunks, about as many rows in every partition
-    ends = np.unique(np.searchsorted(starts, np.linspace(0, starts[-1], n_parts + 1)))
-    chunks = list(_chunks(client, store))
-    sources = []
-    for first, last in pairwise(ends):
-        part = matrix.rows(starts[first], starts[last]).over(None)
-        recipe = Recipe(part, tuple(sizes[first:last]), store.shape[1], store.dtype)
-        sources.append((recipe, chunks[first:last]))
-    return WorkerRows(Workers(client, make_part, sources), starts[ends], matrix.shape[1], count)
+
+    def __init__(self, client, store):
+        self._client, self._store = client, store
+
+    def __call__(self, make, rows, proportions, asking=()):
+        """Place the samples, see :mod:`skenigma.core.optimize.partitions`.
+
+        Parameters
+        ----------
+        make : callable
+            Makes a partition of its rows and their proportions.
+        rows : LazyMatrix or RowSource
+            Of the store.
+        proportions : ndarray of shape (n_samples, n_cell_types)
+        asking : collection of str, default=()
+            Methods that change nothing of a partition.
+
+        Returns
+        -------
+        workers : Workers
+        """
+        matrix, sizes = getattr(rows, "values", rows), self._store.chunks[0]
+        starts = np.cumsum([0, *sizes])
+        n_parts = min(len(sizes), PARTS_PER_THREAD * max(1, sum(self._client.nthreads().values())))
+        # adjoining chunks, about as many rows in every partition
+        ends = np.unique(np.searchsorted(starts, np.linspace(0, starts[-1], n_parts + 1)))
+        chunks = list(_chunks(self._client, self._store))
+        width, dtype = self._store.shape[1], self._store.dtype
+        sources = []
+        for first, last in pairwise(ends):
+            start, stop = starts[[first, last]]
+            part = matrix.rows(start, stop).over(None)
+            made_of = partial(Chunks, sizes=sizes[first:last], n_columns=width, dtype=dtype)
+            sources.append([part, proportions[start:stop], made_of, chunks[first:last]])
+        return Workers(self._client, partial(_made, make), sources, asking)
+
+
+def _made(make, source):
+    """A partition, on its worker."""
+    matrix, proportions, made_of, chunks = source
+    return make((matrix.over(made_of(chunks)), proportions))
 
 
 def _chunks(client, store):

@@ -1,13 +1,16 @@
 """Partitions of a cohort on the workers of a dask cluster: they keep or read the rows, and this process gets sums.
 
 Each worker has an actor, :class:`Holder`, with some of the partitions. A call of a method of all partitions is one
-message to every worker, and no call changes a partition. So where a worker is lost, its partitions are made again on
-the others, from the same source of rows, and asked once more: the fit goes on where it was.
+message to every worker. What changes partitions is remembered: when a worker is lost, its partitions are made again
+on the others, from the same sources, and follow the same calls, so that the fit goes on where it was.
 """
 
 import asyncio
 import pkgutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
 
 from .._version import __version__
 from ..checks.names import listing
@@ -25,34 +28,58 @@ class Holder:
 
     Parameters
     ----------
-    make : callable
-        Makes a partition from its source.
     sources : dict of int to object
-        By the number of the partition.
+        What they are made of, by their number.
     n_threads : int
     """
 
-    def __init__(self, make, sources, n_threads):
-        self._make, self._sources, self._n_threads = make, sources, n_threads
+    def __init__(self, sources, n_threads):
+        self._sources, self._n_threads = sources, n_threads
         self._parts = None
 
-    def call(self, method, shared, own):
-        """Answers of the partitions, by number; or the error that one of them raised, as an answer.
+    def call(self, method, args, entering):
+        """Call a method of all partitions.
 
-        So what :mod:`distributed` raises is always about the worker, never about the data.
+        Parameters
+        ----------
+        method : str
+        args : tuple
+        entering : tuple of (callable, list), or None
+            What makes a partition of a source, and the calls that it has to follow first: of the first call.
+
+        Returns
+        -------
+        answers : dict of int to object, or None
+            Of the partitions, by number.
+        error : Exception or None
+            What one of them raised. So what :mod:`distributed` raises is about the worker, never about the data.
         """
         try:
             with ThreadPoolExecutor(self._n_threads) as pool:
                 if self._parts is None:
-                    made = pool.map(self._make, self._sources.values())
-                    self._parts = dict(zip(self._sources, made, strict=True))
-                found = pool.map(
-                    lambda number: getattr(self._parts[number], method)(*own.get(number, ()), *shared),
-                    self._parts,
-                )
-                return dict(zip(self._parts, found, strict=True)), None
+                    self._parts = list(pool.map(partial(_entered, *entering), self._sources.values()))
+                answers = pool.map(partial(_answer, method, args), self._parts)
+                return dict(zip(self._sources, answers, strict=True)), None
         except Exception as error:
             return None, error
+
+
+def _entered(make, past, source):
+    with _quiet():
+        part = make(source)
+    for method, args in past:
+        _answer(method, args, part)
+    return part
+
+
+def _answer(method, args, part):
+    with _quiet():
+        return getattr(part, method)(*args)
+
+
+def _quiet():
+    """What overflows is refused as divergence; every thread has settings of its own."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 class Held:
@@ -66,22 +93,21 @@ class Held:
         Of its worker.
     future : distributed.Future
         Of the actor.
+    entering : tuple
+        Of its first call.
     """
 
-    def __init__(self, numbers, address, future):
-        self.numbers, self.address, self._future = numbers, address, future
-        self._actor = None
+    def __init__(self, numbers, address, future, entering):
+        self.numbers, self.address = numbers, address
+        self._future, self._entering, self._actor = future, entering, None
 
-    def ask(self, method, shared, own, is_there):
+    def ask(self, method, args, is_there):
         """Send a call; a function that waits for its answer, None if the worker is lost.
 
         Parameters
         ----------
         method : str
-        shared : tuple
-            Arguments of all partitions.
-        own : list of tuple
-            Those of each.
+        args : tuple
         is_there : callable
             Whether a worker is known to the scheduler.
         """
@@ -93,9 +119,10 @@ class Held:
                     raise  # it could not be made
         if self._actor is None:
             return lambda: None
+        entering, self._entering = self._entering, None
         # answers carry the errors of the partitions: all others are about the worker
         try:
-            call = self._actor.call(method, shared, {number: own[number] for number in self.numbers})
+            call = self._actor.call(method, args, entering)
         except Exception:
             return lambda: None
 
@@ -117,15 +144,17 @@ class Held:
 
 
 class Workers:
-    """Partitions on the workers of a cluster, called together.
+    """Partitions on the workers of a cluster, called together: an executor, see :mod:`.core.optimize.partitions`.
 
     Parameters
     ----------
     client : distributed.Client
     make : callable
-        Makes a partition from its source of rows.
+        Makes a partition of a source.
     sources : list
         What the partitions are made of. Futures in a list arrive as what they stand for.
+    asking : collection of str, default=()
+        Methods that change nothing of a partition: one that is made again need not follow them.
 
     Raises
     ------
@@ -133,19 +162,18 @@ class Workers:
         If workers lack this package, or have another version of it.
     """
 
-    def __init__(self, client, make, sources):
-        self._client, self._make, self._sources = client, make, sources
-        self._losses = [0] * len(sources)
+    def __init__(self, client, make, sources, asking=()):
+        self._client, self._make, self._sources, self._asking = client, make, sources, asking
+        self._past, self._losses = [], [0] * len(sources)
         check_workers(client)
         self._held = self._place(range(len(sources)))
 
     def all(self, method, *args):
-        """Call a method of every partition with the same arguments.
+        """Call a method of every partition.
 
         Parameters
         ----------
         method : str
-            Of what ``make`` makes; it may change nothing.
         *args : object
 
         Returns
@@ -159,32 +187,17 @@ class Workers:
         RuntimeError
             If no worker is left, or the same partitions were lost again and again.
         """
-        return self.each(method, [()] * len(self._sources), *args)
-
-    def each(self, method, own, *args):
-        """The same, with first arguments of their own.
-
-        Parameters
-        ----------
-        method : str
-        own : list of tuple
-            First arguments of each partition.
-        *args : object
-            Further arguments of all.
-
-        Returns
-        -------
-        answers : list
-        """
         answers, asked = {}, self._held
         while asked:
-            waiting = [held.ask(method, args, own, self._is_there) for held in asked]
+            waiting = [held.ask(method, args, self._is_there) for held in asked]
             found = [answer() for answer in waiting]  # of all: none is still at work when an error is raised
             for values, error in filter(None, found):
                 if error is not None:
                     raise error
                 answers.update(values)
             asked = self._replaced([held for held, of_it in zip(asked, found, strict=True) if of_it is None])
+        if method not in self._asking:
+            self._past.append((method, args))
         return [answers[number] for number in range(len(self._sources))]
 
     def close(self):
@@ -255,7 +268,6 @@ class Workers:
         sources = {number: self._sources[number] for number in numbers}
         future = self._client.submit(
             Holder,
-            self._make,
             sources,
             n_threads,
             actor=True,
@@ -263,7 +275,7 @@ class Workers:
             allow_other_workers=False,
             pure=False,
         )
-        return Held(numbers, address, future)
+        return Held(numbers, address, future, (self._make, list(self._past)))
 
 
 def check_workers(client):

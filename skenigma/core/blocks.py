@@ -152,10 +152,7 @@ def _block_size(few):
 
 def as_source(rows):
     """A matrix, or what is one by blocks already, as a :class:`RowSource`."""
-    if isinstance(rows, RowSource):
-        return rows
-    # what is not in memory knows who is to read it
-    return rows.row_source() if hasattr(rows, "row_source") else RowSource(rows)
+    return rows if isinstance(rows, RowSource) else RowSource(rows)
 
 
 def squared_norm(rows):

@@ -17,17 +17,19 @@ from skenigma._dask.workers import Workers, check_workers  # noqa: E402
 pytestmark = pytest.mark.slow
 
 
-class Rows:
-    """A partition."""
+class Account:
+    """A partition whose state depends on all calls that change it, and on their order."""
 
     def __init__(self, source):
         self.rows = np.concatenate(source)
+        self.state = 0.0
 
-    def total(self, factor):
-        return factor * self.rows.sum()
+    def push(self, factor):
+        self.state = 0.5 * self.state + factor * self.rows.sum()
+        return self.state
 
-    def combine(self, weights, factor):
-        return factor * weights @ self.rows
+    def look(self):
+        return self.rows.sum(axis=0) + self.state
 
     def refuse(self, limit):
         if self.rows.max() > limit:
@@ -39,7 +41,7 @@ class Rows:
     def die_if(self, pids):
         if os.getpid() in pids:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.total(1.0)
+        return self.push(1.0)
 
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -49,36 +51,45 @@ def sources(n_parts=5):
     return [[np.arange(6.0).reshape(2, 3) + part, np.ones((1, 3))] for part in range(n_parts)]
 
 
-def totals(factor):
-    return [factor * np.concatenate(source).sum() for source in sources()]
+def here(calls):
+    """The answers of partitions in this process."""
+    parts = [Account(source) for source in sources()]
+    return [[getattr(part, method)(*args) for part in parts] for method, args in calls]
 
 
 def placed(client):
-    return Workers(client, Rows, sources())
+    return Workers(client, Account, sources(), asking={"look", "pid"})
 
 
-def test_answers_are_in_the_order_of_the_partitions(client):
-    weights = np.random.default_rng(0).random((5, 2, 3))
+CALLS = [("push", (1.0,)), ("look", ()), ("push", (3.0,)), ("look", ())]
+
+
+def test_answers_are_those_of_partitions_in_this_process(client):
     with placed(client) as found:
+        answers = [found.all(method, *args) for method, args in CALLS]
         assert len(set(found.all("pid"))) == 2  # both workers have some
-        assert_array_equal(found.all("total", 2.0), totals(2.0))
-        combined = found.each("combine", [(each,) for each in weights], 3.0)
-    assert_array_equal(
-        combined, [3.0 * each @ np.concatenate(of) for each, of in zip(weights, sources(), strict=True)]
-    )
+    for got, expected in zip(answers, here(CALLS), strict=True):
+        assert_array_equal(got, expected)
 
 
-def test_a_worker_lost_during_a_call_has_its_partitions_made_again(client):
+def test_a_worker_lost_during_a_call_has_its_partitions_made_again_as_they_were(client):
     with placed(client) as found:
+        for method, args in CALLS[:2]:
+            found.all(method, *args)
         lost = found.all("pid")[0]
-        assert_array_equal(found.all("die_if", [lost]), totals(1.0))
+        found.all("die_if", [lost])
+        rest = [found.all(method, *args) for method, args in CALLS[2:]]
         assert lost not in found.all("pid")
+    expected = here([*CALLS[:2], ("push", (1.0,)), *CALLS[2:]])
+    for got, of_it in zip(rest, expected[3:], strict=True):
+        assert_array_equal(got, of_it)
 
 
 def test_a_worker_lost_between_two_calls(client):
     with placed(client) as found:
+        found.all("push", 1.0)
         os.kill(found.all("pid")[0], signal.SIGKILL)
-        assert_array_equal(found.all("total", 3.0), totals(3.0))
+        assert_array_equal(found.all("push", 3.0), here([("push", (1.0,)), ("push", (3.0,))])[1])
 
 
 def test_an_error_of_a_partition_is_raised_as_it_is_and_loses_no_worker(client):
@@ -87,7 +98,7 @@ def test_an_error_of_a_partition_is_raised_as_it_is_and_loses_no_worker(client):
         with pytest.raises(ValueError, match="more than 5"):
             found.all("refuse", 5.0)
         assert client.nthreads() == before
-        assert_array_equal(found.all("total", 1.0), totals(1.0))
+        assert_array_equal(found.all("push", 1.0), here(CALLS[:1])[0])
 
 
 def test_partitions_that_end_every_worker_end_in_one_error(client, monkeypatch):
@@ -111,8 +122,8 @@ def test_a_cluster_without_workers_ends_in_one_error(monkeypatch):
 
 def test_what_lies_on_workers_arrives_as_what_it_is(client):
     futures = [client.map(np.asarray, source, pure=False) for source in sources()]
-    with Workers(client, Rows, futures) as found:
-        assert_array_equal(found.all("total", 1.0), totals(1.0))
+    with Workers(client, Account, futures) as found:
+        assert_array_equal(found.all("push", 1.0), here(CALLS[:1])[0])
 
 
 def hide_package():
@@ -154,5 +165,5 @@ def test_the_lost_are_not_waited_for_by_the_clock(client):
         pid = found.all("pid")[0]
         os.kill(pid, signal.SIGSTOP)
         threading.Timer(1.5 * workers.PATIENCE, os.kill, (pid, signal.SIGCONT)).start()
-        assert_array_equal(found.all("total", 1.0), totals(1.0))
+        assert_array_equal(found.all("push", 1.0), here(CALLS[:1])[0])
         assert pid in found.all("pid")

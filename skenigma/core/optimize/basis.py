@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from ..blocks import RowSource, as_source
+from ..blocks import RowSource
 from .states import Span
 
 # Smallest reciprocal condition number of the Gram matrix with which its Cholesky factor serves as coordinates.
@@ -74,7 +74,7 @@ class SpanBasis:
     def rows(self):
         """The same by blocks, as a :class:`RowSource`: of a basis that does not compress, the bulk itself."""
         if not self._compressed:
-            return as_source(self._given.parts[0])
+            return RowSource(self._given.parts[0])
         return RowSource(self.bulk, triangular=True)
 
     @property
