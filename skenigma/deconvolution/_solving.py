@@ -4,12 +4,9 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-from joblib import cpu_count
 
 from ..checks.validation import StrOptions, few_blas_threads
-from ..core.blocks import RowSource
 from ..core.optimize.basis import SpanBasis
-from ..core.optimize.partitions import in_one_piece, in_threads
 from ..core.optimize.problem import Problem
 from ..core.optimize.registry import SOLVERS, find_solver
 from ..core.optimize.solvers import Settings
@@ -181,8 +178,7 @@ def for_rows(basis, known=None):
     means = None if matrix.facts is None else matrix.facts.mean[None]
     given = [rows for rows in (means, known) if rows is not None]
     known = np.vstack(given) if given else None
-    here = type(basis.samples) is RowSource  # and not where something else knows how to read it
-    return {"ahead": LOOK_AHEAD, "known": known, "place": in_threads(cpu_count()) if here else in_one_piece}
+    return {"ahead": LOOK_AHEAD, "known": known, "place": matrix.place()}
 
 
 class Trace:

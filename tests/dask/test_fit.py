@@ -11,7 +11,7 @@ array = pytest.importorskip("dask.array")
 pytest.importorskip("distributed")
 
 from skenigma import L2MaxDeconvolver  # noqa: E402
-from skenigma._dask.rows import WorkerRows  # noqa: E402
+from skenigma._dask.workers import Workers  # noqa: E402
 from skenigma.cohort import lazy_matrix  # noqa: E402
 from skenigma.core.blocks import RowSource  # noqa: E402
 from skenigma.datasets import make_cohort  # noqa: E402
@@ -43,29 +43,33 @@ def assert_equal_fits(found, expected):
     assert_allclose(found.expression_.values(), values, rtol=0, atol=ROUNDING * np.abs(values).max())
 
 
-@pytest.fixture
-def products():
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((3, 40)), rng.standard_normal((2, 70)), rng.random(70) < 0.2
+class Asked:
+    """A partition that tells what it holds."""
+
+    def __init__(self, source):
+        self.matrix, self.proportions = source
+
+    def values(self):
+        return self.matrix[:]
+
+    def names(self):
+        return list(self.matrix.index)
+
+    def held(self):
+        return self.proportions
 
 
 @pytest.mark.parametrize("prepare", [lambda X: X, lambda X: X.persist(), lambda X: X.persist() * 2.0])
-def test_products_are_those_of_the_rows(client, products, prepare):
+def test_partitions_are_adjoining_rows_of_the_genes_in_use(client, prepare):
     X = prepare(chunked())
     genes = np.random.default_rng(1).permutation(300)[:40]
-    matrix = lazy_matrix(X, block_bytes=8 * 300 * 4).select(genes)
-    rows, here = matrix.row_source(), RowSource(np.asarray(X)[:, genes])
-    few, weights, mask = products
-    assert isinstance(rows, WorkerRows)
-    assert (rows.shape, len(rows), rows.size) == (here.shape, len(here), here.size)
-    assert_allclose(rows.squares, here.squares, rtol=1e-13)
-    assert_allclose(rows.along(few), here.along(few), atol=1e-13 * np.abs(here.along(few)).max())
-    assert_allclose(
-        rows.combine(weights), here.combine(weights), atol=1e-13 * np.abs(here.combine(weights)).max()
-    )
-    np.testing.assert_array_equal(rows.take(mask), here.take(mask))
-    np.testing.assert_array_equal(rows.whole(), here.whole())
-    assert matrix.readings == 4  # take is not counted: it reads a few
+    matrix = lazy_matrix(X, block_bytes=8 * 300 * 4).select(genes).apply(np.negative)
+    with matrix.place()(Asked, RowSource(matrix), COHORT.proportions) as parts:
+        values, names, proportions = (parts.all(method) for method in ("values", "names", "held"))
+    np.testing.assert_array_equal(np.concatenate(values), -np.asarray(X)[:, genes])
+    assert np.concatenate(names).tolist() == list(range(70))
+    np.testing.assert_array_equal(np.concatenate(proportions), COHORT.proportions)
+    assert len(values) == 4
 
 
 def test_a_fit_on_workers_is_that_in_memory(client, in_memory):
@@ -76,16 +80,17 @@ def test_a_fit_without_a_client_is_that_in_memory(in_memory):
     assert_equal_fits(l2max(chunked()), in_memory)
 
 
-def test_a_worker_that_is_killed_during_a_fit_is_done_without(client, in_memory, monkeypatch):
-    product, killed = WorkerRows.combine, []
+@pytest.mark.parametrize("method", ["look", "combine_ahead", "cut"])
+def test_a_worker_that_is_killed_during_a_fit_is_done_without(client, in_memory, monkeypatch, method):
+    ask, killed = Workers.all, []
 
-    def killing(rows, weights):
-        if not killed:
+    def killing(workers, asked, *args):
+        if asked == method and workers._past[2:] and not killed:
             killed.append(min(client.run(os.getpid).values()))
             os.kill(killed[0], signal.SIGKILL)
-        return product(rows, weights)
+        return ask(workers, asked, *args)
 
-    monkeypatch.setattr(WorkerRows, "combine", killing)
+    monkeypatch.setattr(Workers, "all", killing)
     assert_equal_fits(l2max(chunked()), in_memory)
     assert killed
 
