@@ -191,10 +191,14 @@ class LazyMatrix:
         place : callable
             On the workers of the active client, for a dask array; else in threads.
         """
+        return self._on_workers() or in_threads(cpu_count())
+
+    def _on_workers(self):
+        """The workers of the active client, for a whole dask array; else None."""
         store = getattr(self._source, "store", None)
-        client = active_client() if _package(store) == "dask" else None
+        client = active_client() if _package(store) == "dask" and len(store) == len(self) else None
         if client is None:
-            return in_threads(cpu_count())
+            return None
         from ._dask.rows import OnWorkers
 
         return OnWorkers(client, store)
@@ -268,6 +272,30 @@ class LazyMatrix:
             rows = slice(start, min(start + self.block_rows, self._n_rows))
             whole = self._read(rows.start, rows.stop)
             yield rows, whole, self._chosen(whole)
+
+    def each(self, function):
+        """Answers of a function of every block, computed where the blocks are read.
+
+        Parameters
+        ----------
+        function : callable
+            Of the rows of a block as a slice, their names or numbers, and what :meth:`whole_blocks` has of them. Its
+            answers are small; both can be pickled.
+
+        Yields
+        ------
+        rows : slice
+            Which ones.
+        answer : object
+            Of the function.
+        """
+        place = self._on_workers()
+        if place is None:
+            yield from _visited(self, function)
+            return
+        with place(_Visited, self, np.arange(self._n_rows)) as parts:
+            for answers in parts.all("visit", function):
+                yield from answers
 
     def __getitem__(self, key):
         if isinstance(key, tuple):
@@ -387,6 +415,25 @@ class LazyMatrix:
 NOT_KEPT = (
     "it is read again and again, during a fit and for expression that is built later. Leave it as it is."
 )
+
+
+class _Visited:
+    """A stretch of rows with their positions, that is visited block by block on the worker where it is read."""
+
+    def __init__(self, source):
+        self._matrix, self._positions = source
+
+    def visit(self, function):
+        """Which rows, and what a function answers of them, for each block."""
+        return list(_visited(self._matrix, function, self._positions[0]))
+
+
+def _visited(matrix, function, first=0):
+    names = np.arange(matrix.first_row, matrix.first_row + len(matrix))
+    names = names if matrix.index is None else np.asarray(matrix.index)
+    for some, whole, block in matrix.whole_blocks():
+        rows = slice(first + some.start, first + some.stop)
+        yield rows, function(rows, names[some], whole, block)
 
 
 class ChangedError(Exception):

@@ -10,7 +10,12 @@ import numpy as np
 from ..harness import Contest, Contestant, case
 
 # What is simulated: samples, genes, cell types, and directions that the samples come to share.
-COHORTS = ((17_382, 20_000, 5, 60), (100_000, 30_000, 5, 80), (300_000, 30_000, 5, 80), (700_000, 30_000, 5, 80))
+COHORTS = (
+    (17_382, 20_000, 5, 60),
+    (100_000, 30_000, 5, 80),
+    (300_000, 30_000, 5, 80),
+    (700_000, 30_000, 5, 80),
+)
 # Machines, and threads of each.
 CLUSTERS = ((1, 8), (4, 8), (16, 8))
 # Of a fit: iterations, iterations that are looked ahead, readings of the bulk.
@@ -124,7 +129,10 @@ def readings(n_samples, n_genes):
         sources = {MEMORY: RowSource(values), ZARR: RowSource(lazy_matrix(stored))}
         yield Contest(
             {"samples": n_samples, "genes": n_genes},
-            [Contestant(name, lambda rows=rows: reading(rows), reports=True) for name, rows in sources.items()],
+            [
+                Contestant(name, lambda rows=rows: reading(rows), reports=True)
+                for name, rows in sources.items()
+            ],
             unit="ns",
         )
 
@@ -150,7 +158,8 @@ def simulated(measured, cohort, machines, threads, rows):
     n_samples, n_genes, n_cell_types, n_directions = cohort
     small = 1e-3 * measured[SMALL] / 2  # two workers were measured, which answer one after the other
     per_number = {
-        name: 1e-3 * max(measured[name] - measured[SMALL], 0.0) / 2 / MEGABYTE for name in (TO_WORKERS, FROM_WORKERS)
+        name: 1e-3 * max(measured[name] - measured[SMALL], 0.0) / 2 / MEGABYTE
+        for name in (TO_WORKERS, FROM_WORKERS)
     }
     state = n_samples * (n_cell_types + 1) * (n_directions + 1)
     parts = 2 * machines * threads
@@ -158,7 +167,9 @@ def simulated(measured, cohort, machines, threads, rows):
     iteration = 4 * machines * small + 1e-9 * measured[ONE_ITERATION] * state / (machines * threads)
     # look answers with means, step with all norms, of which the driver makes the caps
     iteration += per_number[FROM_WORKERS] * (parts * numbers + n_samples * n_cell_types)
-    iteration += per_number[TO_WORKERS] * 2 * machines * numbers + 1e-9 * measured[CAPS] * n_samples * n_cell_types
+    iteration += (
+        per_number[TO_WORKERS] * 2 * machines * numbers + 1e-9 * measured[CAPS] * n_samples * n_cell_types
+    )
     reading = 1e-9 * measured[rows] * n_samples * n_genes / (machines * threads)
     reading += per_number[FROM_WORKERS] * parts * 2 * n_cell_types * n_genes
     return iteration, (ITERATIONS + AHEAD) * iteration + READINGS * reading
@@ -168,8 +179,9 @@ def remarks(frame):
     """The simulation."""
     measured = dict(zip(frame["contestant"], frame["median"], strict=True))
     yield (
-        f"SIMULATED from the medians above, not measured: every machine as fast as this one, {ITERATIONS} iterations, "
-        f"{AHEAD} more looked ahead, {READINGS} readings; the network as fast as messages between processes here."
+        f"SIMULATED from the medians above, not measured: every machine as fast as this one, {ITERATIONS} "
+        f"iterations, {AHEAD} more looked ahead, {READINGS} readings; the network as fast as messages between "
+        f"processes here."
     )
     lines = ["| samples × genes | machines × threads | iteration | fit, rows in memory | fit, rows in Zarr |"]
     lines.append("|---|---|---|---|---|")

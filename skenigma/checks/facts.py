@@ -1,11 +1,11 @@
 """What checks need to know of a bulk that is not in memory, found out in one reading."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from .entries import refuse_infinite
-from .names import row_names
 from .numbers import check_size
 from .samples import Likeness
 from .units import LOOKED_AT
@@ -73,29 +73,23 @@ def examine(matrix, what="X", names=None, expressed=None):
         If a value is NaN or infinite (the message names the first of its block by sample and gene), or all are so
         large or small that squares cannot be summed.
     """
-    rows, n_samples = row_names(matrix), len(matrix)
-    first_row = matrix.first_row if rows is None else 0  # a nameless sample is called by its number
+    n_samples = len(matrix)
     likeness, spaced = Likeness(matrix.shape), {}
     totals, largest, expressed_totals, least = (np.empty(n_samples) for _ in range(4))
     chosen = slice(None) if expressed is None or expressed.all() else np.flatnonzero(expressed)
     kept = np.concatenate([np.linspace(0, n_samples - 1, count).astype(int) for count in SPACED])
     filled, mean = np.empty(n_samples, dtype=bool), np.zeros(matrix.shape[1])
     minimum, maximum, n_negative, size = np.inf, -np.inf, 0, 0.0
-    for some, whole, block in matrix.whole_blocks():
-        refuse_infinite(whole, what, rows, names, first_row=first_row + some.start)
-        size = max(size, float(whole.max(initial=0.0)), -float(whole.min(initial=0.0)))
-        totals[some] = block.sum(axis=1, dtype=np.float64)
-        largest[some] = block.max(axis=1, initial=-np.inf)
-        filled[some] = block.any(axis=1)
-        of_profiles = block[:, chosen]
-        expressed_totals[some] = of_profiles.sum(axis=1, dtype=np.float64)
-        least[some] = of_profiles.min(axis=1, initial=np.inf, where=of_profiles > 0)
-        mean += block.sum(axis=0, dtype=np.float64)
-        low = float(block.min(initial=np.inf))
-        minimum, maximum = min(minimum, low), max(maximum, float(largest[some].max()))
-        n_negative += int(np.count_nonzero(block < 0)) if low < 0 else 0
-        likeness.add(some, block)
-        spaced |= {row: block[row - some.start].copy() for row in kept if some.start <= row < some.stop}
+    look = partial(_look, what=what, genes=names, chosen=chosen, kept=kept, ranks=likeness.ranks)
+    for some, seen in matrix.each(look):
+        size = max(size, seen.size)
+        totals[some], largest[some], filled[some] = seen.totals, seen.largest, seen.filled
+        expressed_totals[some], least[some] = seen.expressed, seen.least_expressed
+        mean += seen.sums
+        minimum, maximum = min(minimum, seen.minimum), max(maximum, float(seen.largest.max()))
+        n_negative += seen.n_negative
+        likeness.add(some, seen.ranks)
+        spaced |= seen.spaced
     check_size(size, matrix.dtype, what)
     matrix.facts = Facts(
         minimum,
@@ -109,4 +103,41 @@ def examine(matrix, what="X", names=None, expressed=None):
         mean / max(1, n_samples),
         likeness.of(filled),
         spaced,
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a block of samples has told: what is not of :class:`Facts` is its own."""
+
+    size: float
+    minimum: float
+    n_negative: int
+    totals: np.ndarray
+    largest: np.ndarray
+    filled: np.ndarray
+    expressed: np.ndarray
+    least_expressed: np.ndarray
+    sums: np.ndarray
+    ranks: np.ndarray
+    spaced: dict
+
+
+def _look(some, names, whole, block, *, what, genes, chosen, kept, ranks):
+    """Look at a block, wherever it is read, see :meth:`skenigma.cohort.LazyMatrix.each`."""
+    named = isinstance(names[0], str)  # a nameless sample is called by its number
+    refuse_infinite(whole, what, names if named else None, genes, first_row=0 if named else names[0])
+    low, of_profiles = float(block.min(initial=np.inf)), block[:, chosen]
+    return _Seen(
+        max(float(whole.max(initial=0.0)), -float(whole.min(initial=0.0))),
+        low,
+        int(np.count_nonzero(block < 0)) if low < 0 else 0,
+        block.sum(axis=1, dtype=np.float64),
+        block.max(axis=1, initial=-np.inf),
+        block.any(axis=1),
+        of_profiles.sum(axis=1, dtype=np.float64),
+        of_profiles.min(axis=1, initial=np.inf, where=of_profiles > 0),
+        block.sum(axis=0, dtype=np.float64),
+        ranks(block),
+        {row: block[row - some.start].copy() for row in kept if some.start <= row < some.stop},
     )

@@ -1,5 +1,7 @@
 """Samples that are none, without expression or unlike all others: named before a fit, which they would bend."""
 
+from functools import partial
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -122,14 +124,20 @@ class Likeness:
     def __init__(self, shape):
         self._genes = spaced(shape[1], LOOKED_AT_GENES)
         self._ranks = np.empty((shape[0], len(self._genes)), dtype=np.int16)
+        self.ranks = partial(_doubled_ranks, self._genes)
 
-    def add(self, rows, block):
-        """See a block of the samples."""
-        self._ranks[rows] = 2 * _ranks(block.take(self._genes, axis=1))  # they have halves
+    def add(self, rows, ranks):
+        """Keep the ``ranks`` of a block of the samples."""
+        self._ranks[rows] = ranks
 
     def of(self, filled):
         """Likeness of all samples, shape (n_samples,)."""
         return _to_middle(lambda rows: self._ranks[rows] / 2, self._genes, filled)
+
+
+def _doubled_ranks(genes, block):
+    """Ranks over some genes as whole numbers: they have halves."""
+    return (2 * _ranks(block.take(genes, axis=1))).astype(np.int16)
 
 
 def _to_middle(ranks_of, genes, filled):

@@ -68,11 +68,3 @@ class Answer:
             "No cell type has a positive coefficient, nor by non-negative least squares, in",
             "The proportions there are equal. Check that X and reference are on the same scale.",
         )
-
-
-def sample_blocks(bulk, rows):
-    """A bulk in memory as a whole, or the blocks in which it is read, with the names or numbers of their samples."""
-    if isinstance(bulk, np.ndarray):
-        return [(bulk, rows)]
-    names = np.arange(len(bulk)) if rows is None else rows
-    return ((block, names[some]) for some, block in bulk.blocks())

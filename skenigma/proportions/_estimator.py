@@ -1,5 +1,6 @@
 """The estimator of cell type proportions."""
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..checks.validation import StrOptions, fit_context
 from ..cohort import open_bulk
 from ..core.regress.log_scale import log_scale_model
 from ..core.regress.log_scale_errors import share_errors
-from ._answer import Answer, sample_blocks
+from ._answer import Answer
 from ._checks import check_content, check_expressed, comparable_genes
 from ._methods import cohort_offset, log_scale, nonnegative, replace_empty, robust, support_vector
 from ._quality import as_quality, figures
@@ -347,7 +348,10 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _answer(self, bulk, rows, **more):
         """Shares of RNA, and what else is asked for; of what is not in memory in one reading."""
-        parts = [self._answer_block(block, names, **more) for block, names in sample_blocks(bulk, rows)]
+        if isinstance(bulk, np.ndarray):
+            parts = [self._answer_block(bulk, rows, **more)]
+        else:
+            parts = [part for _, part in bulk.each(partial(_block_answer, self, more))]
         found = Answer.joined(parts)
         found.warn(rows, self.method_)
         return found
@@ -384,3 +388,8 @@ class ProportionEstimator(ReferenceTransformer):
         if self.method_ == "nusvr":
             return support_vector(self.reference_, bulk, self.nu, n_jobs=self.n_jobs, **stops)
         return nonnegative(self.reference_, bulk)
+
+
+def _block_answer(estimator, more, _, names, whole, block):
+    """The answer for a block, wherever it is read, see :meth:`skenigma.cohort.LazyMatrix.each`."""
+    return estimator._answer_block(block, names, **more)

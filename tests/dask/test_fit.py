@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from numpy.testing import assert_allclose
 array = pytest.importorskip("dask.array")
 pytest.importorskip("distributed")
 
-from skenigma import L2MaxDeconvolver  # noqa: E402
+from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver  # noqa: E402
 from skenigma._dask.workers import Workers  # noqa: E402
+from skenigma.checks.facts import Facts, examine  # noqa: E402
 from skenigma.cohort import lazy_matrix  # noqa: E402
 from skenigma.core.blocks import RowSource  # noqa: E402
 from skenigma.datasets import make_cohort  # noqa: E402
@@ -100,3 +102,37 @@ def test_a_missing_value_is_named(client):
     values[61, 7] = np.nan
     with pytest.raises(ValueError, match=r"NaN.*61.*7"):
         l2max(chunked(values))
+
+
+def test_what_checks_look_at_is_found_on_the_workers(client):
+    """Of a bulk whose samples and genes have names, as of one in memory."""
+    matrix, whole = (lazy_matrix(each) for each in (chunked(), chunked(rows=70)))
+    whole = whole.over(lazy_matrix(COHORT.bulk)._source)
+    for each in (matrix, whole):
+        examine(each)
+    for field in fields(Facts):
+        found, expected = (getattr(each.facts, field.name) for each in (matrix, whole))
+        if field.name == "spaced":
+            found, expected = (np.array([rows[j] for j in sorted(rows)]) for rows in (found, expected))
+        assert_allclose(found, expected, rtol=1e-12, err_msg=field.name)
+    assert type(next(matrix.each(_pid))[1]) is int
+    assert os.getpid() not in {pid for _, pid in matrix.each(_pid)}
+
+
+def _pid(rows, names, whole, block):
+    return os.getpid()
+
+
+def test_the_posterior_of_counts_on_a_cluster(client):
+    """Proportions, posterior and new samples, read through the cluster."""
+    rng = np.random.default_rng(2)
+    reference = rng.gamma(0.5, 200.0, (3, 300))
+    X = rng.poisson(rng.dirichlet(np.full(3, 4.0), 40) @ reference).astype(np.float64)
+    expected, found = (
+        EmpiricalBayesDeconvolver(reference, materialize=False).fit(each) for each in (X, chunked(X))
+    )
+    assert_allclose(found.proportions_, expected.proportions_, atol=ROUNDING)
+    values = expected.expression_.values()
+    assert_allclose(found.expression_.values(), values, rtol=0, atol=ROUNDING * values.max())
+    new = expected.transform(X[:20])
+    assert_allclose(found.transform(chunked(X[:20])), new, rtol=0, atol=ROUNDING * values.max())
