@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from mmap import mmap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -554,7 +555,7 @@ def _in_file(store):
     return store
 
 
-def lazy_matrix(X, *, block_bytes=BLOCK_BYTES):
+def lazy_matrix(X: Any, *, block_bytes: int = BLOCK_BYTES) -> LazyMatrix:
     """A bulk that is read by blocks of samples, to be passed to estimators in the place of what it reads.
 
     Estimators do this themselves with the inputs named here; it is for another size of blocks, and to count
