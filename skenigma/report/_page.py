@@ -24,7 +24,9 @@ from ._tables import table
 from ._verdict import verdict_section
 
 # Parts of the script, each using those before it.
-SCRIPTS = ("base.js", "table.js", "charts.js", "gene.js", "findings.js", "trust.js", "start.js")
+SCRIPTS = (
+    "base.js", "table.js", "charts.js", "curves.js", "gene.js", "volcano.js", "findings.js", "trust.js", "start.js"
+)  # fmt: skip
 
 
 def build_report(
