@@ -78,6 +78,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:No cell type has a positive coefficient:UserWarning"),
     pytest.mark.filterwarnings("ignore:The proportion of .* is 0 in every sample:UserWarning"),
     pytest.mark.filterwarnings("ignore:X has no negative value and goes up to:UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::skenigma.exceptions.SampleWarning"
+    ),  # cohorts of few or equal samples
     # the set_output checks fit a frame and transform an array, and the other way round
     pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning"),
 ]

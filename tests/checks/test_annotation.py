@@ -87,9 +87,8 @@ def test_a_sample_may_be_called_so(expression, name):
 
 
 def test_cell_types_called_b_and_t_stay_beside_decimal_commas(expression):
-    table = expression.rename(columns={"s0": "B", "s1": "T", "s2": "Max"}).map(
-        lambda value: f"{value:.1f}".replace(".", ",")
-    )
+    table = expression.rename(columns={"s0": "B", "s1": "T", "s2": "Max"})
+    table = table.apply(lambda column: column.map(lambda value: f"{value:.1f}".replace(".", ",")))
     assert annotation_columns(table) == []
 
 

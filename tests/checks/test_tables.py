@@ -27,7 +27,9 @@ def arrow(name):
     def change(frame):
         pa = pytest.importorskip("pyarrow")
         if name == "decimal":
-            return frame.map(lambda value: Decimal(str(value))).astype(pd.ArrowDtype(pa.decimal128(20, 8)))
+            return frame.apply(lambda column: column.map(lambda value: Decimal(str(value)))).astype(
+                pd.ArrowDtype(pa.decimal128(20, 8))
+            )
         return frame.astype(f"{name}[pyarrow]")
 
     return change
@@ -38,7 +40,7 @@ CHANGES = {
     "converted": lambda frame: frame.convert_dtypes(),
     "arrow": arrow("double"),
     "arrow decimal": arrow("decimal"),
-    "decimal": lambda frame: frame.map(lambda value: Decimal(str(value))),
+    "decimal": lambda frame: frame.apply(lambda column: column.map(lambda value: Decimal(str(value)))),
     "objects": lambda frame: frame.astype(object),
     "mixed": lambda frame: frame.astype({"g0": "float32", "g1": "Float64", "g2": object}),
     "string names": lambda frame: frame.set_axis(pd.Index(GENES, dtype="string"), axis=1),

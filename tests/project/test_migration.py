@@ -68,7 +68,7 @@ EVIDENCE = {
     ("Functions of the published scripts", "its `gradient_norm`"): f"{VIGNETTE}::test_gradient_norms",
     ("Functions of the published scripts", "its `loss_history`"): f"{VIGNETTE}::test_losses",
     ("Functions of the published scripts", "`GeneSigTest`"): (
-        "tests/test_reliability.py::test_recorded_p_values_and_calls"
+        "tests/reliability/test_reliability.py::test_recorded_p_values_and_calls"
     ),
     ("Functions of the published scripts", "ADMM of the maximum L2 norm"): (
         "tests/deconvolution/test_tracenorm.py::test_max_norm_runs"

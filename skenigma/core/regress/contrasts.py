@@ -71,7 +71,7 @@ def equations(response, weights, nuisance, coded):
     """
     n_phenotypes, n_samples, n_coded = coded.shape
     n_types, n_genes = weights.shape[1:]
-    basis = np.linalg.qr(nuisance.transpose(2, 0, 1)).Q.transpose(1, 2, 0)  # (n, q, g)
+    basis = np.linalg.qr(nuisance.transpose(2, 0, 1))[0].transpose(1, 2, 0)  # (n, q, g)
     response = response - np.einsum("nqg,qg->ng", basis, np.einsum("nqg,ng->qg", basis, response))
     flat = coded.transpose(0, 2, 1).reshape(-1, n_samples)
 

@@ -146,10 +146,10 @@ class FoldChangeModel:
         if not self.factors.shape[1]:
             return ()
         common = np.column_stack([np.ones(self.n_samples), self._covariates])
-        basis = np.linalg.qr(common).Q
+        basis = np.linalg.qr(common)[0]
         rest = coded - basis @ (basis.T @ coded)
         factors = self.factors - basis @ (basis.T @ self.factors)
-        explained = np.sum((np.linalg.qr(rest).Q.T @ factors) ** 2, axis=0) / np.sum(factors**2, axis=0)
+        explained = np.sum((np.linalg.qr(rest)[0].T @ factors) ** 2, axis=0) / np.sum(factors**2, axis=0)
         m, rest_degrees = coded.shape[1], self.n_samples - common.shape[1] - coded.shape[1]
         f = explained / m * rest_degrees / np.maximum(1.0 - explained, 1e-12)
         return tuple(np.flatnonzero(stats.f.sf(f, m, rest_degrees) >= PROTECTED))

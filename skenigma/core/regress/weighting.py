@@ -17,7 +17,7 @@ LAW_STEPS = 10
 
 def null_fit(response, nuisance):
     """Values that the nuisance columns, shape (n, q, g), explain of the response, shape (n, g)."""
-    basis = np.linalg.qr(nuisance.transpose(2, 0, 1)).Q
+    basis = np.linalg.qr(nuisance.transpose(2, 0, 1))[0]
     fitted = basis @ (basis.swapaxes(1, 2) @ response.T[:, :, None])
     return fitted[:, :, 0].T
 
