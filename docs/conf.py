@@ -90,13 +90,15 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "within_subsection_order": ExplicitOrder(
         [
-            "plot_first_run.py",
+            # real cohorts first, then questions
             "plot_whole_blood.py",
-            "plot_gradient_norm.py",
+            "plot_lupus_pbmc.py",
             "plot_pbmc_pseudobulk.py",
-            "plot_l2max_or_trace_norm.py",
-            "plot_choose_parameters.py",
+            "plot_first_run.py",
             "plot_differential_expression.py",
+            "plot_choose_parameters.py",
+            "plot_l2max_or_trace_norm.py",
+            "plot_gradient_norm.py",
             "plot_published_vignette.py",
             "plot_factor_model.py",
             "plot_grid_search_renorm_size.py",
