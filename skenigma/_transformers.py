@@ -120,9 +120,16 @@ class ReferenceTransformer(GeneTransformer):
     Subclasses have the parameters ``reference`` and ``n_components``; fitting sets ``reference_``, too.
     """
 
+    # what to do with a bulk that is not in memory, of what needs all of it at once
+    _instead_of_rows: str | None = None
+
     def _fit_genes(self, X, min_samples=1):
         """Validated X on the genes it shares with the reference."""
         lazy = is_lazy(X)
+        if lazy and self._instead_of_rows:
+            raise ValueError(
+                f"{type(self).__name__} needs all of X in memory, and this X is read by rows. {self._instead_of_rows}"
+            )
         bulk = (check_lazy_bulk if lazy else check_bulk)(self, X, reset=True, min_samples=min_samples)
         bulk = X if lazy else bulk
         names = getattr(self, "feature_names_in_", None)

@@ -301,6 +301,8 @@ class LazyMatrix:
     def __getitem__(self, key):
         if isinstance(key, tuple):
             rows, columns = key
+            if columns is Ellipsis:  # as scikit-learn has them
+                return self[rows]
             if np.ndim(rows) == 2:  # as numpy.ix_ has them
                 rows, columns = np.ravel(rows), np.ravel(columns)
             elif np.ndim(rows) and np.ndim(columns):
@@ -320,13 +322,15 @@ class LazyMatrix:
         check_memory(
             self.nbytes,
             f"A bulk of {self.shape[0]:,} samples and {self.shape[1]:,} genes as one array",
-            "What reads all of it at once needs fewer samples or genes.",
+            FEWER,
         )
         values = self[:]
         return values if dtype is None else values.astype(dtype, copy=False)
 
     def _picked(self, positions):
         """Rows at any positions, in this order."""
+        what = f"{len(positions):,} samples of a bulk that is read by rows, as one array,"
+        check_memory(len(positions) * self._n_columns * self.itemsize, what, FEWER)
         found = np.empty((len(positions), self._n_columns), dtype=self.dtype)
         known = {} if self.facts is None else self.facts.spaced
         seen = np.array([position in known for position in positions], dtype=bool)
@@ -413,6 +417,7 @@ class LazyMatrix:
         return self.facts
 
 
+FEWER = "What reads all of it at once needs fewer samples or genes."
 NOT_KEPT = (
     "it is read again and again, during a fit and for expression that is built later. Leave it as it is."
 )

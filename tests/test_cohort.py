@@ -99,6 +99,7 @@ def test_every_kind_gives_the_same_rows(make, tmp_path, monkeypatch):
     np.testing.assert_array_equal(matrix[::-4], VALUES[::-4])
     np.testing.assert_array_equal(matrix[[20, 2, 2]], VALUES[[20, 2, 2]])
     np.testing.assert_array_equal(matrix[5], VALUES[5])
+    np.testing.assert_array_equal(matrix[[5, 1], ...], VALUES[[5, 1]])
     np.testing.assert_array_equal(matrix.select(np.array([7, 3]))[:], VALUES[:, [7, 3]])
     named = make in (backed, backed_sparse, with_dask)
     assert (

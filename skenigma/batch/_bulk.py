@@ -114,6 +114,8 @@ class BulkBatchCorrector(ProportionsTransformer):
     (40, 600)
     """
 
+    _instead_of_rows = "Pass it as an array, if it fits."
+
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
         **constraints("reference", "proportion_estimator", "mean_only", "n_components"),
         "target": [StrOptions({"pooled", "reference"})],

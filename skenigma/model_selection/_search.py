@@ -178,6 +178,14 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
     ):  # fmt: skip
         set_parameters(self, locals())
 
+    _instead_of_rows = (
+        "Search on some of the samples, X[:500], and fit L2MaxDeconvolver with best_params_ to all."
+    )
+
+    def _opened(self, X):
+        # a memory map is an array as well
+        return X if isinstance(X, np.ndarray) else super()._opened(X)
+
     # what the flow of a fit asks for, once it is chosen
     alpha = property(lambda self: self.best_params_["alpha"])
     beta = property(lambda self: self.best_params_["beta"])

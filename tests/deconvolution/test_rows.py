@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from skenigma import L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
+from skenigma.batch import BulkBatchCorrector
 from skenigma.cohort import LazyMatrix, lazy_matrix
 from skenigma.datasets import make_cohort
 
@@ -146,6 +147,11 @@ def test_the_tensor_is_built_where_it_fits():
         (model(solver="admm_fast"), r"solver='admm_fast' of L2MaxDeconvolver"),
         (TraceNormDeconvolver(COHORT.reference), r"solver='admm' of TraceNorm.*Use L2MaxDeconvolver"),
         (model(init=lambda bulk, proportions: bulk), r"solver='proximal' of L2MaxDeconvolver"),
+        (L2MaxDeconvolverCV(COHORT.reference), r"L2MaxDeconvolverCV needs all of X in memory.*best_params_"),
+        (
+            BulkBatchCorrector(COHORT.reference),
+            r"BulkBatchCorrector needs all of X in memory.*if it fits",
+        ),
         (L2MaxDeconvolver(), "Profiles are learned from a bulk in memory"),
     ],
 )
@@ -207,3 +213,19 @@ def test_a_bulk_that_changes_during_a_fit_is_refused():
 def test_replayed_expression_can_be_pickled(fitted):
     expression = fitted.predict_expression(lazy())
     assert_same(pickle.loads(pickle.dumps(expression)).values(), expression.values())
+
+
+@pytest.mark.filterwarnings("ignore::skenigma.exceptions.LevelWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", [L2MaxDeconvolver, TraceNormDeconvolver])
+def test_models_fitted_in_memory_take_new_samples_by_rows(kind):
+    """Whatever the solver: a row depends on no other."""
+    found = kind(COHORT.reference, solver="admm", max_iter=3).fit(COHORT.bulk.iloc[:30])
+    new = COHORT.bulk.iloc[30:]
+    assert_same(found.transform(lazy(new)), found.transform(new))
+    assert_same(found.predict_expression(lazy(new)).values(), found.predict_expression(new).values())
+    if kind is L2MaxDeconvolver:
+        assert found.score(lazy(new)) == pytest.approx(found.score(new), rel=ROUNDING)
+    else:
+        with pytest.raises(ValueError, match="needs all of its samples at once"):
+            found.score(lazy(new))
