@@ -50,7 +50,7 @@ class Plan:
     cell_types: list
     samples: pd.Index
     bulk: object = None
-    tables: Mapping = None
+    tables: Mapping | None = None
 
     @property
     def shape(self):
