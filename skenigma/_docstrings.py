@@ -36,6 +36,7 @@ def with_entries(text, entry_of):
 
 
 def entry(name, text):
+    """An entry of a docstring; what an argument is of (new samples, the fitted ones) is no part of its name."""
     kind, *lines = [line.strip() for line in text.splitlines()]
-    name = name.removesuffix("_new").removesuffix("_named")
+    name = name.removesuffix("_new").removesuffix("_named").removesuffix("_fitted")
     return "\n".join([f"{name} : {kind}", *(f"    {line}" for line in lines)])

@@ -100,7 +100,11 @@ FITTED = {
     "gradient_norm_": Fitted("ndarray of shape (`n_iter_` - 1, 2)", "history"),
     "delta_history_": Fitted("ndarray of shape (`n_iter_`, n_cell_types)", "history"),
     "n_iter_": Fitted("int", "outcome"),
-    "converged_": Fitted("bool", "outcome"),
+    "converged_": Fitted(
+        """bool
+        Whether the change, or for "accelerated" the gap, fell below epsilon.""",
+        "outcome",
+    ),
     "calibration_": Fitted(
         """ndarray of shape (n_cell_types,)
         Factors of ``calibrate``. Only if it is True.""",

@@ -192,7 +192,7 @@ COMMON = (
     "verbose",
 )
 
-# Texts of the arguments that methods share.
+# Texts of the arguments and results that methods share.
 ARGUMENTS = {
     "X": """array-like or DataFrame of shape (n_samples, n_genes)
         Bulk expression, samples as rows. What is not in memory (a memory map, a matrix of h5py or Zarr, a dask array,
@@ -210,6 +210,11 @@ ARGUMENTS = {
         with ``proportion_estimator``.""",
     "input_features": """array-like of str or None, default=None
         Gene names; only used to check that they are those of the fit.""",
+    "cse": """ndarray of shape (n_samples, n_cell_types * n_genes)
+        Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.""",
+    "cse_fitted": """ndarray of shape (n_samples, n_cell_types * n_genes)
+        Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given. A view of
+        ``cse_`` or ``cse_normalized_`` where it is the whole of it: copy it before you write into it.""",
     "covariates": """DataFrame or array-like of shape (n_samples, n_covariates), default=None
         What else is known of the samples: numbers, or categories. Rows of a named table are matched by name.""",
 }
@@ -233,6 +238,12 @@ WARNINGS = {
         If ``level_`` is outside 0.5 to 2.
     """,
 }
+WARNINGS["edition_warnings"] = """
+    ConvergenceWarning
+        If ``max_iter`` ends the iteration.
+    UserWarning
+        As the model itself; and if ``normalize="pc"`` finds no component that follows the proportions.
+    """
 WARNINGS["optimised_warnings"] = f"""
     ConvergenceWarning
         If ``max_iter`` ends the iteration.

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from .._docstrings import filled
 from .._typing import PathLike
 from ..checks.optional import import_optional
 from ._download import kept
@@ -68,14 +69,26 @@ cse          samples x cell types x genes
 n_cells      samples x cell types; number of cells that were added up
 """
 
+# Entries that the docstrings of this module share.
+ENTRIES = {
+    "data_home": """data_home : str or path-like, default=None
+    Folder in which the data are kept, see :func:`data_home`.""",
+    "refusals": """Raises
+------
+OSError
+    If the data are not there and cannot be downloaded.
+ValueError
+    If what was downloaded is not what it was when this was written.""",
+}
 
+
+@filled(ENTRIES)
 def fetch_whole_blood(*, data_home: PathLike | None = None, download_if_missing: bool = True) -> Bunch:
     """Load whole blood with its sorted cell types: real samples, and the truth about their expression.
 
     Parameters
     ----------
-    data_home : str or path-like, default=None
-        Folder in which the data are kept, see :func:`data_home`.
+    {data_home}
     download_if_missing : bool, default=True
         Whether to download about 5 MB from the Gene Expression Omnibus, once, where they are not kept yet.
 
@@ -99,12 +112,7 @@ def fetch_whole_blood(*, data_home: PathLike | None = None, download_if_missing:
         DESCR : str
             Description of the data.
 
-    Raises
-    ------
-    OSError
-        If the data are not there and cannot be downloaded.
-    ValueError
-        If what was downloaded is not what it was when this was written.
+    {refusals}
 
     Notes
     -----
@@ -136,13 +144,13 @@ def fetch_whole_blood(*, data_home: PathLike | None = None, download_if_missing:
     return cohort
 
 
+@filled(ENTRIES)
 def fetch_lupus_pbmc(*, data_home: PathLike | None = None, download_if_missing: bool = True) -> Bunch:
     """Load blood cells of patients with lupus, added up to a bulk of which everything is known.
 
     Parameters
     ----------
-    data_home : str or path-like, default=None
-        Folder in which the data are kept, see :func:`data_home`.
+    {data_home}
     download_if_missing : bool, default=True
         Whether to download the single cells, about 40 MB, once, where they are not kept yet. Reading them needs the
         package anndata.
@@ -167,12 +175,7 @@ def fetch_lupus_pbmc(*, data_home: PathLike | None = None, download_if_missing: 
         DESCR : str
             Description of the data.
 
-    Raises
-    ------
-    OSError
-        If the data are not there and cannot be downloaded.
-    ValueError
-        If what was downloaded is not what it was when this was written.
+    {refusals}
 
     Notes
     -----

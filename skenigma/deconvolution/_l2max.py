@@ -110,8 +110,7 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
         Squared change per cell type.
     n_iter_ : int
         Number of evaluations; the update of the last is not applied.
-    converged_ : bool
-        Whether the change, or for "accelerated" the gap, fell below epsilon.
+    {converged_}
     renorm_size_, tao_k_, gamma_ : float or None
         Values in use; the first two of "proximal", ``gamma_`` of the ADMM solvers.
 

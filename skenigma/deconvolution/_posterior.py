@@ -225,9 +225,7 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
 
         Returns
         -------
-        cse : ndarray of shape (n_samples, n_cell_types * n_genes)
-            Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given. A view of
-            ``cse_`` where it is the whole of it: copy it before you write into it.
+        {cse_fitted}
         """
         self.fit(X, y, proportions=proportions, covariates=covariates)
         return self._fitted_output()
@@ -243,8 +241,7 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
 
         Returns
         -------
-        cse : ndarray of shape (n_samples, n_cell_types * n_genes)
-            Columns are "cell type:gene", the cell type slowest; of ``output_cell_types`` only, if given.
+        {cse}
         """
         return self._transform(X, proportions, covariates=covariates)
 

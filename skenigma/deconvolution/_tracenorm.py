@@ -77,8 +77,7 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
         Squared change per cell type, summed over samples and genes.
     n_iter_ : int
         Number of iterations; the update of the last is not applied.
-    converged_ : bool
-        Whether the change, or for "accelerated" the gap, fell below epsilon.
+    {converged_}
     beta_, gamma_, epsilon_, tao_k_ : float
         Values in use; ``gamma_`` of the ADMM solvers, ``tao_k_`` of "proximal".
 

@@ -119,11 +119,7 @@ class PackageL2MaxDeconvolver(PackageEdition, L2MaxDeconvolver):
 
     Warns
     -----
-    ConvergenceWarning
-        If ``max_iter`` ends the iteration.
-    UserWarning
-        As :class:`~skenigma.L2MaxDeconvolver`; and if ``normalize="pc"`` finds no component that follows the
-        proportions.
+    {edition_warnings}
 
     See Also
     --------
@@ -205,11 +201,7 @@ class PackageTraceNormDeconvolver(PackageEdition, TraceNormDeconvolver):
 
     Warns
     -----
-    ConvergenceWarning
-        If ``max_iter`` ends the iteration.
-    UserWarning
-        As :class:`~skenigma.TraceNormDeconvolver`; and if ``normalize="pc"`` finds no component that follows the
-        proportions.
+    {edition_warnings}
 
     See Also
     --------
