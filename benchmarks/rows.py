@@ -20,8 +20,15 @@ DRAWN = 2**25
 EVERY = 0.02
 
 
-def draw(path, samples, genes, cell_types):
+# What posterior models look for, as a standard deviation of natural logarithms: the platform's offset of a gene, and
+# what a hidden factor changes.
+OFFSET, HIDDEN = 0.5, 0.3
+
+
+def draw(path, samples, genes, cell_types, has_hidden=False):
     """Write a cohort to disk by blocks, float32; its reference."""
+    more = np.random.default_rng(1)
+    offset, loadings = OFFSET * more.standard_normal(genes), HIDDEN * more.standard_normal((4, genes))
     rng = np.random.default_rng(0)
     reference = rng.gamma(0.3, 1.0, (cell_types, genes))
     reference *= 1e6 / reference.sum(axis=1, keepdims=True)
@@ -31,6 +38,8 @@ def draw(path, samples, genes, cell_types):
         theta = rng.dirichlet(np.ones(cell_types), min(step, samples - start))
         block = theta @ reference
         block *= np.exp(0.3 * rng.standard_normal(block.shape, dtype=np.float32))
+        if has_hidden:
+            block *= np.exp(offset + more.standard_normal((len(block), 4)) @ loadings)
         bulk[start : start + step] = block * (1e6 / block.sum(axis=1, keepdims=True))
     bulk.flush()
     return reference
@@ -56,28 +65,41 @@ class Memory(threading.Thread):
             self.peak = max(self.peak, self.now())
 
 
-def fit(path, samples, genes, cell_types, **params):
+def estimator(name, reference):
+    """An estimator, its settings for this cohort; the number of iterations is asked of those that have it."""
+    import skenigma
+
+    settings = {
+        "L2MaxDeconvolver": {"materialize": False, "n_samples_of_settings": 100},
+        "EmpiricalBayesDeconvolver": {"materialize": False},
+        "ProportionEstimator": {"method": "log"},
+    }
+    return getattr(skenigma, name)(reference, **settings[name])
+
+
+def fit(path, samples, genes, cell_types, model="L2MaxDeconvolver"):
     """Readings, iterations, seconds of processor time and megabytes beside the file, of one fit."""
-    from skenigma import L2MaxDeconvolver
+    from sklearn.base import clone
+
     from skenigma.cohort import lazy_matrix
 
-    reference = draw(path, samples, genes, cell_types)
-    given = {"materialize": False, "n_samples_of_settings": 100, **params}
+    reference = draw(path, samples, genes, cell_types, model == "EmpiricalBayesDeconvolver")
+    unfitted = estimator(model, reference)
     small = np.random.default_rng(0).random((40, genes)) * reference.mean(axis=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # what a first call loads and compiles does not count
-        L2MaxDeconvolver(reference, **given, max_iter=3).fit(lazy_matrix(small))
+        clone(unfitted).fit(lazy_matrix(small))
         matrix = lazy_matrix(np.load(path, mmap_mode="r"))
         memory = Memory()
         memory.start()
         wall, start = time.perf_counter(), time.process_time()
-        model = L2MaxDeconvolver(reference, **given).fit(matrix)
+        fitted = unfitted.fit(matrix)
         seconds, wall = time.process_time() - start, time.perf_counter() - wall
         memory.done.set()
     return {
         "readings": matrix.readings,
-        "iterations": model.n_iter_,
+        "iterations": getattr(fitted, "n_iter_", 1),
         "processor seconds": seconds,
         "wall seconds": wall,
         "MB beside the file": memory.peak - memory.before,

@@ -16,14 +16,21 @@ UNITS = {
 }
 
 
+MODELS = "L2MaxDeconvolver", "EmpiricalBayesDeconvolver", "ProportionEstimator"
+
+
+def _of_each(**size):
+    return [{**size, "model": model} for model in MODELS]
+
+
 @case(
-    full=[GTEX],
-    quick=[{"samples": 1000, "genes": 2000, "cell_types": 5}],
-    tiny=[{"samples": 30, "genes": 150, "cell_types": 3}],
+    full=_of_each(**GTEX),
+    quick=_of_each(samples=1200, genes=2000, cell_types=5),
+    tiny=_of_each(samples=30, genes=150, cell_types=3),
     repeats=1,
 )
 def by_rows(options, **setting):
-    """L2-max of a memory-mapped cohort: readings, time, and memory beside the file, in a fresh process."""
+    """Fits of a memory-mapped cohort: readings, time, and memory beside the file, each in a fresh process."""
     measured = cache(lambda: rows.measure(**setting))
     for name, unit in UNITS.items():
         found = Contestant(name, lambda name=name: measured()[name], reports=True, once=True)
