@@ -22,7 +22,7 @@ from skenigma.exceptions import LevelWarning
 from skenigma.metrics import recovery_score
 from skenigma.plotting import RecoveryDisplay
 
-# Correlations over samples are compared here, and they do not see the level: each fit would warn that it has lost it.
+# Each fit would warn that it has lost the level; the correlations over samples compared here do not depend on it.
 warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
@@ -87,8 +87,8 @@ ax.legend(loc="upper left", frameon=False, fontsize="small")
 figure.savefig("choose_parameters.png", dpi=150)
 
 # %%
-# The expression by the chosen setting against the truth, one panel per cell type. It is much shorter than the truth:
-# with renormalised gradients its length is set by ``renorm_size`` and ``beta``, so read its pattern, not its size.
+# The expression with the chosen setting against the truth, one panel per cell type. It is much smaller than the
+# truth: with renormalised gradients its size is set by ``renorm_size`` and ``beta``, so read its pattern, not its size.
 # The correlation per sample is high because highly expressed genes are found to be so, which the reference tells as
 # well; the correlation per gene says how well samples are told apart.
 display = RecoveryDisplay.from_estimator(model, truth)

@@ -22,7 +22,7 @@ from skenigma.differential import differential_expression, marginal_test
 from skenigma.exceptions import LevelWarning
 from skenigma.plotting import DifferentialExpressionDisplay
 
-# Differences between groups are tested here, and these do not see the level, of which each fit would warn.
+# Each fit would warn that it has lost the level; the differences between groups tested here do not depend on it.
 warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
@@ -52,12 +52,12 @@ figure.savefig("differential_expression.png", dpi=150)
 #
 # - ``"interaction"``: *does the bulk say that this cell type changes?* Per gene, the bulk is regressed on the
 #   proportions and on their products with the phenotype, and a product is tested. It uses no estimate of expression,
-#   so its p-values are those of an ordinary regression.
+#   so its p-values are those of a regression of what was measured.
 # - ``"marginal"``: *does the estimated expression of this cell type differ?* A t-test per cell type and gene. The
 #   expression of all cell types was estimated from the same bulk, so a change in one shows in the others too, and the
 #   test cannot tell where it comes from.
 # - ``"joint"``: *does it differ, given the estimates of all other cell types?* A logistic model of the phenotype per
-#   gene, which puts the cell types against each other. It calls a gene in one cell type at most.
+#   gene, which sets the cell types against each other. It calls a gene in one cell type at most.
 #
 # The naive answer is a t-test on the bulk, every gene that it calls being called in all cell types.
 #

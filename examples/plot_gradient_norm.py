@@ -23,8 +23,8 @@ from skenigma.exceptions import LevelWarning
 from skenigma.metrics import per_gene_correlation, per_sample_correlation, root_mean_squared_error
 from skenigma.plotting import GradientNormDisplay, LossCurveDisplay
 
-# The published settings shrink the expression far below the level of the bulk, of which each fit would warn. The
-# correlations of which they are judged do not see it.
+# The published settings shrink the expression far below the level of the bulk, and each fit would warn of it. The
+# correlations by which the fits are judged here do not depend on the level.
 warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
@@ -74,7 +74,7 @@ reconstruction_norm, reference_norm = plain.gradient_norm_.mean(axis=0)
 # --------------------
 #
 # 200 is the default of ``renorm_size``. For data on another scale it would be another number:
-# ``renorm_size="auto"`` finds it, by the mean of a first fit without renormalisation.
+# ``renorm_size="auto"`` finds it, as the mean of a first fit without renormalisation.
 renormalised = L2MaxDeconvolver(reference=cohort.reference, renorm_size=200)
 renormalised.fit(cohort.bulk, proportions=proportions)
 
@@ -84,7 +84,7 @@ automatic.fit(cohort.bulk, proportions=proportions)
 # %%
 # The two fits descend differently. The mean of the two gradient norms hides that they are far from equal:
 # the gradient of the reference term is some thirty times smaller. Rescaling both to 200 makes it count much
-# more, and the result lies nearer to the reference.
+# more, and the result is closer to the reference.
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
 for ax, fit, title in zip(
     axes, (plain, renormalised), ("gradients as they are", "renormalised to 200"), strict=True
@@ -97,8 +97,8 @@ axes[1].set_ylabel("")
 # What is recovered
 # -----------------
 #
-# Two answers are free, and every method should be compared with them: the bulk itself in the place of every
-# cell type, and the reference profile in the place of every sample. Three questions are asked:
+# Two answers are free, and every method should be compared with them: the bulk itself in place of every cell
+# type, and the reference profile in place of every sample. Three questions are asked:
 #
 # - per gene: does the estimate follow the gene over the samples? (correlation, mean over cell types and
 #   genes; and over the changed genes only). The reference is the same for all samples and cannot answer.
@@ -140,7 +140,7 @@ print(summary.to_string(float_format="{:.3f}".format, na_rep="-"))
 
 # %%
 # The renormalised fit needs fewer iterations and follows genes over samples, and profiles over genes,
-# better than the plain one and than either baseline. The margin over the better baseline is small in both,
-# and by the error the reference itself is still the better answer: expression of single samples is a hard
+# better than the plain one and either baseline. The margin over the better baseline is small in both, and
+# by the error the reference itself is still the better answer: expression of single samples is a hard
 # target, so look at correlations and baselines before trusting a gene. The size itself hardly matters near
 # 200: ``"auto"`` finds a slightly different one, with almost the same result.

@@ -22,7 +22,7 @@ from skenigma import L2MaxDeconvolver
 from skenigma.datasets import make_cohort
 from skenigma.exceptions import LevelWarning
 
-# The settings compared here shrink the expression below the level of the bulk, of which each fit would warn.
+# The settings compared here shrink the expression below the level of the bulk, and each fit would warn of it.
 warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
@@ -41,7 +41,7 @@ bulk, new_bulk, phenotype, new_phenotype = train_test_split(
 # ------
 #
 # ``fit`` sees nothing but the training samples of a fold, and ``transform`` treats every held-out sample on
-# its own, by a replay of the fitted iterations: the scores are honest.
+# its own, by repeating the fitted iterations: the scores are honest.
 #
 # The published size of 200 belongs to data of the published size. Gradient norms grow with the numbers of
 # samples and genes; on this small cohort they are near 65 by themselves (what ``"auto"`` finds), and steps
@@ -91,6 +91,6 @@ print(f"new samples, bulk itself: {with_bulk:.3f}")
 
 # %%
 # Neither. A hundredth of the area under the curve is nothing on 300 samples, and repeating all this on
-# other simulated cohorts puts now the one ahead, now the other. That is no surprise: a linear classifier
-# can weigh the genes of the bulk as well as those of the cell types. Deconvolution is for the question *in
+# other simulated cohorts puts sometimes one ahead, sometimes the other. That is no surprise: a linear classifier
+# can use the genes of the bulk as well as those of the cell types. Deconvolution is for the question *in
 # which cell type* a gene changes; to predict a phenotype, try the bulk first.

@@ -23,7 +23,7 @@ from skenigma.exceptions import LevelWarning
 from skenigma.metrics import per_gene_correlation, per_sample_correlation
 from skenigma.normalization import normalize
 
-# Correlations are compared here, and they do not see the level, of which each fit of a published model would warn.
+# Each fit would warn that it has lost the level; the correlations compared here do not depend on it.
 warnings.filterwarnings("ignore", category=LevelWarning)
 
 # %%
@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", category=LevelWarning)
 # -----------
 #
 # Both have 100 bulk samples of 1,000 genes, 5 cell types, and 100 genes per cell type that change in the
-# cases. They differ in how a cell type varies besides:
+# cases. They differ in how else a cell type varies:
 #
 # - *genes on their own*: the published recipe. Every gene varies independently of all others, and the changed
 #   genes change a lot.
@@ -62,12 +62,12 @@ cohorts = {
 # Fits
 # ----
 #
-# Proportions are estimated once per cohort. Two answers need no model: the bulk itself in the place of every
-# cell type, and the reference profile in the place of every sample. For the maximum-L2 norm there are the
+# Proportions are estimated once per cohort. Two answers need no model: the bulk itself in place of every cell
+# type, and the reference profile in place of every sample. For the maximum-L2 norm there are the
 # published renormalisation to 200 and none; for the trace norm the weight that is the default, and the one
 # that ``beta="auto"`` reads off the singular values of the bulk. Both models weigh bulk and reference alike here,
-# ``alpha=0.1``, the default of the first. The automatic tolerance of the trace norm goes by decimal magnitude and
-# would differ tenfold between these two cohorts, so it is given.
+# ``alpha=0.1``, the default of the first. The automatic tolerance of the trace norm depends on the decimal magnitude
+# and would differ tenfold between these two cohorts, so it is set by hand.
 models = {
     "L2-max, renorm None": L2MaxDeconvolver(alpha=0.1, renorm_size=None),
     "L2-max, renorm 200": L2MaxDeconvolver(alpha=0.1, renorm_size=200),
@@ -193,8 +193,8 @@ figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
 
 # %%
 # Strong changes between two groups of samples are a direction in which a cell type varies, and where little else
-# varies together, the trace norm finds them better than the maximum-L2 norm. Weak changes beside strong
-# programmes are another matter: all methods rank them badly, and the trace norm with the automatic weight, which
+# varies together, the trace norm finds them better than the maximum-L2 norm. Weak changes next to strong
+# programmes are another matter: all methods rank them poorly, and the trace norm with the automatic weight, which
 # keeps the programmes, hardly better than the bulk. The regression, for which nothing has to be deconvolved but
 # the means of two groups, is clearly ahead on the first cohort and last on the second.
 

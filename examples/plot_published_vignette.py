@@ -76,5 +76,5 @@ tests = pd.DataFrame({method: summary(method) for method in ("joint", "marginal"
 print(tests.to_string(formatters={"called": "{:.0f}".format}, float_format="%.2f"))
 
 # %%
-# So the published way is there to repeat published work; for a new analysis of centred values the factor test is the
+# So use the published way to repeat published work; for a new analysis of centred values the factor test is the
 # first choice, and on counts ``method="log_fold_change"``: see :doc:`the guide <../user_guide/differential>`.
