@@ -88,9 +88,9 @@ figure.savefig("choose_parameters.png", dpi=150)
 
 # %%
 # The expression with the chosen setting against the truth, one panel per cell type. It is much smaller than the
-# truth: with renormalised gradients its size is set by ``renorm_size`` and ``beta``, so read its pattern, not its size.
-# The correlation per sample is high because highly expressed genes are found to be so, which the reference tells as
-# well; the correlation per gene says how well samples are told apart.
+# truth: with renormalised gradients its size is set by ``renorm_size`` and ``beta``, so read its pattern, not its
+# size. The correlation per sample is high because highly expressed genes are found to be so, which the reference
+# tells as well; the correlation per gene says how well samples are told apart.
 display = RecoveryDisplay.from_estimator(model, truth)
 display.figure_.savefig("choose_parameters_recovery.png", dpi=150)
 

@@ -254,7 +254,9 @@ def check_linear(source, values, layer, rows, genes, what):
     what : str
         Name of the values, for messages.
     """
-    others = f" The AnnData also has: {_other_layers(source)}." if is_anndata(source) else ""
+    others = ""
+    if is_anndata(source) and (layer_names(source) or source.raw is not None):
+        others = f" Another layer may hold them (layer=, --layer): {_other_layers(source)}."
     reason = (
         "Means, mixtures and totals need expression on the linear scale (counts, or counts per 10,000 or per "
         "million): pass values before scaling or taking logarithms." + others

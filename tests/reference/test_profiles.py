@@ -383,7 +383,7 @@ class TestBadCells:
     def test_scaled_cells_say_where_the_counts_may_be(self, adata):
         adata.layers["counts"] = adata.X.copy()
         adata.X = adata.X.toarray() - 1
-        with refused("negative values", "before scaling", "also has: 'counts'"):
+        with refused("negative values", "before scaling", "may hold them", "'counts'"):
             make_reference(adata, "cell_type")
 
     @pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
