@@ -50,6 +50,12 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
         run(code, names, page)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_no_line_of_text_is_a_comment_to_the_parser(page):
+    """MyST drops lines that begin with a per-cent sign, such as the second half of "5 %" where a line was broken."""
+    assert [line for line in page.read_text("utf-8").splitlines() if re.match(r"\s*%(\s|$)", line)] == []
+
+
 def test_a_wrong_answer_is_noticed():
     names = {}
     run(">>> a = 1\n>>> a + 1\n2\n", names, ROOT)
