@@ -19,7 +19,7 @@ SHARES = {"RNA": "shares of RNA, not of cells, if the profiles have equal totals
 FLAG = "flag"
 CONTRAST = "contrast"
 # Values of a cell type, of evenly spaced samples, that tell how certain they are.
-MOST_VALUES = 2**24
+MOST_VALUES = 2**22
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
@@ -184,7 +184,7 @@ def uncertainty_frame(expression):
     -------
     uncertainty : DataFrame
         A row per cell type: ``median expression`` and ``median standard deviation`` over samples and genes (of a
-        large cohort, evenly spaced samples with 17 million values), and
+        large cohort, evenly spaced samples with 4 million values), and
         ``genes that vary``, the share of genes whose estimates vary over samples by more than their median standard
         deviation: of the others the model does not claim to know how samples differ.
 

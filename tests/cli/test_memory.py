@@ -232,8 +232,8 @@ class TestBudget:
         assert "even read one sample at a time" in capsys.readouterr().err
 
     def test_it_is_recorded_and_repeated(self, data, tmp_path):
-        found = run(data, tmp_path / "run", "--memory", "260M", command="proportions")
-        assert found.record["options"]["memory"] == 260 * 2**20
+        found = run(data, tmp_path / "run", "--memory", "400M", command="proportions")
+        assert found.record["options"]["memory"] == 400 * 2**20
         argv = ["proportions", "--from", str(tmp_path / "run"), "--out", str(tmp_path / "again"), "-q"]
         assert main(argv) == 0
 
