@@ -415,6 +415,10 @@ def test_in_a_frame_of_a_notebook(browser, cohort, table, tmp_path):
     browser.wait(f"{inner}.documentElement.dataset.ready === 'yes'")
     assert browser.run(f"{inner}.querySelector('h1').textContent") == NASTY
     assert browser.run(f"{inner}.querySelectorAll('#trust tbody tr').length") == 20
+    # a link of the page leads to its part of it, not to the notebook once more in the frame
+    browser.run(f"{inner}.querySelector('nav a[href=\"#repeat\"]').click()")
+    browser.wait(f"Math.abs({inner}.querySelector('#repeat').getBoundingClientRect().top) < 500")
+    assert browser.run(f"{inner}.querySelector('h1').textContent") == NASTY
     assert problems(browser) == []
 
 

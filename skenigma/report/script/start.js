@@ -19,3 +19,13 @@ async function start() {
 start().catch((error) => {
   document.querySelector("main").prepend(el("p", { class: "warnings", role: "alert" }, `The interactive parts could not start (${error.message}). A browser of 2023 or later is needed; all else is below.`));
 }).finally(() => { document.documentElement.dataset.ready = "yes"; });
+// In the frame of a notebook a link to a part of the page would lead to the notebook: what "#" means there is the
+// address of the page around the frame.
+if (location.protocol === "about:") {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]'), part = link && byId(link.getAttribute("href").slice(1));
+    if (!part) return;
+    event.preventDefault();
+    part.scrollIntoView();
+  });
+}
