@@ -84,7 +84,7 @@ SOURCES = (memmap, hdf5, zarr2, zarr3, dask, sparse_dask, backed, backed_sparse,
 
 @pytest.mark.parametrize("make", SOURCES, ids=lambda make: make.__name__)
 def test_every_kind_gives_the_same_rows(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("skenigma.cohort.MAPPED_BYTES", 0)
+    monkeypatch.setattr("skenigma.cohort._open.MAPPED_BYTES", 0)
     matrix = open_bulk(make(tmp_path))
     assert is_lazy(matrix)
     assert (matrix.shape, matrix.dtype, matrix.ndim, matrix.size) == (

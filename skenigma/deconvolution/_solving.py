@@ -7,6 +7,7 @@ import numpy as np
 
 from ..checks.validation import StrOptions, few_blas_threads
 from ..core.optimize.basis import SpanBasis
+from ..core.optimize.partitions import in_one_piece
 from ..core.optimize.problem import Problem
 from ..core.optimize.registry import SOLVERS, find_solver
 from ..core.optimize.solvers import Settings
@@ -166,7 +167,8 @@ def solve(setting, basis, proportions, monitor):
     )
     settings = replace(settings, **for_rows(basis, setting.known))
     run = find_solver(setting.solver, setting.penalty, setting.start, setting.masked)
-    with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM):
+    # partitions have threads of their own
+    with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM or settings.place is not in_one_piece):
         return run(problem, basis, settings, monitor)
 
 

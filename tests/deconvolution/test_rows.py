@@ -165,7 +165,7 @@ def test_what_needs_all_of_it_is_refused_by_name(refused, message):
 @pytest.mark.filterwarnings("ignore::skenigma.exceptions.LevelWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_solver_that_needs_all_of_it_takes_a_memory_map_as_the_array_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("skenigma.cohort.MAPPED_BYTES", 0)
+    monkeypatch.setattr("skenigma.cohort._open.MAPPED_BYTES", 0)
     np.save(tmp_path / "x.npy", COHORT.bulk.to_numpy())
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     reference = COHORT.reference.to_numpy()

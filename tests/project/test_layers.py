@@ -64,6 +64,7 @@ FOLDERS = {
     "skenigma.batch",
     "skenigma.checks",
     "skenigma.cli",
+    "skenigma.cohort",
     "skenigma.core",
     "skenigma.core.optimize",
     "skenigma.core.posterior",

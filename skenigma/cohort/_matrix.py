@@ -1,42 +1,29 @@
-"""Cohorts that are not in memory: what is stored on disk, or computed in pieces, as a matrix that is read by rows.
+"""A bulk as a matrix that is read by rows."""
 
-Estimators take, wherever they take a bulk, whatever gives slices of rows: ``numpy.memmap``, datasets of h5py, arrays
-of Zarr, dask arrays chunked by rows, and AnnData whose ``X`` is one of these or is backed by a file, dense or CSR.
-They read it as a :class:`LazyMatrix`, a few blocks of samples at a time. The packages of these inputs are recognised
-by the names of their modules, and never imported for anything else.
-"""
-
-import os
-import threading
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
-from mmap import mmap
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from joblib import cpu_count
 
-from ._dask import active_client
-from .checks.memory import check_memory
-from .checks.names import name_at
-from .checks.optional import import_optional
-from .checks.tables import is_anndata
-from .core.optimize.partitions import in_threads
-
-__all__ = ["LazyMatrix", "lazy_matrix"]
+from .._dask import active_client
+from ..checks.memory import check_memory
+from ..checks.names import name_at
+from ..core.optimize.partitions import in_threads
+from ._sources import ChangedError, Seen, package_of
 
 # Bytes of a block of rows, in float64.
 BLOCK_BYTES = 2**25
 # Blocks grow to whole chunks of the store up to this many times their size: a chunk is decompressed as a whole.
 LARGEST_CHUNK = 8
-# Bytes from which on a memory map is read by rows. A smaller one is an array like any other.
-MAPPED_BYTES = 2**26
-# Columns by which a change of a sample is noticed: whoever rescales, overwrites or deletes it changes most of them.
-WATCHED = 64
 # Rows that are picked one by one where fewer than this share of a stretch is asked for.
 PICKED = 0.25
+
+FEWER = "What reads all of it at once needs fewer samples or genes."
+NOT_KEPT = (
+    "it is read again and again, during a fit and for expression that is built later. Leave it as it is."
+)
 
 
 class LazyMatrix:
@@ -79,7 +66,7 @@ class LazyMatrix:
         self.dtype = np.dtype(np.float32 if source.dtype == np.float32 else np.float64)
         self._genes, self._function, self._start = None, None, 0
         self._n_rows, self._n_columns = source.shape
-        self._seen = _Seen(source.shape)
+        self._seen = Seen(source.shape)
         self.facts = None
         step = max(1, int(block_bytes) // max(1, 8 * source.shape[1]))
         chunk = source.chunk_rows
@@ -181,7 +168,7 @@ class LazyMatrix:
         if moved.index is None:  # messages call them by their number in the cohort
             moved.index = pd.RangeIndex(self._start, self._start + self._n_rows)
         moved._source, moved._start = source, 0
-        moved._seen = None if source is None else _Seen(source.shape)
+        moved._seen = None if source is None else Seen(source.shape)
         return moved
 
     def place(self):
@@ -197,10 +184,10 @@ class LazyMatrix:
     def _on_workers(self):
         """The workers of the active client, for a whole dask array; else None."""
         store = getattr(self._source, "store", None)
-        client = active_client() if _package(store) == "dask" and len(store) == len(self) else None
+        client = active_client() if package_of(store) == "dask" and len(store) == len(self) else None
         if client is None:
             return None
-        from ._dask.rows import OnWorkers
+        from .._dask.rows import OnWorkers
 
         return OnWorkers(client, store)
 
@@ -417,12 +404,6 @@ class LazyMatrix:
         return self.facts
 
 
-FEWER = "What reads all of it at once needs fewer samples or genes."
-NOT_KEPT = (
-    "it is read again and again, during a fit and for expression that is built later. Leave it as it is."
-)
-
-
 class _Visited:
     """A stretch of rows with their positions, that is visited block by block on the worker where it is read."""
 
@@ -440,238 +421,3 @@ def _visited(matrix, function, first=0):
     for some, whole, block in matrix.whole_blocks():
         rows = slice(first + some.start, first + some.stop)
         yield rows, function(rows, names[some], whole, block)
-
-
-class ChangedError(Exception):
-    """A source is no longer what it was."""
-
-
-class _Seen:
-    """What the rows of a source held when they were first read, at a few columns, and how many rows were read."""
-
-    def __init__(self, shape):
-        self._columns = slice(None, None, max(1, shape[1] // WATCHED))
-        self._marks = np.zeros(shape[0], dtype=np.uint64)
-        self._known = np.zeros(shape[0], dtype=bool)
-        self._lock = threading.Lock()
-        self.held = None  # first and last row of what is in memory for now, and the rows themselves
-        self.n_rows_read = 0
-
-    def count(self, n_rows):
-        """Take note of rows that were read."""
-        with self._lock:
-            self.n_rows_read += n_rows
-
-    def changed(self, start, block):
-        """First row of a block that is not what it was; None if all are, or are new."""
-        self.count(len(block))
-        # bits as whole numbers: their sum, modulo 2^64, depends on no order
-        bits = np.ascontiguousarray(block[:, self._columns]).view(f"u{block.itemsize}")
-        marks = (bits.astype(np.uint64) * np.arange(1, 2 * bits.shape[1], 2, dtype=np.uint64)).sum(axis=1)
-        rows = slice(start, start + len(block))
-        differs = self._known[rows] & (self._marks[rows] != marks)
-        if differs.any():
-            return int(np.flatnonzero(differs)[0])
-        self._marks[rows], self._known[rows] = marks, True
-        return None
-
-    def __getstate__(self):
-        return {**self.__dict__, "_lock": None}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state, _lock=threading.Lock())
-
-
-class _Array:
-    """Rows of anything that is sliced like an array; blocks may be sparse or still to be computed."""
-
-    def __init__(self, store, chunk_rows=1, path=None):
-        self.store, self.path = store, path
-        self.shape, self.dtype = tuple(store.shape), np.dtype(store.dtype)
-        self.chunk_rows = max(1, int(chunk_rows))
-        self._stamp = self._stat()
-
-    def _stat(self):
-        if self.path is None or not os.path.isfile(self.path):
-            return None
-        found = os.stat(self.path)
-        return found.st_size, found.st_mtime_ns
-
-    def __getstate__(self):
-        # what is in a file is opened again where this arrives, whose file may be a copy
-        return {**self.__dict__, "store": _in_file(self.store), "_stamp": None}
-
-    def __setstate__(self, state):
-        store = state["store"]
-        self.__dict__.update(state, store=store.open() if isinstance(store, InFile) else store)
-        self._stamp = self._stat()
-
-    def check(self):
-        """Refuse a file that is no longer what it was."""
-        if self._stamp is not None and self._stat() != self._stamp:
-            raise ChangedError(
-                f"is gone ({self.path})" if self._stat() is None else f"has been written to ({self.path})"
-            )
-
-    def read(self, start, stop):
-        """Rows as a dense array."""
-        block = self.store[start:stop]
-        if hasattr(block, "compute"):  # dask
-            block = block.compute()
-        return block.toarray() if hasattr(block, "toarray") else block
-
-
-@dataclass(frozen=True)
-class InFile:
-    """Where a matrix is in a file, in the place of what reads it, which cannot be sent or kept.
-
-    Attributes
-    ----------
-    kind : {"memmap", "h5py", "anndata"}
-    place : tuple
-    """
-
-    kind: str
-    place: tuple
-
-    def open(self):
-        """What reads it."""
-        if self.kind == "memmap":
-            path, dtype, shape, offset, order = self.place
-            return np.memmap(path, dtype, "r", offset, shape, order)
-        path, name = self.place
-        found = import_optional("h5py", "anndata", "A bulk in HDF5").File(path, "r")[name]
-        if self.kind == "h5py":
-            return found
-        return import_optional("anndata.io", "anndata", "A sparse bulk in a file").sparse_dataset(found)
-
-
-def _in_file(store):
-    """A store as it can be pickled."""
-    if isinstance(store, np.memmap) and isinstance(store.base, mmap):  # no view of another one
-        order = "F" if store.flags.f_contiguous and not store.flags.c_contiguous else "C"
-        return InFile("memmap", (store.filename, store.dtype, store.shape, store.offset, order))
-    kind = _package(store)
-    if kind == "h5py":
-        return InFile(kind, (store.file.filename, store.name))
-    group = getattr(store, "group", None) if kind == "anndata" else None
-    if hasattr(group, "file"):
-        return InFile(kind, (group.file.filename, group.name))
-    return store
-
-
-def lazy_matrix(X: Any, *, block_bytes: int = BLOCK_BYTES) -> LazyMatrix:
-    """A bulk that is read by blocks of samples, to be passed to estimators in the place of what it reads.
-
-    Estimators do this themselves with the inputs named here; it is for another size of blocks, and to count
-    readings.
-
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_genes) that is sliced by rows
-        ``numpy.memmap``, a dataset of h5py, an array of Zarr (version 2 or 3), a dask array chunked by rows, a
-        sparse CSR dataset of anndata, an AnnData whose ``X`` is one of these, or an array in memory. Of an AnnData
-        the names of samples and genes are taken, too.
-    block_bytes : int, default=33554432
-        About how much of X is in memory at a time, in bytes of float64 values; methods need a few times that. Chunks
-        of a store are read as a whole where they are not more than eight times as large.
-
-    Returns
-    -------
-    matrix : LazyMatrix
-        Which knows how often it was read.
-
-    Raises
-    ------
-    ValueError
-        If X is none of these, or cannot be read by rows, such as CSC, or a dask array chunked by columns.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skenigma.cohort import lazy_matrix
-    >>> matrix = lazy_matrix(np.arange(12.0).reshape(4, 3))
-    >>> matrix[1:3]
-    array([[3., 4., 5.],
-           [6., 7., 8.]])
-    >>> matrix.readings
-    0.5
-    """
-    if isinstance(X, LazyMatrix):
-        return X
-    if isinstance(X, np.ndarray) and X.ndim == 2:
-        return LazyMatrix(_Array(X, path=getattr(X, "filename", None)), block_bytes=block_bytes)
-    names = {}
-    store = X
-    if is_anndata(X):
-        store = X.X
-        names = {"index": pd.Index(X.obs_names).astype(str), "columns": pd.Index(X.var_names).astype(str)}
-    kind = _package(store)
-    if kind not in KINDS or not _is_matrix(store):
-        raise ValueError(
-            f"{type(X).__name__} cannot be read by rows: pass a memory-mapped array, a matrix of h5py or Zarr, a "
-            f"dask array chunked by rows, or an AnnData that is backed by a file."
-        )
-    return LazyMatrix(KINDS[kind](store), block_bytes=block_bytes, **names)
-
-
-def is_lazy(X):
-    """Whether a bulk is read by blocks of rows."""
-    return isinstance(X, LazyMatrix)
-
-
-def open_bulk(X):
-    """X itself if it is in memory, else the :class:`LazyMatrix` that reads it."""
-    if isinstance(X, LazyMatrix):
-        return X
-    if isinstance(X, np.memmap) and X.ndim == 2 and X.nbytes >= MAPPED_BYTES:
-        return lazy_matrix(X)
-    store = X.X if is_anndata(X) else X
-    return lazy_matrix(X) if _package(store) in KINDS and _is_matrix(store) else X
-
-
-def _is_matrix(store):
-    return len(getattr(store, "shape", ())) == 2 and hasattr(store, "dtype")
-
-
-def _package(store):
-    """The package that a type comes from, of those whose arrays are read by rows."""
-    for kind in type(store).__mro__:
-        package = kind.__module__.partition(".")[0]
-        if package in KINDS:
-            return package
-    return None
-
-
-def _of_h5py(store):
-    return _Array(store, store.chunks[0] if store.chunks else 1, store.file.filename)
-
-
-def _of_zarr(store):
-    return _Array(store, (getattr(store, "shards", None) and store.shards[0]) or store.chunks[0])
-
-
-def _of_dask(store):
-    if np.isnan(store.shape[0]):
-        raise ValueError(
-            "X is a dask array that does not know its number of rows: call X.compute_chunk_sizes()."
-        )
-    if store.numblocks[1] > 1:
-        raise ValueError(
-            f"X is a dask array with {store.numblocks[1]} chunks along the genes: a sample must lie in one chunk. "
-            f"Pass X.rechunk({{0: 'auto', 1: -1}})."
-        )
-    return _Array(store, max(store.chunks[0], default=1))
-
-
-def _of_anndata(store):
-    if getattr(store, "format", "csr") != "csr":
-        raise ValueError(
-            "X is stored by genes (CSC): reading a few samples would read all of it. Write it by samples: "
-            "adata.X = adata.X.tocsr() before adata.write_h5ad(...)."
-        )
-    group = getattr(store, "group", None)
-    return _Array(store, path=getattr(getattr(group, "file", None), "filename", None))
-
-
-KINDS = {"h5py": _of_h5py, "zarr": _of_zarr, "dask": _of_dask, "anndata": _of_anndata}
