@@ -117,7 +117,7 @@ def test_without_a_network(fetch, tmp_path, monkeypatch):
 
 def test_changed_downloads_are_refused(blood, tmp_path, monkeypatch):
     monkeypatch.setattr(_real, "SORTED", ["Neutrophils", "Eosinophils"])
-    with pytest.raises(ValueError, match=r"not what it was.*'Eosinophils'.*report"):
+    with pytest.raises(ValueError, match=r"has changed.*'Eosinophils'.*report"):
         fetch_whole_blood(data_home=tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
 
