@@ -72,10 +72,10 @@ class RelaxedAdmmRows(AdmmRows):
 
     relaxation = 1.6
 
-    def settle(self, draft, prox):
-        """Update auxiliary variable and dual, and make the draft the current expression."""
-        self.expression = draft
-        self._dual += self.relaxation * draft + (1.0 - self.relaxation) * self._shrunk
+    def proximal_step(self, proposal, prox):
+        """Update auxiliary variable and dual, and make the proposal the current expression."""
+        self.expression = proposal
+        self._dual += self.relaxation * proposal + (1.0 - self.relaxation) * self._shrunk
         maps = prox(self._dual, self._shrunk)
         self._dual -= self._shrunk
         return maps
@@ -86,11 +86,11 @@ class HeavyBallRows(GradientRows):
 
     inertia = 0.5
 
-    def draft(self):
+    def reconstruction_step(self):
         """Expression after the step along the gradient of the reconstruction, and on along the last change."""
         before = getattr(self, "_before", self.expression)
         self._before = self.expression
-        return super().draft() + self.inertia * (self.expression - before)
+        return super().reconstruction_step() + self.inertia * (self.expression - before)
 
 
 def solve_heavy_ball(problem, basis, settings, monitor):

@@ -21,7 +21,7 @@ class Iteration:
 
     def __init__(self, problem, method):
         self.problem = problem
-        self.rows = method.enter(problem.bulk, problem.proportions)
+        self.rows = method.start_rows(problem.bulk, problem.proportions)
 
     @property
     def expression(self):
@@ -43,10 +43,10 @@ class Iteration:
 
     def _update(self):
         rows, penalty = self.rows, self.problem.penalty
-        draft = rows.draft()
-        shift = rows.pull(self.problem.reference, draft)
-        rows.move(draft, shift)
-        return Update(shift, rows.settle(draft, partial(penalty.prox, rows.step)))
+        proposal = rows.reconstruction_step()
+        shift = rows.reference_shift(self.problem.reference, proposal)
+        rows.apply_shift(proposal, shift)
+        return Update(shift, rows.proximal_step(proposal, partial(penalty.prox, rows.step)))
 
 
 class AcceleratedIteration(Iteration):

@@ -31,13 +31,16 @@ class Metric:
         curvature, alpha = problem.penalty.curvature, problem.alpha
         return cls(curvature * alpha, max(curvature * (1.0 - alpha) / len(problem.bulk), LEAST_WEIGHT))
 
-    def pull(self, proportions):
+    def gradient_factors(self, proportions):
         """Factor of the residual in the gradient of every row, shape (n_samples, n_cell_types)."""
         return self.reconstruction_weight * proportions
 
     def weights(self, proportions):
         """Weight of every row, shape (n_samples, n_cell_types)."""
-        return self.pull(proportions) * proportions.sum(axis=1, keepdims=True) + self.reference_weight
+        return (
+            self.gradient_factors(proportions) * proportions.sum(axis=1, keepdims=True)
+            + self.reference_weight
+        )
 
 
 class Pair:
@@ -144,7 +147,7 @@ def take_step(samples, pair, momentum, metric, shift):
         *pair.position,
         theta,
         momentum,
-        metric.pull(theta),
+        metric.gradient_factors(theta),
         metric.weights(theta),
         np.pad(shift, ((0, 0), (1, 0))),  # what is a sample's own is not shifted
     )

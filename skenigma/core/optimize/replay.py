@@ -81,9 +81,9 @@ class Replay:
         -------
         expression : ndarray of shape (n_samples, n_cell_types, n_columns)
         """
-        rows = self.method.enter(bulk, proportions, None if own is None else Start(own=own))
+        rows = self.method.start_rows(bulk, proportions, None if own is None else Start(own=own))
         for update in self.updates():
-            rows.follow(update)
+            rows.apply(update)
         return np.ascontiguousarray(rows.expression.swapaxes(0, 1))
 
 
@@ -105,10 +105,10 @@ class Losses:
     def values(self):
         """Of every iteration, shape (n_iter, 3)."""
         problem, replay = self._problem, self._replay
-        rows = replay.method.enter(problem.bulk, problem.proportions)
+        rows = replay.method.start_rows(problem.bulk, problem.proportions)
         found = [self._row(rows)]
         for update in replay.updates():
-            rows.follow(update)
+            rows.apply(update)
             found.append(self._row(rows))
         return np.array(found)
 

@@ -77,12 +77,12 @@ class Rows:
         self.momentum = 0.0
         self._prepare(method.curvature, method.parameter)
 
-    def follow(self, update):
+    def apply(self, update):
         """Make one update with given shared quantities."""
         self.momentum = update.momentum
-        draft = self.draft()
-        self.move(draft, update.shift)
-        self.settle(draft, partial(apply_maps, update.maps))
+        proposal = self.reconstruction_step()
+        self.apply_shift(proposal, update.shift)
+        self.proximal_step(proposal, partial(apply_maps, update.maps))
 
     def _held(self, expression):
         """Expression set to 0 where the bulk is 0, in place, if that is asked for."""
@@ -96,24 +96,24 @@ class GradientRows(Rows):
         self.step = parameter
         self._rate = curvature * parameter
 
-    def draft(self):
+    def reconstruction_step(self):
         """Expression after the step along the gradient of the reconstruction."""
         residual = mixture(self.proportions, self.expression) - self.bulk
         return self.expression - outer(self._rate * self.alpha * self.proportions, residual)
 
-    def pull(self, reference, draft):
+    def reference_shift(self, reference, proposal):
         """Shift towards the reference that the cohort as a whole calls for."""
         pull = self._rate * (1.0 - self.alpha) / len(self.bulk)
         return pull * (reference - self.expression.mean(axis=1))
 
-    def move(self, draft, shift):
+    def apply_shift(self, proposal, shift):
         """Add the shift, in place."""
-        draft[:, :, : shift.shape[1]] += shift[:, None]
+        proposal[:, :, : shift.shape[1]] += shift[:, None]
 
-    def settle(self, draft, prox):
+    def proximal_step(self, proposal, prox):
         """Apply the proximal operator and make the result the current expression."""
-        maps = prox(draft, draft)
-        self.expression = self._held(draft)
+        maps = prox(proposal, proposal)
+        self.expression = self._held(proposal)
         return maps
 
 
@@ -137,7 +137,7 @@ class AcceleratedRows(GradientRows):
         self._rate = curvature * self.step
         self.before = self.expression
 
-    def draft(self):
+    def reconstruction_step(self):
         """Expression after the step along the gradient of the reconstruction, from beyond the current one."""
         self.origin = self.expression
         if self.momentum:
@@ -145,19 +145,19 @@ class AcceleratedRows(GradientRows):
             self.origin *= self.momentum
             self.origin += self.expression
         self.residual = mixture(self.proportions, self.origin) - self.bulk
-        draft = outer(-self._rate * self.alpha * self.proportions, self.residual)
-        draft += self.origin
-        return draft
+        proposal = outer(-self._rate * self.alpha * self.proportions, self.residual)
+        proposal += self.origin
+        return proposal
 
-    def pull(self, reference, draft):
+    def reference_shift(self, reference, proposal):
         """Shift towards the reference that the cohort as a whole calls for."""
         self.offset = self.origin.mean(axis=1) - reference
         return (-self._rate * (1.0 - self.alpha) / len(self.bulk))[:, None] * self.offset
 
-    def settle(self, draft, prox):
+    def proximal_step(self, proposal, prox):
         """Apply the proximal operator and make the result the current expression."""
         self.before = self.expression
-        return super().settle(draft, prox)
+        return super().proximal_step(proposal, prox)
 
 
 class AdmmRows(Rows):
@@ -175,32 +175,32 @@ class AdmmRows(Rows):
         weights = self.alpha / (self._gamma + self.alpha * squares)
         self._weighted = weights[:, None] * self.proportions
 
-    def draft(self):
+    def reconstruction_step(self):
         """Solution of the quadratic part if the reference had no pull."""
-        draft = self._shrunk - self._dual
-        draft -= outer(self._weighted, mixture(self.proportions, draft) - self.bulk)
-        return draft
+        proposal = self._shrunk - self._dual
+        proposal -= outer(self._weighted, mixture(self.proportions, proposal) - self.bulk)
+        return proposal
 
     def response(self):
         """Mean change of the expression per unit of shift (N of :mod:`skenigma.core.optimize.splitting`)."""
         return np.eye(self.proportions.shape[1]) - self._weighted.T @ self.proportions / len(self.bulk)
 
-    def pull(self, reference, draft):
+    def reference_shift(self, reference, proposal):
         """Shift towards the reference, such that it is consistent with the mean it leads to."""
         strength = (1.0 - self.alpha) / (self._gamma * len(self.bulk))
         system = np.eye(len(reference)) + strength * self.response()
-        return strength * np.linalg.solve(system, reference - draft.mean(axis=1))
+        return strength * np.linalg.solve(system, reference - proposal.mean(axis=1))
 
-    def move(self, draft, shift):
+    def apply_shift(self, proposal, shift):
         """Let the shift act on the solution, in place."""
-        inside = draft[:, :, : shift.shape[1]]
+        inside = proposal[:, :, : shift.shape[1]]
         inside += shift[:, None]
         inside -= outer(self._weighted, self.proportions @ shift)
 
-    def settle(self, draft, prox):
-        """Update auxiliary variable and dual, and make the draft the current expression."""
-        self.expression = self._held(draft)
-        self._dual += draft
+    def proximal_step(self, proposal, prox):
+        """Update auxiliary variable and dual, and make the proposal the current expression."""
+        self.expression = self._held(proposal)
+        self._dual += proposal
         maps = prox(self._dual, self._shrunk)
         self._dual -= self._held(self._shrunk)
         return maps
@@ -217,21 +217,21 @@ class JacobiRows(AdmmRows):
         self._keep = self._gamma / diagonal
         self._weighted = self.alpha * self.proportions / diagonal
 
-    def draft(self):
+    def reconstruction_step(self):
         """Solution per cell type if the reference had no pull."""
         residual = mixture(self.proportions, self.expression) - self.bulk
-        draft = (self._weighted * self.proportions).T[:, :, None] * self.expression
-        draft -= outer(self._weighted, residual)
-        draft += self._keep.T[:, :, None] * (self._shrunk - self._dual)
-        return draft
+        proposal = (self._weighted * self.proportions).T[:, :, None] * self.expression
+        proposal -= outer(self._weighted, residual)
+        proposal += self._keep.T[:, :, None] * (self._shrunk - self._dual)
+        return proposal
 
     def response(self):
         """Mean change of the expression per unit of shift."""
         return np.diag(self._keep.mean(axis=0))
 
-    def move(self, draft, shift):
+    def apply_shift(self, proposal, shift):
         """Let the shift act on the solution, in place."""
-        draft[:, :, : shift.shape[1]] += _outer_shared(self._keep, shift)
+        proposal[:, :, : shift.shape[1]] += _outer_shared(self._keep, shift)
 
 
 def outer(weights, rows):
@@ -277,6 +277,6 @@ class Method:
     start: Start
     masked: bool = False
 
-    def enter(self, bulk, proportions, start=None):
+    def start_rows(self, bulk, proportions, start=None):
         """Rows at the start of the iteration."""
         return self.rows(bulk, proportions, self, start)

@@ -250,7 +250,7 @@ def _gradient_scales(problem, frame, squares, weighted):
 
 
 @dataclass
-class Pull:
+class StepSizes:
     """Step factor and shift of an iteration, from what a look at the samples has told.
 
     Attributes
@@ -273,7 +273,7 @@ class Pull:
         step = problem.penalty.curvature * settings.parameter * problem.alpha
         return settings.rescale(gradient, self.scales[0]) * step, gradient
 
-    def reach(self, offset_size):
+    def shift_factor(self, offset_size):
         """Step along mean minus reference, whose length is given, and the norm of the gradient of that term."""
         problem, settings = self.problem, self.settings
         n_samples, curvature = len(problem.proportions), problem.penalty.curvature
@@ -284,8 +284,8 @@ class Pull:
     def ahead(self, frame):
         """One iteration within the frame as it is, lengths beyond it estimated; whether the fit would go on."""
         look, outside = frame.look()
-        reach, _ = self.reach(hypot(sqrt(look.sums[2]), outside.estimate))
-        norms = frame.step(self.factor(look.sums)[0], reach * look.offset)
+        shift_factor, _ = self.shift_factor(hypot(sqrt(look.sums[2]), outside.estimate))
+        norms = frame.step(self.factor(look.sums)[0], shift_factor * look.offset)
         change, _, _ = frame.cut(self.problem.penalty.caps(norms, self.settings.parameter))
         frame.accept()
         largest = np.max(change)
@@ -294,7 +294,7 @@ class Pull:
 
 def _evaluate(frame, problem, settings, square, typical_norm, scales):
     """Step factor, shared shift, terms of the loss row and gradient norms at the frame's expression."""
-    pull = Pull(problem, settings, scales)
+    steps = StepSizes(problem, settings, scales)
     look, outside = frame.look()
     residual, _, offset_square, along = look.sums
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
@@ -302,24 +302,24 @@ def _evaluate(frame, problem, settings, square, typical_norm, scales):
     offset, offset_size = look.offset, sqrt(offset_square)
     if settings.ahead and outside is not None:
         # what matters of the mean joins before its length is needed
-        reach, _ = pull.reach(hypot(offset_size, outside.estimate))
-        joined = frame.widen(outside, reach, typical_norm, partial(_look_ahead, frame, pull))
+        shift_factor, _ = steps.shift_factor(hypot(offset_size, outside.estimate))
+        joined = frame.widen(outside, shift_factor, typical_norm, partial(_look_ahead, frame, steps))
         if joined.size:
             offset, outside = np.hstack([offset, joined]), None
             offset_size = sqrt(np.vdot(offset, offset))
     if outside is not None:
         offset_size = hypot(offset_size, outside.length(NEGLIGIBLE * offset_size))
-    reach, reference_gradient = pull.reach(offset_size)
+    shift_factor, reference_gradient = steps.shift_factor(offset_size)
     if not settings.ahead:
-        joined = frame.widen(outside, reach, typical_norm)
+        joined = frame.widen(outside, shift_factor, typical_norm)
         offset = np.hstack([offset, joined]) if joined.size else offset
-    factor, gradient = pull.factor(look.sums)
-    return factor, reach * offset, (residual, offset_size**2, distance), (gradient, reference_gradient)
+    factor, gradient = steps.factor(look.sums)
+    return factor, shift_factor * offset, (residual, offset_size**2, distance), (gradient, reference_gradient)
 
 
-def _look_ahead(frame, pull):
-    numbers = pull.settings.ahead
-    return frame.look_ahead(partial(pull.ahead, frame), numbers[min(frame.n_looks_ahead, len(numbers) - 1)])
+def _look_ahead(frame, steps):
+    numbers = steps.settings.ahead
+    return frame.look_ahead(partial(steps.ahead, frame), numbers[min(frame.n_looks_ahead, len(numbers) - 1)])
 
 
 @dataclass

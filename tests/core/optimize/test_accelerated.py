@@ -113,12 +113,12 @@ def objective_values(solver, problem, basis, step, max_iter):
         return np.array(values)
     # the published iteration, dense in the compressed coordinates
     P = np.repeat(problem.bulk[None], len(problem.reference), axis=0)
-    rows = problem.method("proximal", step).enter(problem.bulk, problem.proportions)
+    rows = problem.method("proximal", step).start_rows(problem.bulk, problem.proportions)
     for _ in range(max_iter):
         values.append(problem.objective(P))
-        draft = rows.draft()
-        rows.move(draft, rows.pull(problem.reference, draft))
-        rows.settle(draft, lambda v, out: problem.penalty.prox(step, v, out))
+        proposal = rows.reconstruction_step()
+        rows.apply_shift(proposal, rows.reference_shift(problem.reference, proposal))
+        rows.proximal_step(proposal, lambda v, out: problem.penalty.prox(step, v, out))
         P = rows.expression
     return np.array(values)
 
