@@ -32,6 +32,10 @@ def show_progress(**options: Any) -> Iterator[None]:
         Passed to ``tqdm``, such as ``file``, where to write (by default to stderr), or ``mininterval``, the seconds
         between updates.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     ImportError

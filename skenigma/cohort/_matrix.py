@@ -221,6 +221,10 @@ class LazyMatrix:
         ----------
         rows : slice
             Which ones.
+
+        Yields
+        ------
+        None
         """
         start, stop = self._start + rows.start, self._start + rows.stop
         whole = self._read(rows.start, rows.stop)
@@ -379,23 +383,75 @@ class LazyMatrix:
     # what has been found out when it was read for the first time: see skenigma.checks.facts
 
     def min(self):
-        """Smallest entry."""
+        """Smallest entry.
+
+        Returns
+        -------
+        smallest : float
+            Of all entries.
+        """
         return self._known().minimum
 
     def max(self, axis=None):
-        """Largest entry, or that of every sample."""
+        """Largest entry, or that of every sample.
+
+        Parameters
+        ----------
+        axis : int, default=None
+            None for all entries, else 1.
+
+        Returns
+        -------
+        largest : float or ndarray of shape (n_samples,)
+            As ``axis`` says.
+        """
         return self._known().maximum if axis is None else self._known().largest
 
     def sum(self, dtype=None):
-        """Sum of all entries."""
+        """Sum of all entries.
+
+        Parameters
+        ----------
+        dtype : dtype, default=None
+            Ignored: the sum is in double precision.
+
+        Returns
+        -------
+        total : float
+            Of all entries.
+        """
         return self._known().totals.sum()
 
     def any(self, axis):
-        """Whether a sample has an entry other than 0."""
+        """Whether a sample has an entry other than 0.
+
+        Parameters
+        ----------
+        axis : int
+            Always 1, the genes of a sample.
+
+        Returns
+        -------
+        filled : ndarray of bool, shape (n_samples,)
+            True where it has one.
+        """
         return self._known().filled
 
     def mean(self, axis, dtype=None):
-        """Mean of every gene."""
+        """Mean of every gene.
+
+        Parameters
+        ----------
+        axis : int
+            Always 0, over the samples.
+        dtype : dtype, default=None
+            Ignored: the mean is in double precision.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_genes,)
+            Over all samples.
+        """
         return self._known().mean
 
     def _known(self):

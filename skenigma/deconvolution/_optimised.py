@@ -168,7 +168,13 @@ class OptimisedDeconvolver(BaseDeconvolver):
         )
 
     def reads_rows(self):
-        """Whether the bulk of a fit may be read by blocks of rows."""
+        """Whether the bulk of a fit may be read by blocks of rows.
+
+        Returns
+        -------
+        able : bool
+            True if the solver and the start can do with blocks.
+        """
         return self._reads_rows(self.solver)
 
     def _reads_rows(self, solver):
