@@ -61,6 +61,15 @@ def test_empirical_bayes_by_rows_is_that_in_memory_whatever_the_blocks(cohort, c
         )
 
 
+def test_a_normalisation_reads_the_rows_once_for_each_cell_type(cohort):
+    bulk, reference, _ = cohort
+    expected = EmpiricalBayesDeconvolver(reference, normalize="frac").fit(bulk)
+    matrix = by_rows(bulk)
+    found = EmpiricalBayesDeconvolver(reference, normalize="frac", materialize=False).fit(matrix)
+    assert matrix.readings == 5 + 3
+    assert_allclose(found.expression_normalized_.values(), expected.cse_normalized_, rtol=1e-9, atol=1e-9)
+
+
 def test_one_reading_for_what_is_asked_of_new_samples(cohort):
     bulk, reference, known = cohort
     model = EmpiricalBayesDeconvolver(reference).fit(bulk, covariates=known)

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skenigma import ProportionEstimator
 from skenigma.cohort import lazy_matrix
+from skenigma.core.regress.log_scale import log_scale_model
 from skenigma.proportions import fit_quality, unexplained_genes
 
 METHODS = ["rlm", "log", "nnls", "nusvr", "auto"]
@@ -45,6 +46,20 @@ def test_every_method_answers_as_in_memory_whatever_the_blocks(cohort, method):
         assert_allclose(found.transform(matrix), expected.transform(bulk), **ROUNDING)
         assert found.n_iter_ == expected.n_iter_
         assert (found.proportions_std_ is None) == (expected.proportions_std_ is None)
+
+
+def test_what_is_added_before_logarithms_is_found_in_the_first_reading(cohort):
+    bulk, reference = cohort
+    low = 1.0 + bulk / bulk.mean()
+    low[::2, 3] = 0.0
+    low[:, 35] = 0.01  # in no profile
+    matrix = by_rows(low, 3)
+    found = ProportionEstimator(reference, method="log").fit(matrix)._log_scale
+    used = low[:, :30]
+    offsets = [row[row > 0].min() / row.mean() / 2 for row in used]
+    assert 0.01 < np.median(offsets) < 1
+    expected = log_scale_model(reference, np.median(offsets))
+    assert_allclose(found.weights, expected.weights, **ROUNDING)
 
 
 def test_standard_errors_and_figures_are_those_in_memory(cohort):

@@ -106,8 +106,11 @@ def _by_blocks(bulk, reference, proportions, design, settings):
         for rows, block in each_block(bulk, PRODUCT_BLOCK):
             yield scaled_deviations(about, Rows(block, proportions[rows], None, design[rows]))
 
-    groups = found.groups(composition) - (found.signs @ centred) @ effects
-    groups = np.where(varies, groups / scale, 0)
+    groups = found.groups(composition)
+    groups -= (found.signs @ centred) @ effects
+    groups /= scale
+    groups[:, ~varies] = 0.0
+    del found  # two tables as large
     size = float(degrees * np.count_nonzero(varies))
     directions = Directions.of_blocks(blocks, groups, size, n_samples, facts["threshold"])
     return facts, variance, explained, directions, None
