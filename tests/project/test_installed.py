@@ -26,11 +26,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def environment():
+    """Without PYTHONPATH and the like: a checkout on it would pass for what is installed."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def run(*command, folder, fails=False):
     """Run a command outside the checkout; returns what it printed on stdout."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
-        list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, check=False
+        list(map(str, command)), cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
     assert (done.returncode != 0) == fails, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
@@ -41,6 +45,7 @@ def install(python, *command, folder):
     done = subprocess.run(
         [python, "-m", "pip", "--disable-pip-version-check", "--quiet", *map(str, command)],
         cwd=folder,
+        env=environment(),
         capture_output=True,
         text=True,
     )
