@@ -7,6 +7,7 @@ on the others, from the same sources, and follow the same calls, so that the fit
 
 import asyncio
 import pkgutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -17,8 +18,8 @@ from ..checks.names import listing
 
 # Seconds after which a call without an answer is taken as a reason to ask whether its worker is still there.
 PATIENCE = 2.0
-# Seconds that a cluster without workers has to start one.
-WAIT_FOR_WORKERS = 60.0
+# Seconds that a cluster without workers has to start one, and between looks whether it has.
+WAIT_FOR_WORKERS, EVERY = 60.0, 0.1
 # So many workers may be lost with the same partition: then it is the partition that ends them.
 MOST_LOSSES = 3
 
@@ -251,18 +252,20 @@ class Workers:
         return [self._hold(address, share, threads[address]) for address, share in shares.items()]
 
     def _threads_of_workers(self, lost):
-        threads = {address: count for address, count in self._threads().items() if address not in lost}
-        if threads:
-            return threads
-        try:
-            self._client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
-        except asyncio.TimeoutError:
-            of_them = f": {listing(lost)} was lost, and no other came" if lost else ""
-            raise RuntimeError(
-                f"The dask cluster has no worker{of_them} within {WAIT_FOR_WORKERS:g} seconds. Start workers and fit "
-                f"again, or close the Client to fit in this process."
-            ) from None
-        return self._threads()
+        """Threads by worker, but for the lost ones, which the scheduler may still know; waits for the first."""
+        end = time.monotonic() + WAIT_FOR_WORKERS
+        while True:
+            threads = {address: count for address, count in self._threads().items() if address not in lost}
+            if threads:
+                return threads
+            if time.monotonic() > end:
+                break
+            time.sleep(EVERY)
+        of_them = f": {listing(lost)} was lost, and no other came" if lost else ""
+        raise RuntimeError(
+            f"The dask cluster has no worker{of_them} within {WAIT_FOR_WORKERS:g} seconds. Start workers and fit "
+            f"again, or close the Client to fit in this process."
+        )
 
     def _hold(self, address, numbers, n_threads):
         sources = {number: self._sources[number] for number in numbers}
