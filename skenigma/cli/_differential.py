@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks.labels import cause
+from ..checks.memory import check_memory
 from ..checks.names import listing
 from ..checks.scales import SCALES
 from ..differential import (
@@ -238,12 +239,19 @@ def _expression(folder, proportions):
     unknown = [name for name in frames if name not in proportions.columns]
     if unknown:
         raise ValueError(f"{folder.path} lists expression of {listing(unknown)}, which {PROPORTIONS} lacks.")
-    first = next(iter(frames.values()))
+    genes = folder.genes()
+    n_samples, n_types, n_genes = len(proportions), len(frames), len(genes)
+    check_memory(
+        # the values of all types, and what they are after the shares are taken out
+        2 * 8 * n_samples * n_types * n_genes,
+        f"A test on the expression of {n_samples:,} samples, {n_types:,} cell types and {n_genes:,} genes",
+        "Take --method interaction, which tests on the bulk, or write fewer --cell-types.",
+    )
     cse = np.stack([frame.to_numpy() for frame in frames.values()], axis=1)
     if not normalized:
         shares = proportions[list(frames)].to_numpy()
         cse = normalize("frac", cse, shares)
-    return list(frames), first.columns, cse
+    return list(frames), genes, cse
 
 
 def _for_samples(table, samples, path):

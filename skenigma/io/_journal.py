@@ -27,7 +27,7 @@ JOURNAL, RESULT, REPLACED = "journal.jsonl", "result", "replaced"
 VERSION = 1
 # the part that is there before any block
 BEGUN = "begun"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _ends_a_line(file):
 def _kept(error, work, remedies):
     """The same error, with a word on what is kept."""
     full = error.errno in FULL
-    what = "the disk is full" if full else str(error.strerror or error).rstrip(".")
+    what = "the disk is full" if full else f"no more can be written, {error.strerror or error}".rstrip(".")
     first = "Make room, and" if full else "When that is fixed,"
     message = (
         f"{what}: {work} are complete, and kept in {work.folder}. {first} "

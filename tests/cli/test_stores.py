@@ -304,3 +304,32 @@ def test_blocks_are_counted_on_a_terminal_only(capsys, monkeypatch):
         progress(1, 12)
     assert "  block 1 of 12 written" in capsys.readouterr().err
     assert np.isfinite(progress.start)
+
+
+def test_a_test_on_more_expression_than_fits_is_refused(data, tmp_path, capsys, monkeypatch):
+    options = [
+        "--model",
+        "l2max",
+        "--max-iter",
+        "5",
+        "--format",
+        "zarr",
+        "--out",
+        str(tmp_path / "run"),
+        "-q",
+    ]
+    assert main(["deconvolve", *inputs(data), *options]) == 0
+    monkeypatch.setattr("skenigma.checks.memory.SMALL", 0)
+    monkeypatch.setattr("skenigma.checks.memory.available_memory", lambda: 2**14)
+    argv = [
+        "differential",
+        str(tmp_path / "run"),
+        "--phenotype",
+        str(data / "groups.tsv"),
+        "--method",
+        "marginal",
+    ]
+    assert main([*argv, "-q"]) == 1
+    err = capsys.readouterr().err
+    assert "A test on the expression of 12 samples, 2 cell types and 60 genes needs 22.5 kB" in err
+    assert "--method interaction" in err

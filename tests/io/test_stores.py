@@ -323,6 +323,25 @@ class TestResume:
         assert contents(tmp_path / "killed.zarr") == contents(tmp_path / "straight.zarr")
 
 
+@pytest.mark.slow
+def test_a_limit_on_the_size_of_files_is_survived(tmp_path):
+    resource = pytest.importorskip("resource")
+    cohort = make_cohort(60, 3000, 2, random_state=0, as_frame=True)
+    model = FactorDeconvolver(cohort.reference, materialize=False)
+    expression = model.fit(cohort.bulk).expression_
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # less than a chunk of this takes
+    try:
+        with pytest.raises(OSError, match=r"no more can be written, .*0 of 1 blocks are complete, and kept"):
+            expression.to_zarr(tmp_path / "e.zarr")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "e.zarr").exists()
+    expression.to_zarr(tmp_path / "e.zarr")
+    values = expression.values(cell_types=[0])[:, 0]
+    assert_allclose(anndata.read_zarr(tmp_path / "e.zarr").layers["cse_celltype1"], values, **SAME)
+
+
 class TestRefused:
     @pytest.mark.parametrize("resume", [True, False])
     def test_another_result_and_strange_things(self, expression, other, tmp_path, resume):
