@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from scipy import linalg
 
-from .part import ASKING, Look, Part
+from .part import ASKING, Look, Part, turned
 from .partitions import in_one_piece, total
 
 # A direction joins if a step along it would move samples by this share of their norm; it is dropped
@@ -65,6 +65,7 @@ class Frame:
 
     def __init__(self, bulk, reference, proportions, start, place=in_one_piece, known=None):
         self.n_samples, n_dimensions = bulk.shape
+        self._room = np.empty((0, n_dimensions))
         if n_dimensions <= WHOLE:
             self._probes, self.vectors = None, np.eye(n_dimensions)
             self._n_kept = n_dimensions
@@ -89,9 +90,14 @@ class Frame:
         self.parts = place(make, bulk, proportions, ASKING)
 
     @property
+    def _here(self):
+        """Parts in this process: they share the directions, of which parts elsewhere have a copy."""
+        return getattr(self.parts, "parts", ())
+
+    @property
     def part(self):
         """All samples, where they are in one piece."""
-        (part,) = self.parts.parts
+        (part,) = self._here
         return part
 
     def begin(self):
@@ -167,6 +173,8 @@ class Frame:
         self.n_joins += 1
         added = self._append(outside.vectors if ahead is None else ahead(), cutoff / reach)
         self.reference = np.hstack([self.reference, np.zeros((len(self.reference), len(added)))])
+        for part in self._here:
+            part.vectors = self.vectors
         return total(self.parts.all("join", added))
 
     def move(self, basis):
@@ -234,7 +242,9 @@ class Frame:
         rotation, held = _by_size(np.vstack(found))
         n_held = int(np.sum(held > TOLERANCE * typical_norm * sqrt(sum(counts))))
         self.parts.all("turn", rotation, n_held, kept)
-        self.vectors = np.vstack([self.vectors[:kept], (rotation @ self.vectors[kept:])[:n_held]])
+        self.vectors = self._here[0].vectors if self._here else turned(self.vectors, rotation, n_held, kept)
+        for part in self._here:
+            part.vectors = self.vectors
         matrix = linalg.block_diag(np.eye(kept), rotation[:n_held])
         self._shifts = list(self._padded_shifts(matrix.shape[1]) @ matrix.T)
         self.reference = self.reference @ matrix.T
@@ -251,8 +261,17 @@ class Frame:
         added = _orthonormal(self._project_out(directions), cutoff)
         # a second projection removes what rounding left of the old directions; what it halves was nothing else
         added = _orthonormal(self._project_out(added), 0.5)
-        self.vectors = np.vstack([self.vectors, added])
+        self._keep(added)
         return added
+
+    def _keep(self, added):
+        """Put directions after the others, with room for more: memory that is not written to yet is none."""
+        count, needed = len(self.vectors), len(self.vectors) + len(added)
+        if self.vectors.base is not self._room or needed > len(self._room):
+            self._room = np.empty((2 * needed + FIRST_REDUCTION, added.shape[1]))
+            self._room[:count] = self.vectors
+        self._room[count:needed] = added
+        self.vectors = self._room[:needed]
 
     def _project_out(self, directions):
         return directions - (directions @ self.vectors.T) @ self.vectors

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from ..blocks import BLOCK_SIZE, as_source, row_products
+from ..blocks import BLOCK_SIZE, as_source, row_blocks, row_products
 from . import passes
 from .mixture import Expression, Point, Samples, gradient_step
 
@@ -137,7 +137,7 @@ class Part:
         self.point, self.sizes = self._next, self._next.sizes
         # the one before is written to next, unless it is kept to go back to
         self._spare = None if self._saved and self._saved[0] is self.expression else self.expression
-        self.expression = self._proposal
+        self.expression, self._proposal = self._proposal, None
 
     def hold(self, expression):
         """Make ``expression``, which needs no factors, the current one."""
@@ -150,6 +150,7 @@ class Part:
 
     def apply_sizes(self):
         """Apply the factors that are still to be applied."""
+        self._spare = self._proposal = self._step = None
         self.expression.scale_by(self.sizes)
         self.hold(self.expression)
 
@@ -203,7 +204,8 @@ class Part:
         """
         inside = self.bulk.along(added)
         self.probed -= inside @ (added @ self.probes)
-        self.vectors = np.vstack([self.vectors, added])
+        if len(self.vectors) < self.samples.rows.shape[1] - 1 + len(added):  # not shared with the frame
+            self.vectors = np.vstack([self.vectors, added])
         scales = self._row_scales()
         more = scales[:, :, None] * inside[:, None]
         self._observe(self._extended(self.samples.rows, inside), scales, self.expression.rows[:, :, 1:], more)
@@ -219,16 +221,17 @@ class Part:
 
     def triangle(self, n_kept):
         """Triangular factor of what the expression holds beyond the first ``n_kept`` directions; number of rows."""
-        beyond = self.expression.beyond_scaled_sample()[:, :, n_kept:]
-        beyond = beyond.reshape(-1, beyond.shape[2])
-        return triangle(beyond), len(beyond)
+        rows, found = self.expression.rows, []
+        for some in row_blocks(rows, 16 * BLOCK_SIZE):
+            beyond = Expression(rows[some]).beyond_scaled_sample()[:, :, n_kept:]
+            found.append(triangle(beyond.reshape(-1, beyond.shape[2])))
+        return triangle(np.vstack(found)), self.point.norms.size
 
     def turn(self, rotation, n_held, n_kept):
         """Turn the directions after the first ``n_kept`` by ``rotation`` and keep the first ``n_held`` of them."""
-        turned = rotation @ self.vectors[n_kept:]
         dropped = self.samples.inside[:, n_kept:] @ rotation[n_held:].T
-        self.probed += dropped @ (turned[n_held:] @ self.probes)
-        self.vectors = np.vstack([self.vectors[:n_kept], turned[:n_held]])
+        self.probed += dropped @ (rotation[n_held:] @ (self.vectors[n_kept:] @ self.probes))
+        self.vectors = turned(self.vectors, rotation, n_held, n_kept)
         matrix = linalg.block_diag(np.eye(n_kept), rotation[:n_held])
         lengths = np.hypot(self.samples.lengths, np.sqrt(row_products(dropped, dropped)))
         rows = np.hstack([lengths[:, None], self.samples.inside @ matrix.T])
@@ -280,6 +283,14 @@ class Part:
         self.samples = self.samples.seen(rows)
         beyond = (scales * rows[:, :1])[:, :, None]
         self.expression = Expression(np.concatenate([beyond, *inside], axis=2))
+
+
+def turned(vectors, rotation, n_held, n_kept):
+    """The first ``n_kept`` vectors, and the first ``n_held`` of the others after their rotation."""
+    found = np.empty((n_kept + n_held, vectors.shape[1]))
+    found[:n_kept] = vectors[:n_kept]
+    np.matmul(rotation[:n_held], vectors[n_kept:], out=found[n_kept:])
+    return found
 
 
 def triangle(rows):
