@@ -332,6 +332,7 @@ class ProportionEstimator(ReferenceTransformer):
         """Choose the method, and what "log" takes from the cohort: the weights of the genes."""
         self.method_, self._content = self.method, check_content(self.rna_content, self.cell_types_)
         self.shares_of_ = "RNA" if self._content is None else "cells"
+        # signed values and logarithms cannot be compared after another logarithm
         if self.method == "auto":
             self.method_ = "log" if looks_linear(bulk) and looks_linear(self.reference_) else "rlm"
         if self.method_ != "log":
@@ -343,6 +344,7 @@ class ProportionEstimator(ReferenceTransformer):
         """Shares of RNA as they are, or as shares of cells."""
         if self._content is None:
             return shares
+        # the more RNA a cell has, the fewer cells there are behind a share of it
         cells = shares / self._content
         return (cells / cells.sum(axis=1, keepdims=True)).astype(shares.dtype, copy=False)
 
@@ -358,6 +360,7 @@ class ProportionEstimator(ReferenceTransformer):
 
     def _answer_block(self, bulk, rows, std=False, quality=False):
         found = self._solution(bulk, rows)
+        # below 0 a type is taken to be absent, and does not count against the others
         coefficients = np.maximum(found.coefficients, 0)
         by_nnls, unlike = replace_empty(coefficients, bulk, self.reference_)
         shares = (coefficients / coefficients.sum(axis=1, keepdims=True)).astype(bulk.dtype, copy=False)

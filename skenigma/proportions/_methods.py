@@ -56,6 +56,7 @@ def log_scale(model, bulk, *, max_iter, tol):
 def robust(reference, bulk, *, max_iter, tol):
     """Method "rlm": robust regression of the standardised sample on the standardised profiles."""
     profiles = standardize(reference)
+    # with an intercept, as R's formula has one: it belongs to no cell type and is dropped at the end
     design = np.column_stack([np.ones(profiles.shape[1]), profiles.T])
     # samples are independent of one another, and only a block of them is standardised at a time
     found = [
@@ -78,6 +79,7 @@ def support_vector(reference, bulk, nus, *, n_jobs, max_iter, tol):
     run = delayed(support_vector_regression)
     fits = Parallel(n_jobs=n_jobs)(run(profiles, targets, nu, max_iter=max_iter, tol=tol) for nu in nus)
     coefficients = np.maximum([fit.coefficients for fit in fits], 0)
+    # which ν suits a sample is seen only in how well its mixture reproduces the values as they are
     best = np.argmin([_reconstruction_errors(found, bulk, reference) for found in coefficients], axis=0)
     unfinished = ~np.all([fit.converged for fit in fits], axis=0)
     problem = (
@@ -101,6 +103,7 @@ def replace_empty(coefficients, bulk, reference):
     if empty.any():
         coefficients[empty] = nonnegative_least_squares(reference.T, bulk[empty])
         unlike = coefficients.sum(axis=1) <= 0
+        # nothing tells the cell types apart here: equal shares, of which the estimator warns
         coefficients[unlike] = 1.0
     return empty & ~unlike, unlike
 

@@ -195,6 +195,7 @@ def unexplained_genes(
     parts = ((rows, _log_ratios(block, shares[rows] @ genes.reference_)) for rows, block in each_block(bulk))
     ratios = laid_out(bulk.shape, parts) if is_lazy(bulk) else np.concatenate([block for _, block in parts])
     columns = gene_blocks(bulk.shape[1], len(bulk))
+    # the median over samples, so that a single odd one does not list a gene
     excess = np.concatenate([np.median(ratios[:, some], axis=0) for some in columns])
     samples = np.concatenate([np.mean(ratios[:, some] >= minimum, axis=0) for some in columns])
     listed = np.argsort(-excess, kind="stable")

@@ -213,6 +213,7 @@ def encode(cells, labels, n_cells, what):
             match_rows(labels, wanted, f"rows of {what}", "cell", other="cells", superset=True)
         ]
     labels = labels if isinstance(labels, pd.Categorical) else pd.Series(labels)
+    # a category that no cell has would be a cell type without a profile
     categorical = pd.Categorical(labels).remove_unused_categories()
     if len(categorical) != n_cells:
         raise ValueError(
@@ -364,7 +365,9 @@ class Members:
     def variances(self, values, means):
         """Variance per type and gene; types of one cell take that of the others."""
         squares = self.sums(values, self.scale**2, power=2)
+        # a difference of large numbers may fall below 0 by rounding
         spread = np.maximum(squares - means**2, 0) * self.counts[:, None]
+        # a single cell tells nothing of its type's variance
         freedom = self.counts - 1
         pooled = spread.sum(axis=0) / max(freedom.sum(), 1)
         return np.where(freedom[:, None] > 0, spread / np.maximum(freedom, 1)[:, None], pooled)
