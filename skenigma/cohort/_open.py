@@ -68,12 +68,12 @@ def lazy_matrix(X: Any, *, block_bytes: int = BLOCK_BYTES) -> LazyMatrix:
     return LazyMatrix(KINDS[kind](store), block_bytes=block_bytes, **names)
 
 
-def is_lazy(X):
+def is_lazy(X: Any) -> bool:
     """Whether a bulk is read by blocks of rows."""
     return isinstance(X, LazyMatrix)
 
 
-def open_bulk(X):
+def open_bulk(X: Any) -> Any:
     """X itself if it is in memory, else the :class:`LazyMatrix` that reads it."""
     if isinstance(X, LazyMatrix):
         return X
