@@ -154,7 +154,7 @@ def unfinished(target):
 
 def progress_of(folder):
     """How many parts of an unfinished result are complete, as a text."""
-    return str(_read(folder / JOURNAL))
+    return str(_read(folder / JOURNAL) or "0 blocks")
 
 
 def _key_of(target, is_own):

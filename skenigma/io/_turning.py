@@ -28,22 +28,24 @@ def write_turned(build, samples, genes, path, *, max_bytes):
         return
     scratch = path.with_name(f".{path.name}.turned")
     try:
-        values = np.memmap(scratch, dtype=dtype, mode="w+", shape=shape)
-        for rows in _slices(shape[0], shape[1] * dtype.itemsize, max_bytes):
-            values[rows] = build(rows)
-        values.flush()
+        with open(scratch, "wb") as file:
+            for rows in _slices(shape[0], shape[1] * dtype.itemsize, max_bytes):
+                file.write(np.ascontiguousarray(build(rows)).view(np.uint8).data)
         columns = _slices(shape[1], shape[0] * dtype.itemsize, max_bytes)
-        write_table_parts((_part(scratch, dtype, shape, some, samples, genes) for some in columns), path)
+        write_table_parts((_part(scratch, dtype, some, samples, genes) for some in columns), path)
     finally:
-        values = None
         scratch.unlink(missing_ok=True)
 
 
-def _part(scratch, dtype, shape, some, samples, genes):
-    # opened for each part, so that what was read before need not stay in memory
-    values = np.memmap(scratch, dtype=dtype, mode="r", shape=shape)
-    turned = np.ascontiguousarray(values[:, some].T)
-    return pd.DataFrame(turned, genes[some].rename("gene"), samples)
+def _part(scratch, dtype, some, samples, genes):
+    """Some of the genes of all samples, genes × samples."""
+    values = np.empty((len(samples), some.stop - some.start), dtype=dtype)
+    # not mapped: pages of a map count as memory of the process
+    with open(scratch, "rb", buffering=0) as file:
+        for row, place in zip(values, range(len(samples)), strict=True):
+            file.seek((place * len(genes) + some.start) * dtype.itemsize)
+            file.readinto(row.view(np.uint8).data)
+    return pd.DataFrame(np.ascontiguousarray(values.T), genes[some].rename("gene"), samples)
 
 
 def _slices(count, size, max_bytes):
