@@ -129,7 +129,10 @@ class TestLengths:
                 lambda lengths: lengths.rename("x{}".format),
                 "60 of 60 genes of the bulk have no length: 'gene0'",
             ),
-            (lambda lengths: lengths.where(lengths.index != "gene5", 0), "must be positive: 'gene5'"),
+            (
+                lambda lengths: lengths.where(lengths.index != "gene5", 0),
+                "must be positive and finite; those of 'gene5'",
+            ),
             (lambda lengths: pd.concat([lengths, lengths[:1]]), "more than once: 'gene0'"),
         ],
     )
