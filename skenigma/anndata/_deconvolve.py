@@ -1,40 +1,19 @@
 """The one call from bulk samples and annotated cells to expression."""
 
-from numbers import Real
-
-import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_scalar
+from sklearn.base import clone
 
-from .._fitted import fitted_values, numbers
-from .._library_size import choose_total, divide_by_length, scale_to_total
 from .._stored import TYPE_COLOURS
-from .._transformers import proportions_std, shares_of
+from .._transformers import shares_of
 from .._typing import AnnData, Estimator, Table
-from .._version import __version__
-from ..checks.names import refuse_repeats
 from ..checks.tables import is_anndata
 from ..deconvolution._choice import Choice, choose_model, named_model
 from ..deconvolution._flow import proportion_estimator
-from ..expression._derived import output_expression
-from ..io._formats import layer_name
-from ..progress import task
-from ..proportions import ProportionEstimator, fit_quality
-from ._inputs import (
-    colours_of,
-    find_markers,
-    gene_lengths_of,
-    in_memory,
-    is_signed,
-    known_proportions,
-    read_bulk,
-    read_reference,
-    refuse_loss,
-    refuse_mixed,
-    shared_genes,
-)
+from ..proportions import ProportionEstimator
+from ._inputs import colours_of, in_memory, known_proportions
+from ._prepare import prepare
+from ._write import describe, write_expression, write_results
 
 
 def deconvolve(
@@ -184,73 +163,35 @@ def deconvolve(
     >>> adata.obsm["proportions"].shape
     (8, 2)
     """
-    if not (normalize is None or normalize == "auto"):
-        check_scalar(normalize, "normalize", Real, min_val=0, include_boundaries="neither")
-    signed = normalize == "auto" and is_signed(reference_adata)
-    bulk = read_bulk(bulk_adata, layer, linear=normalize is not None and not signed)
-    if signed:
-        refuse_mixed(bulk)
-    total = 1e6 if normalize == "auto" else normalize
-    reference, dropped = read_reference(reference_adata, groupby, reference_layer, min_cells, total)
-    columns = [layer_name(name) for name in reference.index.astype(str)]
-    refuse_repeats(columns, "Cell types, with '|' in the place of '/',", "Rename them.")
-    if gene_lengths is not None:
-        bulk = divide_by_length(bulk, gene_lengths_of(bulk_adata, gene_lengths))
-    shared = shared_genes(bulk, reference)
-    unused = pd.Index(bulk_adata.var_names.astype(str)).difference(shared, sort=False)
-    if not copy:
-        refuse_loss(unused)
-    scaling = choose_total(bulk, reference, normalize, lengths=gene_lengths is not None)
-    bulk, reference = bulk[shared], reference[shared]
-    if scaling.total is not None:
-        bulk = scale_to_total(bulk, scaling.total, "Bulk samples")
-        reference = scale_to_total(reference, scaling.total, "Cell types")
-    markers = None
-    if n_markers is not None:
-        markers = find_markers(
-            reference_adata,
-            groupby,
-            n_markers,
-            among=shared,
-            layer=reference_layer,
-            normalize=total,
-            min_cells=min_cells,
-        )
-    model, choice = _choose(model, bulk, reference, is_anndata(reference_adata))
+    given = prepare(
+        bulk_adata,
+        reference_adata,
+        groupby,
+        layer=layer,
+        reference_layer=reference_layer,
+        normalize=normalize,
+        gene_lengths=gene_lengths,
+        min_cells=min_cells,
+        n_markers=n_markers,
+        keep_all=not copy,
+    )
+    model, choice = _choose(model, given.bulk, given.reference, is_anndata(reference_adata))
     if verbose:
-        print(f"scale: {scaling}\nmodel: {choice}")
-    known = known_proportions(bulk_adata, proportions, dict(zip(columns, reference.index, strict=True)))
-    fitted = _fit(model, bulk, reference, markers, known)
-
-    adata = in_memory(bulk_adata)[:, shared].copy() if copy else bulk_adata
-    if scaling.total is not None or gene_lengths is not None:
-        adata.layers["normalized"] = bulk.to_numpy()
-    if markers is not None:
-        adata.var["marker_of"] = markers.set_index("gene").cell_type.reindex(shared).fillna("").to_numpy()
-    adata.varm["reference"] = reference.T.set_axis(columns, axis=1)
-    adata.varm.pop("reliability", None)  # of an earlier fit
-    if getattr(fitted, "reliability_", None) is not None:
-        adata.varm["reliability"] = pd.DataFrame(fitted.reliability_.T, adata.var_names, columns)
-    adata.obsm["proportions"] = pd.DataFrame(fitted.proportions_, adata.obs_names, columns)
-    adata.obsm.pop("proportions_std", None)  # of an earlier fit
-    std = proportions_std(fitted)
-    if std is not None:
-        adata.obsm["proportions_std"] = pd.DataFrame(std, adata.obs_names, columns)
-    adata.obsm["proportion_quality"] = fit_quality(bulk, reference, fitted.proportions_)
+        print(f"scale: {given.scaling}\nmodel: {choice}")
+    fitted = _fit(model, given, known_proportions(bulk_adata, proportions, given.names_by_column))
+    adata = in_memory(bulk_adata)[:, given.bulk.columns].copy() if copy else bulk_adata
+    write_results(adata, given, fitted)
     colours = colours_of(reference_adata, groupby, fitted.cell_types_)
     adata.uns[key] = {
-        **_describe(fitted),
+        **describe(fitted),
         **({} if colours is None else {TYPE_COLOURS: colours}),
         "groupby": groupby if isinstance(groupby, str) else "None",
         "shares_of": shares_of(fitted) or "",
         "cell_types": fitted.cell_types_.astype(object),
-        **_write_expression(adata, fitted, columns),
-        "dropped_cell_types": dropped,
-        "unused_genes": unused.to_numpy(dtype=object),
+        **write_expression(adata, fitted, given.columns),
+        **given.record(),
         "layer": str(layer),
         "reference_layer": str(reference_layer),
-        "normalize": str(scaling.total),
-        "scale": str(scaling),
         "model_choice": choice,
     }
     return (adata, fitted) if return_model else adata
@@ -269,63 +210,22 @@ def _choose(model, bulk, reference, from_cells):
     return named_model(choice.name)(**platform), str(choice)
 
 
-def _fit(model, bulk, reference, markers, proportions):
+def _fit(model, given, proportions):
     """A fitted clone of the model."""
-    if getattr(model, "reference", reference) is not None:
+    if getattr(model, "reference", given) is not None:
         raise ValueError(
             f"model must be a deconvolver, or an estimator of proportions, whose reference is None, got {model!r}: "
             f"the reference is made from reference_adata."
         )
     only_proportions = isinstance(model, ProportionEstimator)
-    model = clone(model).set_params(reference=reference)
-    if markers is not None:
+    model = clone(model).set_params(reference=given.reference)
+    if given.markers is not None:
         estimator = model if only_proportions else proportion_estimator(model)
-        estimator.set_params(reference=reference[markers.gene])
+        estimator.set_params(reference=given.reference[given.markers.gene])
         if not only_proportions:
             model.set_params(proportion_estimator=estimator)
     if proportions is None:
-        return model.fit(bulk)
+        return model.fit(given.bulk)
     if only_proportions:
         raise ValueError("proportions are known: there is nothing for a ProportionEstimator to do.")
-    return model.fit(bulk, proportions=proportions)
-
-
-def _write_expression(adata, fitted, columns):
-    """Write one layer per cell type and quantity, if there is expression; their names, for ``uns``."""
-    names = {"layers": [], "std_layers": []}
-    if not isinstance(fitted, ProportionEstimator):
-        expression = output_expression(fitted)
-        names["layers"] = _write_layers(adata, "cse_", expression.values, columns)
-        if expression.has_std:
-            names["std_layers"] = _write_layers(adata, "cse_std_", expression.std, columns)
-    return {name: np.array(layers, dtype=object) for name, layers in names.items()}
-
-
-def _write_layers(adata, prefix, build, columns):
-    """Write what ``build`` makes of each cell type; names of the layers."""
-    with task(f"layers {prefix}*", len(columns)) as advance:
-        for k, name in enumerate(columns):
-            # one at a time: a model without the tensor does not build it here
-            adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
-            advance()
-    return [prefix + name for name in columns]
-
-
-def _describe(fitted):
-    """Name, parameters, histories and fitted numbers of a model, as what a file can hold."""
-    params = {
-        name: _storable(value)
-        for name, value in fitted.get_params().items()
-        if name.split("__")[-1] != "reference"
-    }
-    found = {**numbers(fitted), **fitted_values(fitted, "history")}
-    found = {name.rstrip("_"): value for name, value in found.items() if value is not None}
-    return {"model": type(fitted).__name__, "version": __version__, "params": params, **found}
-
-
-def _storable(value):
-    if isinstance(value, BaseEstimator):
-        return type(value).__name__
-    if isinstance(value, (list, tuple)):
-        return np.array(value)
-    return value if np.isscalar(value) else str(value)
+    return model.fit(given.bulk, proportions=proportions)

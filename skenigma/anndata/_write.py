@@ -1,0 +1,73 @@
+"""What a fit found, written to an AnnData."""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+
+from .._fitted import fitted_values, numbers
+from .._transformers import proportions_std
+from .._version import __version__
+from ..expression._derived import output_expression
+from ..progress import task
+from ..proportions import ProportionEstimator, fit_quality
+
+
+def write_results(adata, given, fitted):
+    """Write all that is found but expression: ``given`` is what was prepared for the fit."""
+    if given.is_changed:
+        adata.layers["normalized"] = given.bulk.to_numpy()
+    if given.markers is not None:
+        marker_of = given.markers.set_index("gene").cell_type
+        adata.var["marker_of"] = marker_of.reindex(given.bulk.columns).fillna("").to_numpy()
+    adata.varm["reference"] = given.reference.T.set_axis(given.columns, axis=1)
+    # what this model lacks is removed first: an earlier fit, whose entries a copy has too, may have had it
+    reliability, std = getattr(fitted, "reliability_", None), proportions_std(fitted)
+    adata.varm.pop("reliability", None)
+    if reliability is not None:
+        adata.varm["reliability"] = pd.DataFrame(reliability.T, adata.var_names, given.columns)
+    adata.obsm["proportions"] = pd.DataFrame(fitted.proportions_, adata.obs_names, given.columns)
+    adata.obsm.pop("proportions_std", None)
+    if std is not None:
+        adata.obsm["proportions_std"] = pd.DataFrame(std, adata.obs_names, given.columns)
+    adata.obsm["proportion_quality"] = fit_quality(given.bulk, given.reference, fitted.proportions_)
+
+
+def write_expression(adata, fitted, columns):
+    """Write one layer per cell type and quantity, if there is expression; their names, for ``uns``."""
+    names = {"layers": [], "std_layers": []}
+    if not isinstance(fitted, ProportionEstimator):
+        expression = output_expression(fitted)
+        names["layers"] = _write_layers(adata, "cse_", expression.values, columns)
+        if expression.has_std:
+            names["std_layers"] = _write_layers(adata, "cse_std_", expression.std, columns)
+    return {name: np.array(layers, dtype=object) for name, layers in names.items()}
+
+
+def _write_layers(adata, prefix, build, columns):
+    """Write what ``build`` makes of each cell type; names of the layers."""
+    with task(f"layers {prefix}*", len(columns)) as advance:
+        for k, name in enumerate(columns):
+            # one at a time: a model without the tensor does not build it here
+            adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
+            advance()
+    return [prefix + name for name in columns]
+
+
+def describe(fitted):
+    """Name, parameters, histories and fitted numbers of a model, as what a file can hold."""
+    params = {
+        name: _storable(value)
+        for name, value in fitted.get_params().items()
+        if name.split("__")[-1] != "reference"
+    }
+    found = {**numbers(fitted), **fitted_values(fitted, "history")}
+    found = {name.rstrip("_"): value for name, value in found.items() if value is not None}
+    return {"model": type(fitted).__name__, "version": __version__, "params": params, **found}
+
+
+def _storable(value):
+    if isinstance(value, BaseEstimator):
+        return type(value).__name__
+    if isinstance(value, (list, tuple)):
+        return np.array(value)
+    return value if np.isscalar(value) else str(value)
