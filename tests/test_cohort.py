@@ -79,7 +79,28 @@ def with_dask(folder):
     return as_anndata(dask(folder))
 
 
-SOURCES = (memmap, hdf5, zarr2, zarr3, dask, sparse_dask, backed, backed_sparse, sparse_dataset, with_dask)
+def lazily(folder):
+    pytest.importorskip("xarray")
+    as_anndata(VALUES).write_h5ad(folder / "x.h5ad")
+    experimental = pytest.importorskip("anndata.experimental")
+    if not hasattr(experimental, "read_lazy"):
+        pytest.skip("AnnData reads lazily from 0.12 on")
+    return experimental.read_lazy(folder / "x.h5ad")
+
+
+SOURCES = (
+    memmap,
+    hdf5,
+    zarr2,
+    zarr3,
+    dask,
+    sparse_dask,
+    backed,
+    backed_sparse,
+    sparse_dataset,
+    with_dask,
+    lazily,
+)
 
 
 @pytest.mark.parametrize("make", SOURCES, ids=lambda make: make.__name__)
@@ -101,7 +122,7 @@ def test_every_kind_gives_the_same_rows(make, tmp_path, monkeypatch):
     np.testing.assert_array_equal(matrix[5], VALUES[5])
     np.testing.assert_array_equal(matrix[[5, 1], ...], VALUES[[5, 1]])
     np.testing.assert_array_equal(matrix.select(np.array([7, 3]))[:], VALUES[:, [7, 3]])
-    named = make in (backed, backed_sparse, with_dask)
+    named = make in (backed, backed_sparse, with_dask, lazily)
     assert (
         (list(matrix.index) == SAMPLES and list(matrix.columns) == GENES) if named else matrix.index is None
     )
