@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from joblib import cpu_count
 
-from .._dask import active_client
 from ..checks.memory import check_memory
 from ..checks.names import name_at
 from ..core.optimize.partitions import in_threads
-from ._sources import ChangedError, Seen, package_of
+from ._examined import Examined
+from ._sources import ChangedError, Seen
+from ._visits import Visited, visited, workers_of
 
 # Bytes of a block of rows, in float64.
 BLOCK_BYTES = 2**25
@@ -26,7 +27,7 @@ NOT_KEPT = (
 )
 
 
-class LazyMatrix:
+class LazyMatrix(Examined):
     """A bulk that is read by blocks of samples whenever it is needed, and is never in memory as a whole.
 
     Made by :func:`lazy_matrix`. Slices of rows are arrays; a choice of columns is as lazy as the matrix.
@@ -182,14 +183,7 @@ class LazyMatrix:
         return self._on_workers() or in_threads(cpu_count())
 
     def _on_workers(self):
-        """The workers of the active client, for a whole dask array; else None."""
-        store = getattr(self._source, "store", None)
-        client = active_client() if package_of(store) == "dask" and len(store) == len(self) else None
-        if client is None:
-            return None
-        from .._dask.rows import OnWorkers
-
-        return OnWorkers(client, store)
+        return workers_of(getattr(self._source, "store", None), len(self))
 
     def apply(self, function):
         """The same matrix with every block sent through a function that changes values, not the shape.
@@ -283,9 +277,9 @@ class LazyMatrix:
         """
         place = self._on_workers()
         if place is None:
-            yield from _visited(self, function)
+            yield from visited(self, function)
             return
-        with place(_Visited, self, np.arange(self._n_rows)) as parts:
+        with place(Visited, self, np.arange(self._n_rows)) as parts:
             for answers in parts.all("visit", function):
                 yield from answers
 
@@ -379,101 +373,3 @@ class LazyMatrix:
     def _named(self, row):
         row -= self._start
         return name_at(self.index, row)
-
-    # what has been found out when it was read for the first time: see skenigma.checks.facts
-
-    def min(self):
-        """Smallest entry.
-
-        Returns
-        -------
-        smallest : float
-            Of all entries.
-        """
-        return self._known().minimum
-
-    def max(self, axis=None):
-        """Largest entry, or that of every sample.
-
-        Parameters
-        ----------
-        axis : int, default=None
-            None for all entries, else 1.
-
-        Returns
-        -------
-        largest : float or ndarray of shape (n_samples,)
-            As ``axis`` says.
-        """
-        return self._known().maximum if axis is None else self._known().largest
-
-    def sum(self, dtype=None):
-        """Sum of all entries.
-
-        Parameters
-        ----------
-        dtype : dtype, default=None
-            Ignored: the sum is in double precision.
-
-        Returns
-        -------
-        total : float
-            Of all entries.
-        """
-        return self._known().totals.sum()
-
-    def any(self, axis):
-        """Whether a sample has an entry other than 0.
-
-        Parameters
-        ----------
-        axis : int
-            Always 1, the genes of a sample.
-
-        Returns
-        -------
-        filled : ndarray of bool, shape (n_samples,)
-            True where it has one.
-        """
-        return self._known().filled
-
-    def mean(self, axis, dtype=None):
-        """Mean of every gene.
-
-        Parameters
-        ----------
-        axis : int
-            Always 0, over the samples.
-        dtype : dtype, default=None
-            Ignored: the mean is in double precision.
-
-        Returns
-        -------
-        mean : ndarray of shape (n_genes,)
-            Over all samples.
-        """
-        return self._known().mean
-
-    def _known(self):
-        if self.facts is None:
-            raise ValueError("This matrix has not been examined yet.")
-        return self.facts
-
-
-class _Visited:
-    """A stretch of rows with their positions, that is visited block by block on the worker where it is read."""
-
-    def __init__(self, source):
-        self._matrix, self._positions = source
-
-    def visit(self, function):
-        """Which rows, and what a function answers of them, for each block."""
-        return list(_visited(self._matrix, function, self._positions[0]))
-
-
-def _visited(matrix, function, first=0):
-    names = np.arange(matrix.first_row, matrix.first_row + len(matrix))
-    names = names if matrix.index is None else np.asarray(matrix.index)
-    for some, whole, block in matrix.whole_blocks():
-        rows = slice(first + some.start, first + some.stop)
-        yield rows, function(rows, names[some], whole, block)

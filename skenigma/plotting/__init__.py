@@ -4,8 +4,9 @@ matplotlib is an optional dependency, needed only when something is drawn.
 """
 
 from ._differential import DifferentialExpressionDisplay
-from ._fit import GradientNormDisplay, LossCurveDisplay
 from ._gene import GeneExpressionDisplay
+from ._gradient_norm import GradientNormDisplay
+from ._loss_curve import LossCurveDisplay
 from ._proportions import ProportionDisplay
 from ._recovery import RecoveryDisplay
 

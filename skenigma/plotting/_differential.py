@@ -1,31 +1,25 @@
 """Display of differential expression in one cell type: a volcano."""
 
 import numpy as np
-import pandas as pd
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from .._docstrings import filled
 from .._stored import Deconvolved
-from ..checks.names import listing
 from ..checks.numbers import refuse_masked
-from ..differential import differential_expression, factor_test, interaction_test, log_fold_change_test
-from ._style import BLUE, ENTRIES, VERMILLION, figure_and_axes, legend_above_data, line_style, text_style
+from ..differential import differential_expression
+from ._differential_table import rows_of, tested
+from ._labels import Room
+from ._style import BLUE, ENTRIES, VERMILLION, figure_and_axes, legend_above_data, line_style
 
 # p-values below this are drawn here: they are zero but for the range of floating-point numbers.
 SMALLEST = np.finfo(np.float64).tiny
-# Where a label may stand, seen from its point: directions, from the best on, and distances in points.
-DIRECTIONS = np.deg2rad([20, 160, 60, 120, -20, 200, 90, -60, 240, -90])
-DISTANCES = (3, 8)
-# Tests that need nothing of a model but its proportions and reference.
-BULK_TESTS = {
-    "log_fold_change": log_fold_change_test,
-    "factor": factor_test,
-    "interaction": interaction_test,
+# How points of each kind look.
+KINDS = {
+    "not called": {"color": "#999999", "alpha": 0.6},
+    "lower": {"color": BLUE},
+    "higher": {"color": VERMILLION},
+    "flagged": {"color": "#555555", "marker": "D", "markerfacecolor": "none", "markeredgewidth": 0.8},
 }
-# Free space around a label, in points.
-PADDING = 1.5
-# How many points a label may hide.
-HIDDEN = 1
 
 
 @filled(ENTRIES)
@@ -140,7 +134,7 @@ class DifferentialExpressionDisplay:
             If the table has no such cell type, or several and none is chosen.
         {no_matplotlib}
         """
-        rows = _rows_of(table, cell_type)
+        rows = rows_of(table, cell_type)
         display = cls(
             effect=rows["effect"].to_numpy(),
             p_value=rows["p_value"].to_numpy(),
@@ -257,7 +251,7 @@ class DifferentialExpressionDisplay:
         {no_matplotlib}
         """
         found = Deconvolved.of(adata, key)
-        table = _tested(found, phenotype, method, covariates, reference_level)
+        table = tested(found, phenotype, method, covariates, reference_level)
         return cls.from_results(table, cell_type, ax=ax, **kwargs)
 
     def plot(self, ax=None, *, threshold=0.05, n_labels=10, points_kw=None, label_kw=None):
@@ -368,88 +362,10 @@ class DifferentialExpressionDisplay:
         points = pixels[np.any(list(kinds.values()), axis=0)]
         called = np.flatnonzero(kinds["lower"] | kinds["higher"])
         ranked = called[np.lexsort((-np.abs(effect[called]), -height[called]))][:n_labels]
-        room = _Room(self.ax_, points, taken=[self.legend_.get_window_extent()])
+        room = Room(self.ax_, points, taken=[self.legend_.get_window_extent()])
         names = np.asarray(self.gene_names, dtype=object)
         labels = [
             room.place(str(names[gene]), (effect[gene], height[gene]), pixels[gene], options)
             for gene in ranked
         ]
         return [label for label in labels if label is not None]
-
-
-# How points of each kind look.
-KINDS = {
-    "not called": {"color": "#999999", "alpha": 0.6},
-    "lower": {"color": BLUE},
-    "higher": {"color": VERMILLION},
-    "flagged": {"color": "#555555", "marker": "D", "markerfacecolor": "none", "markeredgewidth": 0.8},
-}
-
-
-def _tested(found, phenotype, method, covariates, reference_level):
-    """Table of a test of the bulk that an AnnData holds."""
-    if isinstance(phenotype, str):
-        phenotype = found.column(phenotype)
-    if isinstance(covariates, (list, tuple)) and all(isinstance(name, str) for name in covariates):
-        covariates = pd.concat([found.column(name) for name in covariates], axis=1)
-    bulk, reference = found.bulk, found.reference
-    if method == "auto":
-        linear = min(bulk.to_numpy().min(), reference.to_numpy().min()) >= 0
-        method = "log_fold_change" if linear else "factor"
-    if method not in BULK_TESTS:
-        raise ValueError(f"method must be one of {listing(['auto', *BULK_TESTS])}, got {method!r}.")
-    profiles = {} if method == "interaction" else {"reference": reference}
-    given = {"covariates": covariates, "reference_level": reference_level, **profiles}
-    return BULK_TESTS[method](bulk, found.proportions, phenotype, **given)
-
-
-def _rows_of(table, cell_type):
-    """Rows of one cell type, which may be left open if there is only one."""
-    known = list(dict.fromkeys(table["cell_type"]))
-    if cell_type is None and len(known) == 1:
-        cell_type = known[0]
-    if cell_type is None:
-        raise ValueError(
-            f"The table holds {len(known)} cell types, {listing(known)}: choose one by cell_type."
-        )
-    if cell_type not in known:
-        raise ValueError(f"The table has no cell type {cell_type!r}; it has {listing(known)}.")
-    return table[table["cell_type"] == cell_type]
-
-
-class _Room:
-    """Free places for labels in axes that are laid out; all extents in pixels."""
-
-    def __init__(self, ax, points, taken):
-        self._ax, self._points, self._taken = ax, points, list(taken)
-        self._scale = ax.figure.dpi / 72.0  # pixels per point
-
-    def place(self, text, position, pixel, options):
-        """A label beside a point where it hides least, or None if there is no room."""
-        centred = {"fontsize": "x-small", "horizontalalignment": "center", "verticalalignment": "center"}
-        style = {"textcoords": "offset points", "annotation_clip": True, **text_style(centred, options)}
-        label = self._ax.annotate(text, position, (0, 0), **style)
-        extent = label.get_window_extent()
-        size = np.array([extent.width, extent.height]) + 2 * PADDING * self._scale
-        found = min(self._candidates(size, pixel), key=lambda candidate: candidate[0], default=None)
-        if found is None:
-            label.remove()
-            return None
-        _, offset, box = found
-        label.set_position(offset / self._scale)
-        self._taken.append(box)
-        return label
-
-    def _candidates(self, size, pixel):
-        """Number of hidden points, offset and extent of every place that is free, the best direction first."""
-        from matplotlib.transforms import Bbox
-
-        for distance in DISTANCES:
-            for direction in np.column_stack([np.cos(DIRECTIONS), np.sin(DIRECTIONS)]):
-                # the distance is that of the label's edge, so half of its size is added
-                offset = direction * (distance * self._scale + np.abs(direction) * size / 2)
-                box = Bbox.from_bounds(*(pixel + offset - size / 2), *size)
-                hidden = np.sum(np.all((self._points > box.min) & (self._points < box.max), axis=1))
-                inside = np.all(box.min >= self._ax.bbox.min) and np.all(box.max <= self._ax.bbox.max)
-                if inside and hidden <= HIDDEN and not box.count_overlaps(self._taken):
-                    yield hidden, offset, box

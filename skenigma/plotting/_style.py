@@ -42,6 +42,8 @@ LINE_STYLES = (
     {"color": ORANGE, "linestyle": ":", "marker": "D"},
     {"color": PURPLE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
+# Norms and losses that are smaller than others by this: far above rounding, far below anything worth seeing.
+NEGLIGIBLE = 1e-12
 
 
 def fitted_history(estimator, attribute):
