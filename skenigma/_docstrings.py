@@ -6,18 +6,21 @@ import textwrap
 
 
 def filled(entries):
-    """Decorator: fill whole entries into the docstring of a function, or into those of the methods of a class.
+    """Decorator: fill whole entries into the docstring of a function, or into those of a class and its methods.
 
     A line that holds nothing but "{name}" becomes the entry of that name, in which "{class}" stands for the class.
     """
 
     def fill(target):
-        is_class = inspect.isclass(target)
-        members = [getattr(one, "__func__", one) for one in vars(target).values()] if is_class else [target]
-        for function in members:
-            if inspect.isfunction(function) and function.__doc__:
-                function.__doc__ = with_entries(
-                    function.__doc__, lambda name: entries[name].replace("{class}", target.__name__)
+        members = (
+            [getattr(one, "__func__", one) for one in vars(target).values()]
+            if inspect.isclass(target)
+            else []
+        )
+        for one in [target, *filter(inspect.isfunction, members)]:
+            if one.__doc__:
+                one.__doc__ = with_entries(
+                    one.__doc__, lambda name: entries[name].replace("{class}", target.__name__)
                 )
         return target
 

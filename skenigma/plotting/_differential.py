@@ -53,10 +53,7 @@ class DifferentialExpressionDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes with the plot.
-    figure_ : matplotlib Figure
-        Figure containing the plot.
+    {one_axes_drawn}
     points_ : dict of str to matplotlib Line2D
         The points of each kind that occurs: "not called", "lower", "higher" and "flagged".
     labels_ : list of matplotlib Annotation

@@ -7,8 +7,20 @@ from .._stored import Deconvolved
 from ..checks.validation import check_deconvolver
 from ._style import BLUE, ENTRIES, VERMILLION, axes_grid, fill_style, line_style, points_style
 
+GENE_ENTRIES = {
+    **ENTRIES,
+    "chosen_types": """cell_types : array-like of str or int, default=None
+    Cell types to draw; None draws all.""",
+    "level": """level : float in (0, 1), default=0.9
+    Probability of the interval.""",
+    "truth": """true : array-like of shape (n_samples, n_cell_types), default=None
+    True expression of the gene in the cell types drawn, where it is known.""",
+    "colours": """colours : dict of str to matplotlib colours, default=None
+    Colours by the name of the cell type. None draws all in one colour.""",
+}
 
-@filled(ENTRIES)
+
+@filled(GENE_ENTRIES)
 class GeneExpressionDisplay:
     """One gene over the samples, a panel per cell type: estimates, their interval, and the reference profile.
 
@@ -34,15 +46,11 @@ class GeneExpressionDisplay:
         Expression in the profiles.
     true : array-like of shape (n_samples, n_cell_types), default=None
         True expression, where it is known.
-    colours : dict of str to matplotlib colours, default=None
-        Colours by the name of the cell type. None draws all in one colour.
+    {colours}
 
     Attributes
     ----------
-    axes_ : ndarray of matplotlib Axes
-        One per cell type.
-    figure_ : matplotlib Figure
-        Figure containing the plot.
+    {all_axes_drawn}
     lines_ : list of matplotlib Line2D
         Estimates, per cell type.
     bands_ : list of matplotlib PolyCollection
@@ -99,12 +107,9 @@ class GeneExpressionDisplay:
             Fitted model of cell-type-specific expression. Without deviations there is no band.
         gene : str or int
             Name of the gene, or its position in ``gene_names_``.
-        cell_types : array-like of str or int, default=None
-            Cell types to draw; None draws all.
-        level : float in (0, 1), default=0.9
-            Probability of the interval.
-        true : array-like of shape (n_samples, n_cell_types), default=None
-            True expression of the gene in the cell types drawn, where it is known.
+        {chosen_types}
+        {level}
+        {truth}
         {grid}
         {passed}
 
@@ -141,12 +146,9 @@ class GeneExpressionDisplay:
         gene : str or int
             Name of the gene, or its position in ``var_names``.
         {key}
-        cell_types : array-like of str or int, default=None
-            Cell types to draw; None draws all.
-        level : float in (0, 1), default=0.9
-            Probability of the interval.
-        true : array-like of shape (n_samples, n_cell_types), default=None
-            True expression of the gene in the cell types drawn, where it is known.
+        {chosen_types}
+        {level}
+        {truth}
         {grid}
         {passed}
 
@@ -188,16 +190,12 @@ class GeneExpressionDisplay:
             What a model, or its ``predict_expression``, returns.
         gene : str or int
             Name of the gene, or its position.
-        cell_types : array-like of str or int, default=None
-            Cell types to draw; None draws all.
-        level : float in (0, 1), default=0.9
-            Probability of the interval.
+        {chosen_types}
+        {level}
         reference : ndarray of shape (n_cell_types, n_genes), default=None
             Profiles of all cell types and genes of the expression.
-        true : array-like of shape (n_samples, n_cell_types), default=None
-            True expression of the gene in the cell types drawn, where it is known.
-        colours : dict of str to matplotlib colours, default=None
-            Colours by the name of the cell type. None draws all in one colour.
+        {truth}
+        {colours}
         {grid}
         {passed}
 

@@ -47,10 +47,7 @@ class GradientNormDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes with the plot.
-    figure_ : matplotlib Figure
-        Figure containing the plot.
+    {one_axes_drawn}
     line_ : matplotlib Line2D or None
         The density. None when all norms are equal, for which there is none.
     fill_ : matplotlib PolyCollection or None

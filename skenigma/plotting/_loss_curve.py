@@ -39,10 +39,7 @@ class LossCurveDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes with the plot.
-    figure_ : matplotlib Figure
-        Figure containing the plot.
+    {one_axes_drawn}
     lines_ : list of matplotlib Line2D
         One line per term.
     legend_ : matplotlib Legend

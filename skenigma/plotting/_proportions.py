@@ -49,10 +49,7 @@ class ProportionDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes with the plot.
-    figure_ : matplotlib Figure
-        Figure containing the plot.
+    {one_axes_drawn}
     bars_ : list of matplotlib BarContainer
         Bars of each cell type, from the bottom.
     legend_ : matplotlib Legend

@@ -46,10 +46,7 @@ class RecoveryDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of matplotlib Axes
-        One per cell type.
-    figure_ : matplotlib Figure
-        Figure containing the plot.
+    {all_axes_drawn}
     points_ : list of matplotlib PathCollection or PolyCollection
         What was drawn, per cell type.
     texts_ : list of matplotlib Text

@@ -20,6 +20,14 @@ ENTRIES = {
     The key that it was given.""",
     "no_deconvolution": """ValueError
     If `adata` holds no deconvolution under `key`.""",
+    "one_axes_drawn": """ax_ : matplotlib Axes
+    Axes with the plot.
+figure_ : matplotlib Figure
+    Figure containing the plot.""",
+    "all_axes_drawn": """axes_ : ndarray of matplotlib Axes
+    One per cell type.
+figure_ : matplotlib Figure
+    Figure containing the plot.""",
     "passed": """**kwargs : dict
     Passed to :meth:`plot`.""",
     "drawn": """display : {class}
