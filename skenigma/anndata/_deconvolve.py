@@ -176,6 +176,7 @@ def deconvolve(
         keep_all=not copy,
     )
     model, choice = _choose(model, given.bulk, given.reference, is_anndata(reference_adata))
+    # before the fit: whoever disagrees need not wait for its end
     if verbose:
         print(f"scale: {given.scaling}\nmodel: {choice}")
     fitted = _fit(model, given, known_proportions(bulk_adata, proportions, given.names_by_column))
@@ -206,6 +207,7 @@ def _choose(model, bulk, reference, from_cells):
     else:
         named_model(model)
         choice = Choice(model, "as named")
+    # cells were measured on another platform than the bulk
     platform = {"platform": "bulk" if from_cells else "reference"} if choice.name == "bayes" else {}
     return named_model(choice.name)(**platform), str(choice)
 
@@ -221,6 +223,7 @@ def _fit(model, given, proportions):
     model = clone(model).set_params(reference=given.reference)
     if given.markers is not None:
         estimator = model if only_proportions else proportion_estimator(model)
+        # markers are for proportions: expression is estimated for all genes
         estimator.set_params(reference=given.reference[given.markers.gene])
         if not only_proportions:
             model.set_params(proportion_estimator=estimator)

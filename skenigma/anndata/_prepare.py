@@ -95,12 +95,15 @@ def prepare(
     """
     if not (normalize is None or normalize == "auto"):
         check_scalar(normalize, "normalize", Real, min_val=0, include_boundaries="neither")
+    # of every cell: its depth must not decide how much it counts for its type
     total = PER_MILLION if normalize == "auto" else normalize
     bulk = _bulk(bulk_adata, layer, normalize, signed=normalize == "auto" and is_signed(reference_adata))
     reference, dropped = read_reference(reference_adata, groupby, reference_layer, min_cells, total)
     columns = [layer_name(name) for name in reference.index.astype(str)]
+    # 'T/NK' and 'T|NK' would be one layer
     refuse_repeats(columns, "Cell types, with '|' in the place of '/',", "Rename them.")
     by_length = gene_lengths is not None
+    # before totals: TPM are shares of reads per base
     if by_length:
         bulk = divide_by_length(bulk, gene_lengths_of(bulk_adata, gene_lengths))
     shared = shared_genes(bulk, reference)

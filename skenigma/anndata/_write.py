@@ -55,6 +55,7 @@ def _write_layers(adata, prefix, build, columns):
 
 def describe(fitted):
     """Name, parameters, histories and fitted numbers of a model, as what a file can hold."""
+    # references are tables, and varm holds this one already
     params = {
         name: _storable(value)
         for name, value in fitted.get_params().items()
@@ -70,4 +71,5 @@ def _storable(value):
         return type(value).__name__
     if isinstance(value, (list, tuple)):
         return np.array(value)
+    # files hold numbers, texts and arrays
     return value if np.isscalar(value) else str(value)

@@ -149,7 +149,9 @@ class BulkBatchCorrector(ProportionsTransformer):
         warn_of_units(bulk, self.reference_)
         proportions = self._fit_proportions(X, bulk, proportions)
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
+        # the mixtures are the second batch
         anchor = None if self.target == "pooled" else 1
+        # moments are those of a gene over all samples; ComBat's priors, of all genes, come after them
         step = max(1, LOGS_AT_ONCE // len(bulk))
         parts = (slice(start, start + step) for start in range(0, bulk.shape[1], step))
         moments = Moments.joined([Moments.of(self._batches(bulk, proportions, genes)) for genes in parts])

@@ -11,7 +11,7 @@ from ..core.blocks import row_blocks
 LOG = SCALES["log"]
 LINEAR = "Batch effects are removed on the scale log2(x + 1): pass expression on the linear scale."
 NEGATIVE = f"Negative values in data cannot be expression. {LINEAR}"
-# Numbers of which there are logarithms at a time.
+# Numbers of which there are logarithms at a time: 4 MB in double precision.
 LOGS_AT_ONCE = 2**19
 # Ratio of mean totals beyond which bulk and reference are not in the same units.
 FAR_APART = 10

@@ -215,6 +215,7 @@ class ReferenceBatchCorrector(GeneTransformer):
         check_expression(bulk, "X", row_names(X), self.gene_names_)
         warn_of_logarithms(bulk)
         check_expression(mixed, "pseudobulk", None, self.gene_names_)
+        # one factor for all genes first, or the units would be taken for the platform
         self.factor_ = float(bulk.mean(dtype=np.float64) / mixed.mean()) if self.rescale else 1.0
         self.reference_ = self._restore(bulk, mixed * self.factor_, shares)
         self.estimator_ = self._fit_estimator(X, y)
@@ -309,11 +310,13 @@ class ReferenceBatchCorrector(GeneTransformer):
             self.labels,
             n_cells=self.n_cells,
             proportions=shares,
+            # the tensor, by far the largest part, is not needed
             return_cse=False,
             layer=self.layer,
             gene_names=self.gene_names,
             normalize=self.normalize,
             min_cells=self.min_cells,
+            # goes on where the shares left off, so that one seed decides all
             random_state=rng,
         )
 
@@ -326,6 +329,7 @@ class ReferenceBatchCorrector(GeneTransformer):
 
     def _restore(self, bulk, mixed, shares):
         """Profiles that explain the corrected pseudo-bulk."""
+        # the bulk is the first batch, and the pseudo-bulk, whose effect is taken, the second
         anchor = None if self.target == "pooled" else 0
         effects = combat([LOG.forward(bulk), LOG.forward(mixed)], anchor=anchor, mean_only=self.mean_only)
         self.slope_, self.intercept_ = (effect[1] for effect in effects)

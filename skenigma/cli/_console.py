@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from ..progress import watching
 from ._streams import visible, write_message
 
+# Often enough for the eye, seldom enough to cost short steps nothing.
 SECONDS_BETWEEN_UPDATES = 0.1
 
 

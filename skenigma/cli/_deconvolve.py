@@ -132,6 +132,7 @@ def run(job):
     reason = _choose(options, bulk, reference)
     markers = None if options["markers"] is None else read_markers(job, reference.columns)
     model = make_model(options, reference, markers)
+    # before the fit, which may take long
     foresee_expression(job, kinds, list(reference.index), options["parameters"].get("normalize") is not None)
     job.console.facts([("model", f"{type(model).__name__}, {reason}"), ("parameters", _described(model))])
     choice = None

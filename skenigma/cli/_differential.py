@@ -182,11 +182,13 @@ def _test(folder, options, proportions, phenotype, covariates):
     method = options["method"]
     how = {"covariates": covariates, "missing": options["missing"], **_levels(phenotype, options)}
     if method in ("marginal", "joint"):
+        # only models that give posterior means write deviations
         if "expression_std" in folder.record["files"]:
             refuse_posterior_means(True, f"the run in {folder.path}")
         test = {"marginal": marginal_test, "joint": joint_test}[method]
         names, genes, cse = _expression(folder, proportions)
         how |= {"cell_types": names, "gene_names": genes, "fold_change": options["fold_change"]}
+        # the tensor has no names: both are in the order of the run
         return method, test(cse, phenotype.rename_axis(None).reset_index(drop=True), **how)
     bulk = read_fitted(folder, "bulk", options["bulk"])
     reference = None if method == "interaction" else read_fitted(folder, "reference", options["reference"])
@@ -289,6 +291,7 @@ def _known(table, names):
 def _understand(phenotype, covariates, console):
     """Say what is tested."""
     levels = phenotype.value_counts(sort=False).sort_index()
+    # two numbers are two groups, such as 0 and 1
     quantity = pd.api.types.is_numeric_dtype(phenotype) and len(levels) > 2
     if quantity:
         text = f"a quantity from {phenotype.min():.4g} to {phenotype.max():.4g}"

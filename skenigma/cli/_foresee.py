@@ -38,6 +38,7 @@ def foresee(job, names, cell_types, count):
     for name in names if form != "zarr" else ():
         path = job.folder / name
         path.parent.mkdir(exist_ok=True)
+        # a name that the file system refuses ends the run here, and not after the fit
         path.touch()
     _check_room(job, len(names), count, form)
 

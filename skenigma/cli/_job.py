@@ -31,6 +31,7 @@ from ._record import write_record
 from ._repeat import FREE, recorded_options
 from ._usage import UsageError
 
+# Exit code of a repeat whose files differ: it has run to its end, unlike what ends by 1 or 2.
 REPEAT_DIFFERS = 3
 REMEDIES = Remedies("repeat the command", "--force")
 # Bytes of the name of a file, its end not counted: less than any file system allows.
@@ -127,12 +128,14 @@ def _execute(command, given, options, repeated, writer, console):
         for path in inputs.values():
             check_input(path)
         if repeated:
+            # before anything is computed
             _refuse_changed(_checksums(inputs), repeated)
         job = Job(options, folder, console)
         with watched_readings() as readings:
             limit_blas_threads(limits=options.get("threads", 1), user_api="blas")(command.run)(job)
         recorded_inputs = {name: input_entry(path, readings) for name, path in inputs.items()}
         if repeated:
+            # and what has been read indeed: a file may have changed since
             _refuse_changed(recorded_inputs, repeated)
         record = _record(command, job, recorded_inputs, writer)
         write_record(record, folder)
@@ -293,6 +296,7 @@ def file_names(names, end):
     files, taken = {}, set()
     for name in names:
         base = re.sub(r"[^\w.+-]+", "_", str(name)).strip("._") or "unnamed"
+        # file systems count bytes, not letters
         while len(base.encode("utf-8", "replace")) > LONGEST_NAME:
             base = base[:-1]
         if base.split(".")[0].lower() in DEVICES:

@@ -35,6 +35,7 @@ def bring_large_to_scale(job, bulk, reference):
     examine(bulk, "bulk", bulk.columns)
     job.understood.update(understand(bulk, reference, job.console))
     genes = bulk.columns.intersection(reference.columns, sort=False)
+    # examined again: totals and extremes are now those of the genes in use
     shared = _examined(bulk.select(bulk.columns.get_indexer(genes)))
     if not options["allow_scale"]:
         _scale.refuse_findings(scale_findings(shared, reference[genes].to_numpy(), shared.index))
@@ -57,6 +58,7 @@ def bring_large_to_scale(job, bulk, reference):
     if scaling.total is not None:
         refuse_empty(totals, shared, "Bulk samples")
         reference = _scale.scale_to_total(reference[genes], scaling.total, "Cell types")
+    # unchanged, it need not be read again
     if scaling.total is None and lengths is None and dtype is None:
         return shared, reference
     return _examined(prepared(shared, lengths=lengths, total=scaling.total, dtype=dtype)), reference

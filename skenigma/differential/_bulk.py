@@ -6,7 +6,7 @@ from .._by_genes import by_genes
 from ..checks.memory import check_memory
 from ..cohort import is_lazy
 
-# Numbers of expression by genes that are built at a time, where each time is a reading of the bulk.
+# Numbers of expression by genes that are built at a time, where each time is a reading of the bulk: 256 MB.
 STRIP = 2**25
 
 

@@ -161,6 +161,7 @@ def differential_expression(
     X = None if X is None else open_bulk(X)
     cohort = FittedCohort(model, None if X is None else _bulk_of_fit(model, X))
     samples = model.expression_.sample_names
+    # a fit to an array knows no names: those of X, if any, match the phenotype
     samples = row_labels(X) if samples is None else samples
     options = Options(fold_change, levels, reference_level, missing)
     study = Study(phenotype, covariates, len(model.proportions_), samples, options)

@@ -27,7 +27,7 @@ ASSOCIATED = 1e-3
 # The reference fits no group if the deviation of the nearest, as a variance, is above these shares of that of the
 # farthest and of the residual.
 FITS_NONE, VISIBLE = 0.25, 0.1
-# p-values below this are all of one statistic.
+# p-values below this are all of one statistic: that of 0 would be infinite.
 SMALLEST = 1e-300
 
 
@@ -161,6 +161,7 @@ def factor(
     columns, weights = _columns(study)
     covariates = _ends(study.covariates)
     known = np.column_stack([np.ones(len(bulk)), columns, covariates])
+    # an effect compares groups: intercept and covariates have no part in it
     weights = np.pad(weights, [(0, 0), (1, covariates.shape[1])])
     limit = None if n_factors == "auto" else n_factors
     fit = fit_factors(residual_of(bulk, proportions, reference), proportions, known, n_factors=limit)
@@ -217,6 +218,7 @@ def _compared(effects, study):
     """Effects as every test reports them, and their standard errors."""
     if len(effects.mean) == 1:
         return effects.mean[0], effects.deviation[0]
+    # effects are differences from the class of reference, whose own is 0
     means = np.concatenate([np.zeros_like(effects.mean[:1]), effects.mean])
     return study.compare(means), np.full(effects.p_value.shape, np.nan)
 
@@ -276,6 +278,7 @@ class _Report:
 
 def _report(fit, effects, proportions, study):
     weight = proportions.mean(axis=0)
+    # a cell type counts by what it makes up of the samples
     by_sample = deviations_from_reference(fit) ** 2 @ (weight / weight.sum())
     if study.classes is None:
         quantity = study.coded[:, 0]

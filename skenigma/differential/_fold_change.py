@@ -20,7 +20,7 @@ from ._bulk import held_bulk
 from ._entries import ENTRIES
 from ._names import check_bulk, matched_reference
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
-from ._study import MIN_PROPORTION, Options, Study
+from ._study import MIN_DEGREES, MIN_PROPORTION, Options, Study
 
 # Samples for each hidden factor that may be adjusted for, and how many there may be.
 SAMPLES_PER_FACTOR, MOST_FACTORS = 30, 3
@@ -192,7 +192,8 @@ def fold_change(bulk, proportions, reference, study, cell_types, genes, settings
     )  # checks the covariates
     result = Result(cell_types, genes, study)
     bulk = _to_expected_depth(bulk, proportions @ reference)
-    room = study.n_samples - coefficients - 5
+    # hidden factors may take what variances can spare
+    room = study.n_samples - coefficients - MIN_DEGREES
     model = FoldChangeModel(
         bulk,
         proportions,
@@ -224,7 +225,9 @@ def _to_expected_depth(bulk, expected):
     bulk = bulk * (expected.sum(axis=1) / totals)[:, None]
     ratio = np.log2(bulk + 1.0)
     ratio -= np.log2(expected + 1.0)
+    # a gene that is above its expectation in all samples is a matter of platform, not of depth
     ratio -= ratio.mean(axis=0)
+    # what no sample expresses says nothing of depth
     present = bulk.mean(axis=0) > 0
     return bulk * 2.0 ** -np.median(ratio[:, present], axis=1)[:, None]
 

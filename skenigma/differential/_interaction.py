@@ -159,6 +159,7 @@ def interaction(bulk, proportions, study, cell_types, genes, how=None):
         _least_squares(result, bulk, design, of_products, study)
     else:
         _weighted(result, bulk, proportions, study, how, determined)
+    # one of many solutions is no effect
     result.effect[~determined] = np.nan
     result.drop("constant", constant[:, None])
     result.drop("singular", ~determined[:, None])
@@ -181,6 +182,7 @@ def _weighted(result, bulk, proportions, study, how, determined):
     check_scalar(how.n_permutations, "n_permutations", Integral, min_val=0)
     # the law of variances takes squares of squares, which end long before the bulk does
     largest = max(float(bulk.max()), -float(bulk.min()))
+    # a power of two changes no digit
     unit = (
         1.0
         if not largest or FOURTH_POWERS[0] < largest < FOURTH_POWERS[1]

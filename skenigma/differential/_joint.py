@@ -116,6 +116,7 @@ def joint(expression, study, cell_types, genes):
         result.effect[:, block] = effects_on(study, values)
         constant = is_constant(values)
         result.drop("constant", constant, block)
+        # genes that vary in the same cell types have one model, and are fitted together
         for kept, members in _patterns(~constant):
             tested, positions = values[:, kept][:, :, members].transpose(2, 0, 1), members + block.start
             tests = fit(tested, phenotype, common)
@@ -124,6 +125,7 @@ def joint(expression, study, cell_types, genes):
             gene_p[positions] = multivariate_tests(tested, phenotype, study.covariates)
             singular[positions] = tests.singular | np.isnan(gene_p[positions])
             separated[positions] = tests.separated
+    # before the false discovery rate, in which these genes must not count
     gene_p[singular] = np.nan
     result.drop("singular", singular)
     result.flag("separated", separated)

@@ -74,6 +74,7 @@ def _factor(cohort, study):
     if study.fold_change:
         raise ValueError("method='factor' has differences as its effects: pass fold_change=False.")
     model = cohort.model
+    # on the scale of the fit, which the factor model describes
     scale = SCALES[model.preprocess]
     bulk = scale.apply(cohort.bulk, "X", model.expression_.sample_names, model.gene_names_)
     reference = scale.apply(model.reference_, "reference", model.cell_types_, model.gene_names_)
@@ -93,4 +94,5 @@ def default_method(cohort, study):
     """Log fold changes of values that have them, else the interaction test."""
     bulk, reference = cohort.bulk, cohort.model.reference_
     counts = bulk is not None and bulk.min() >= 0 and np.min(reference) >= 0
+    # fold_change asks for ratios, and the effects of log_fold_change are logarithms
     return "log_fold_change" if counts and not study.fold_change else "interaction"

@@ -62,6 +62,7 @@ class Result:
             "q_value": q_value.ravel(),
             "flag": self._flag.ravel(),
         }
+        # the statistic ranks p-values that are equal, as at the end of the range of numbers
         order = np.lexsort((-np.abs(self.statistic.ravel()), self.p_value.ravel()))
         table = pd.DataFrame({name: values[order] for name, values in columns.items()})
         return table.assign(contrast=self._study.contrast if contrast is None else contrast)

@@ -122,12 +122,14 @@ class Study:
             direction = self.coded[:, 0] / np.sum(self.coded**2)
             return direction @ values
         if self.fold_change:
+            # estimates below 0 would give ratios without a meaning
             values = np.maximum(values, 0)
         return self.compare(self._members / self._members.sum(axis=1, keepdims=True) @ values)
 
     def compare(self, means):
         """Effects from the means of each class, shape (n_classes, m)."""
         if self.fold_change:
+            # a mean of 0 is flagged in the table
             with np.errstate(divide="ignore", invalid="ignore"):
                 return means[1] / means[0]
         return means[1] - means[0] if len(means) == 2 else np.ptp(means, axis=0)
@@ -135,6 +137,7 @@ class Study:
     def design(self, base, what):
         """SharedDesign of ``base`` columns and the covariates, which must add to its rank one by one."""
         self.need(base.shape[1] + len(self.covariate_names))
+        # one by one, so that the message can name those that add nothing
         columns, collinear = base, []
         for name, column in zip(self.covariate_names, self.covariates.T, strict=True):
             rest = SharedDesign(columns).residuals(column)
@@ -206,6 +209,7 @@ def _refuse_broken_numbers(values, what):
     if pd.api.types.is_numeric_dtype(values) or isinstance(values.dtype, pd.CategoricalDtype):
         return
     texts = [value.strip() for value in values if isinstance(value, str)]
+    # a decimal comma is meant as a number, but read as a text
     plain = [text for text in texts if NUMBER.fullmatch(text) and "," not in text]
     like = [text for text in texts if NUMBER.fullmatch(BOUND.sub("", text).strip())]
     others = sorted({text for text in texts if text not in set(plain)})
@@ -279,6 +283,7 @@ def _classes(values, options):
             )
         return None
     if options.levels is not None:
+        # in the order in which they are named: the first is what others are compared with
         classes = [level for level in options.levels if level in classes]
     if first is None:
         return classes

@@ -32,6 +32,7 @@ def tensor_test(test, cse, phenotype, covariates, options, cell_types, gene_name
     n_samples, n_cell_types, n_genes = cse.shape
     cell_types = names_or_count(cell_types, n_cell_types, "celltype", "cell_types")
     gene_names = names_or_count(gene_names, n_genes, "x", "gene_names")
+    # by cell type: a mask of the whole tensor would be large
     for name, of_type in zip(cell_types, cse.swapaxes(0, 1), strict=True):
         refuse_nonfinite(~np.isfinite(of_type.sum(axis=0)), gene_names, f"cse of '{name}'", "gene")
     check_magnitude(cse, "cse")

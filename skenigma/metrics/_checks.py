@@ -38,6 +38,7 @@ def check_tensors(cse_true, cse_pred):
 
 
 def _refuse_nonfinite(array, name):
+    # the sum of large finite values may overflow: only then each of them is looked at
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(array)):  # one pass, no temporary: the rule
             return

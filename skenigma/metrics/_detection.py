@@ -131,6 +131,7 @@ def detection_average_precision(changed: Table, scores: Table, effect: Table | N
 
 def _area_under_calls(changed, p_values, effect, levels):
     """Area under precision against recall of one cell type."""
+    # NaN is never called, and has no part in the quantiles
     tested = ~np.isnan(p_values)
     if not tested.any() or not changed.any():
         return np.nan
@@ -138,6 +139,7 @@ def _area_under_calls(changed, p_values, effect, levels):
     p_values = np.where(p_values == 1, LARGEST_P_VALUE, p_values)[tested]
     order = np.argsort(p_values)
     right = (np.sign(effect) == changed)[tested][order] & (changed[tested][order] != 0)
+    # a p-value equal to the threshold is not below it, and not called
     n_called = np.searchsorted(p_values[order], thresholds, side="left")
     n_right = np.r_[0, np.cumsum(right)][n_called]
     if n_called[0] == 0:

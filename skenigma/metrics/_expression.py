@@ -213,6 +213,7 @@ def _correlations(cse_true, cse_pred, axis, method):
     """Correlations over samples (axis 0) or genes (axis 2), by blocks along the other of the two."""
     true, pred = check_tensors(cse_true, cse_pred)
     check_choice(method, METHODS, "method")
+    # each correlation needs all of its own axis, so blocks are cut along the other
     other = 2 - axis
     count = true.shape[other]
     parts = [(slice(None),) * other + (block,) for block in _batches(count, true.size // count)]
@@ -228,10 +229,12 @@ def _correlate(first, second, axis, method):
     """Correlation along an axis; NaN where either does not vary."""
     varies = _varies(first, axis) & _varies(second, axis)
     first, second = _centre(first, axis, method), _centre(second, axis, method)
+    # roots before their product, which would leave the range of numbers earlier
     lengths = np.sqrt(_sum_products(first, first, axis)) * np.sqrt(_sum_products(second, second, axis))
     found = np.divide(
         _sum_products(first, second, axis), lengths, out=np.full(varies.shape, np.nan), where=varies
     )
+    # rounding can carry a perfect correlation beyond 1
     return np.clip(found, -1, 1, out=found)
 
 
@@ -252,5 +255,6 @@ def _varies(block, axis):
     """Whether values vary along an axis by more than rounding."""
     low, high = block.min(axis=axis), block.max(axis=axis)
     precision = np.finfo(block.dtype).eps if block.dtype.kind == "f" else 0
+    # in their own type, the difference of small integers could overflow
     spread = np.subtract(high, low, dtype=np.float64)
     return spread > ROUNDING_MARGIN * precision * np.maximum(np.abs(low), np.abs(high))

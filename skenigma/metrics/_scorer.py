@@ -67,6 +67,7 @@ class _RecoveryScorer:
 
     def __call__(self, estimator, X, y):
         found = estimator.transform(X)
+        # with set_output, transform returns a frame, which has names
         names = getattr(found, "columns", None)
         found = np.asarray(found)
         final = estimator[-1] if isinstance(estimator, Pipeline) else estimator

@@ -44,6 +44,7 @@ class Answer:
     @classmethod
     def joined(cls, parts):
         """Of all samples, from the answers for blocks of them."""
+        # a bulk in memory is one part, and is not copied
         if len(parts) == 1:
             return parts[0]
         found = {}

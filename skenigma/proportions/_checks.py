@@ -30,6 +30,7 @@ def check_content(content, cell_types):
     wrong = cell_types[~(np.isfinite(content) & (content > 0))]
     if len(wrong):
         raise ValueError(f"rna_content must be above 0 and finite; it is not for {listing(list(wrong))}.")
+    # only ratios count, since shares of cells are divided by their sum
     return content / content.mean()
 
 
@@ -53,6 +54,7 @@ def check_expressed(bulk, rows, genes, gene_names):
     check_nonnegative(bulk, "X", rows, gene_names, LINEAR)
     facts = getattr(bulk, "facts", None)  # of what is not in memory, over these genes
     empty = np.flatnonzero((bulk.max(axis=1) if facts is None else facts.expressed) == 0)
+    # first over all genes, which takes no copy; only then over those in use
     if facts is None and not len(empty) and len(genes) < bulk.shape[1]:
         empty = np.flatnonzero(bulk[:, genes].max(axis=1) == 0)
     if len(empty):

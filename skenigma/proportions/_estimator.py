@@ -273,6 +273,7 @@ class ProportionEstimator(ReferenceTransformer):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        # logarithms need it; "auto" takes signed values by another method
         tags.input_tags.positive_only = self.method == "log"
         return tags
 
@@ -337,6 +338,7 @@ class ProportionEstimator(ReferenceTransformer):
             self.method_ = "log" if looks_linear(bulk) and looks_linear(self.reference_) else "rlm"
         if self.method_ != "log":
             return
+        # once, from the fitted cohort: a new sample gets the same answer whatever else comes with it
         genes = comparable_genes(self.reference_, self.cell_types_, self.gene_names_, bulk, rows)
         self._log_scale = log_scale_model(self.reference_, cohort_offset(bulk, genes))
 

@@ -11,7 +11,7 @@ from ..core.regress.log_scale import log_scale_regression, offsets, sample_offse
 from ..core.regress.robust import nonnegative_least_squares, robust_regression
 from ..core.regress.support_vector import support_vector_regression
 
-# Numbers of the bulk that robust regression holds standardised.
+# Numbers of the bulk that robust regression holds standardised: 16 MB in double precision.
 STANDARDISED_AT_ONCE = 2**21
 
 
@@ -78,6 +78,7 @@ def support_vector(reference, bulk, nus, *, n_jobs, max_iter, tol):
     profiles, targets = standardize(reference).T, standardize(bulk)
     run = delayed(support_vector_regression)
     fits = Parallel(n_jobs=n_jobs)(run(profiles, targets, nu, max_iter=max_iter, tol=tol) for nu in nus)
+    # below 0 a type is taken to be absent, also where mixtures are compared
     coefficients = np.maximum([fit.coefficients for fit in fits], 0)
     # which ν suits a sample is seen only in how well its mixture reproduces the values as they are
     best = np.argmin([_reconstruction_errors(found, bulk, reference) for found in coefficients], axis=0)

@@ -17,6 +17,7 @@ from ..core.regress.generalized import gene_blocks
 
 # Before logarithms, in units of the mean of a sample.
 OFFSET = 0.01
+# Divides a sample that expresses nothing: its logarithms are those of the offset, not NaN.
 TINY = 1e-300
 
 
@@ -114,14 +115,17 @@ def figures(bulk, reference, proportions):
 
 def _compare(samples, mixtures):
     """Figures of :func:`fit_quality`, one row per sample."""
+    # so that the products below are summed in double precision, whatever the bulk is in
     mixtures = mixtures.astype(np.float64)
     size = np.einsum("jg,jg->j", mixtures, mixtures)
+    # a factor below 0 would turn the mixture upside down
     scale = np.maximum(np.einsum("jg,jg->j", samples, mixtures), 0)
     scale = np.divide(scale, size, out=np.zeros_like(scale), where=size > 0)
     error = np.mean((samples - scale[:, None] * mixtures) ** 2, axis=1)
     shape, mixed_shape = standardize(samples), standardize(mixtures)
     varies = shape.any(axis=1)
     correlation = np.einsum("jg,jg->j", shape, mixed_shape) / max(samples.shape[1] - 1, 1)
+    # what does not vary is 0 when standardised, and would pass for uncorrelated
     correlation[~(varies & mixed_shape.any(axis=1))] = np.nan
     variance = np.where(varies, samples.var(axis=1), np.nan)
     totals = samples.sum(axis=1)
@@ -218,6 +222,7 @@ def unexplained_genes(
 def _log_ratios(samples, mixtures):
     """Log ratios of samples and mixtures, one row per sample, of median 0."""
     ratios = _logarithms(samples) - _logarithms(mixtures)
+    # what all genes share is depth, and no excess of any
     return ratios - np.median(ratios, axis=1, keepdims=True)
 
 

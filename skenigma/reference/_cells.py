@@ -17,7 +17,7 @@ from ..checks.scales import LOG_SCALE_MAXIMUM
 from ..checks.tables import is_anndata
 from ..checks.warning import warn
 
-# Entries held as float64 at a time.
+# Entries held as float64 at a time: 32 MB.
 BLOCK_SIZE = 2**22
 
 
@@ -172,6 +172,7 @@ def _as_matrix(matrix):
     """The numbers of any kind of table, dense, or by rows where sparse."""
     refuse_masked(matrix, "cells")
     try:
+        # finite or not is left to check_finite, which names cells and genes
         return check_array(
             matrix, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="cells"
         )
@@ -208,6 +209,7 @@ def encode(cells, labels, n_cells, what):
     if isinstance(labels, pd.DataFrame):
         labels = _one_column(labels, what)
     if isinstance(labels, pd.Series):
+        # labels may be those of all cells, of which some were filtered out since
         wanted = barcodes if barcodes is not None else row_labels(cells)
         labels = labels.iloc[
             match_rows(labels, wanted, f"rows of {what}", "cell", other="cells", superset=True)
@@ -267,8 +269,10 @@ def check_linear(source, values, layer, rows, genes, what):
     maximum = entries.max() if entries.size else 0
     if not maximum:
         raise ValueError(f"{what} are all zero: nothing is expressed.")
+    # counts of shallow cells are as small as logarithms, but whole
     if maximum >= LOG_SCALE_MAXIMUM or whole(values):
         return
+    # scanpy notes its logarithm of X here; it says nothing of a layer
     if layer is None and "log1p" in getattr(source, "uns", ()):
         raise ValueError(f"uns['log1p'] says that X of {what} holds logarithms. {reason}")
     warn(
@@ -288,6 +292,7 @@ def whole(values):
 def cell_blocks(values, rows):
     """Some rows of a matrix, a few at a time: (slice into ``rows``, float64 block)."""
     entries = values.nnz if sparse.issparse(values) else values.size
+    # by stored entries, of which sparse rows have few
     step = max(1, int(BLOCK_SIZE / max(entries / values.shape[0], 1)))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
@@ -309,6 +314,7 @@ def weighted_sums(values, rows, weights, power=1):
     sums : ndarray of shape (n_sums, n_genes)
     """
     sums = np.zeros((weights.shape[0], values.shape[1]))
+    # each block takes the columns of its cells
     weights = weights.tocsc()
     for part, block in cell_blocks(values, rows):
         if power != 1:  # sparse power sums entries that are stored in parts first
@@ -351,6 +357,7 @@ class Members:
     def of(cls, cells, kept, normalize):
         """The cells of the types that are kept."""
         rows = np.flatnonzero(kept[cells.codes])
+        # numbered anew, without the types that are left out
         codes = (np.cumsum(kept) - 1)[cells.codes[rows]]
         return cls(rows, codes, np.bincount(codes), library_scale(cells.values, rows, normalize))
 

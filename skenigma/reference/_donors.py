@@ -36,6 +36,7 @@ def variance_between(cells, members, donors, min_cells, cell_types):
         profiles = _profiles(cells, members, members.codes == k, of_members, min_cells)
         n_donors[k] = len(profiles)
         if len(profiles) > 1:
+            # on the scale on which EmpiricalBayesDeconvolver takes its reference_variance
             variance[k] = moderated_variance(np.log2(profiles + 1))
     few = n_donors < 2
     if few.all():
@@ -59,6 +60,7 @@ def _profiles(cells, members, chosen, of_members, min_cells):
     counts = np.bincount(codes, minlength=len(names))
     enough = counts >= min_cells
     rows = np.flatnonzero(chosen)[enough[codes]]
+    # numbered anew, without donors of too few cells
     codes = (np.cumsum(enough) - 1)[codes[enough[codes]]]
     part = replace(
         members, rows=members.rows[rows], codes=codes, counts=counts[enough], scale=members.scale[rows]

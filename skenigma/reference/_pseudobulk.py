@@ -273,6 +273,7 @@ def _apportion(targets, n_cells):
     """Whole numbers of cells, summing to ``n_cells`` per sample, by largest remainders."""
     exact = targets * n_cells
     counts = np.floor(exact).astype(np.int64)
+    # the cells that are left go to the largest remainders, one each
     order = np.argsort(counts - exact, axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable")
     return counts + (rank < (n_cells - counts.sum(axis=1))[:, None])
@@ -284,6 +285,7 @@ def _split(members, share, rng):
         return members, members
     aside = np.zeros(len(members.rows), dtype=bool)
     for k, count in enumerate(members.counts):
+        # at least one cell on either side
         n_aside = min(max(round(share * count), 1), count - 1)
         aside[rng.choice(np.flatnonzero(members.codes == k), n_aside, replace=False)] = True
     return tuple(
@@ -326,6 +328,7 @@ def _mix(values, members, counts, reference, cases, factors, return_cse, rng):
 def _drawn_means(values, members, k, counts, profile, rng):
     """Mean of the cells of one type that are drawn for each sample; the profile where none is."""
     own = np.flatnonzero(members.codes == k)
+    # with replacement: a sample may need more cells of a type than there are
     drawn = rng.randint(len(own), size=counts.sum())
     samples = np.repeat(np.arange(len(counts)), counts)
     weights = members.scale[own][drawn] / counts[samples]

@@ -63,6 +63,7 @@ def recorded_phenotype(folder, samples, missing):
         return None
     named = {*(options.get("levels") or ()), *(options.get("exclude") or ()), options.get("reference_level")}
     path = entry["path"]
+    # words that else stand for a missing value are groups where the test named them
     read = partial(read_phenotype, groups=sorted(named - {None}))
     refusal = f"{path} is not the phenotype of the test any more: its SHA-256 differs."
     table = read_if_there(

@@ -69,6 +69,7 @@ def _test(test, groups, types, genes):
     pair = classes_of(test, groups)
     packed = {
         "present": pack_codes(spread(1, 0)),
+        # 0 has no logarithm, and below the least that is shown all are alike
         "p": pack_numbers(spread(table.p_value.clip(lower=LEAST_P / 10))),
         "q": pack_numbers(spread(table.q_value.clip(lower=LEAST_P / 10))),
         "flag": pack_codes(spread(coded, 0)),

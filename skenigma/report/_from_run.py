@@ -79,6 +79,7 @@ def _expression_of_run(run, proportions, X, test, missing):
     tables = _RunTables(run)
     types = list(files) if isinstance(files, dict) else list(tables.layers("expression"))
     parameters = record["options"].get("parameters", {})
+    # deviations of the posterior are normal on the logarithmic scale
     scale = "log" if record["result"].get("model") == POSTERIOR else parameters.get("preprocess")
     source = TableSource(tables.read, types, scale)
     bulk = _input_of(run, "bulk", source.genes, missing) if X is None else X

@@ -38,6 +38,7 @@ def rounded(values, bits):
 def pack_numbers(values, bits=11):
     """Numbers for the script: every bit of a number less saves a byte in some six of them."""
     numbers = rounded(np.ravel(values), bits)
+    # all signs and exponents together are alike, and deflate to little
     planes = numbers.astype("<f4").view(np.uint8).reshape(-1, 4).T
     return {
         "kind": "numbers",
@@ -59,6 +60,7 @@ def pack_names(names):
 
 def to_json(value):
     """JSON that can stand in a page."""
+    # NaN is no JSON, and would stop the script
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character, escaped in UNSAFE.items():
         text = text.replace(character, escaped)

@@ -148,6 +148,7 @@ def _samples(contents):
         return
     flagged = quality[quality[FLAG] != ""]
     worse = quality.r2 <= 0
+    # flags compare a sample with its cohort: where most are bad, they find none
     if worse.mean() > 0.5:
         yield Statement(
             topic,
@@ -213,6 +214,7 @@ def _baselines(contents):
         return
     follows = expression.follows
     flat = list(follows.index[follows.variation < FLAT])
+    # what hardly varies correlates by chance
     same = [kind for kind in follows.index[follows["bulk"] > SAME] if kind not in flat]
     if flat:
         yield Statement(

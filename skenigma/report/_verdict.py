@@ -12,6 +12,7 @@ def headline(contents, statements):
     """The verdict in a sentence."""
     bad = {statement.topic for statement in statements if statement.state == BAD}
     care = list(dict.fromkeys(statement.topic for statement in statements if statement.state == CARE))
+    # the gravest first: where a fit has not ended, what other rules say means nothing
     if contents.expression is not None and "Convergence" in bad:
         return (
             BAD,
