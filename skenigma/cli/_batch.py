@@ -167,6 +167,7 @@ def _read_new(job, genes):
         raise ValueError(
             f"{options['new']} lacks {len(missing)} genes of the bulk: {listing(list(missing))}."
         )
+    # genes first: the total is one over those of the bulk
     new = new[genes]
     if options["gene_lengths"]:
         new = divide_by_length(

@@ -158,6 +158,7 @@ def _choose(options, bulk, reference):
         genes = bulk.columns.intersection(reference.columns, sort=False)
         values = bulk[genes].to_numpy() if isinstance(bulk, pd.DataFrame) else bulk
         choice = choose_model(values, reference[genes].to_numpy())
+        # options are recorded: a repeat fits this model, whatever would be chosen by then
         options["model"], reason = choice.name, choice.reason
     given = options["parameters"]
     if options["model"] == BAYES and "platform" not in given and _made_of_cells(options["reference"]):

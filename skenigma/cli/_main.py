@@ -13,6 +13,7 @@ from ._parser import build_parser, find_command
 from ._streams import encodable, ready_streams, write_output
 from ._usage import UsageError
 
+# The last two are 128 and the number of the signal, as shells have it.
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -131,6 +132,7 @@ def _sentence(error, console):
             return _system_error(error, console)
         case MemoryError():
             return f"not enough memory: {error or 'an array is too large for this machine'}"
+        # what this package refuses, in a sentence for users; all else is a defect
         case ValueError() | ImportError():
             return str(error)
     return (

@@ -47,6 +47,7 @@ def find_model(name):
     """The class of a model; a UsageError if there is none of that name."""
     if name in MODELS:
         return MODELS[name]
+    # code of the user's own: imported only because the command line names it
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute, None)
@@ -77,6 +78,7 @@ def _assignment(text):
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     words = {"true": True, "false": False, "none": None}
+    # the most special first: what is none of these is a text
     for convert in (lambda text: words[text.lower()], int, float):
         try:
             return name, convert(value)

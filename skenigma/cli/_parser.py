@@ -94,8 +94,10 @@ def build_parser(width=None):
         fits = width or min(100, argparse.HelpFormatter(prog)._width)
         return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=fits)
 
+    # no abbreviations: with the next option, one that works today may be ambiguous
     style = {"formatter_class": formatter, "allow_abbrev": False}
     if sys.version_info >= (3, 14):
+        # texts of a given width go into documentation, where colours would be codes
         style["color"] = False if width else None
     parser = Parser(prog="skenigma", description=DESCRIPTION, epilog=EPILOG, **style)
     parser.add_argument("--version", action="version", version=f"skenigma {__version__}")
@@ -103,6 +105,7 @@ def build_parser(width=None):
         dest="command", metavar="COMMAND", title="commands", required=True, parser_class=CommandParser
     )
     for name, summary in SUMMARIES.items():
+        # what is not given stays away: only then can it be told from defaults and recorded options
         commands.add_parser(name, help=summary, argument_default=argparse.SUPPRESS, add_help=False, **style)
     return parser
 

@@ -110,6 +110,7 @@ def read_data(job, reference=None, *, by_blocks=False):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")
     job.understood.update(understand(bulk, reference, job.console))
     genes = bulk.columns.intersection(reference.columns, sort=False)
+    # of the values as they came: one total for both would hide different units
     _scale.refuse_scale(bulk, reference, genes, options["allow_scale"])
     return _scale.bring_to_scale(job, bulk, reference)
 

@@ -120,6 +120,7 @@ def _total(cells, options, console):
     if options["total"] != AUTO:
         return options["total"]
     total = cell_total(cells, options["layer"])
+    # what was decided is recorded, so that a repeat does not decide anew
     options["total"] = AS_IS if total is None else total
     text = "as they are: no counts" if total is None else f"every cell to a total of {total:,.0f}: counts"
     console.facts([("scale", text)])

@@ -108,6 +108,7 @@ def run(job):
         ]
     )
     table = gene_significance(bulk, proportions, refine=options["refine"])
+    # of centred values, shares mean nothing
     if reference.to_numpy().min() >= 0:
         shares = contributions(proportions.to_numpy(), reference.to_numpy())
         table.insert(2, "contribution", shares.ravel())

@@ -103,5 +103,6 @@ def bring_to_scale(job, bulk, reference):
 def note_scaling(job, scaling):
     """Say and record what bulk and reference are brought to."""
     job.console.facts([("scale", scaling)])
+    # recorded as decided, so that a repeat does not decide anew
     job.options["total"] = AS_IS if scaling.total is None else scaling.total
     job.understood["one_scale"] = {"total": scaling.total, "reason": scaling.reason}

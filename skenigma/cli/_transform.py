@@ -151,6 +151,7 @@ def _read_new(job, folder, reference):
             f"{options['bulk']} lacks {len(missing)} of the {len(genes)} genes of the run: {listing(list(missing))}. "
             f"It has {listing(list(table.columns))}."
         )
+    # genes first: the total of the run is one over its genes
     new = scale_like(folder, table[genes], "bulk")
     others = table.shape[1] - len(genes)
     job.console.facts(

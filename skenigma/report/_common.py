@@ -73,6 +73,7 @@ def recorded_phenotype(folder, samples, missing):
         return None
     table.index = table.index.map(str)
     values = table[column].reindex(samples)
+    # options name levels by their texts
     shown = values.map(
         lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore"
     )

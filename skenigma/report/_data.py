@@ -37,6 +37,7 @@ def script_data(contents):
 
 def _groups(contents):
     groups = contents.groups
+    # NaN is not equal to itself
     values = ["" if value is None or value != value else f"{value}" for value in groups.values]
     if groups.classes is None:
         return {"name": groups.name, "values": values, "classes": None}

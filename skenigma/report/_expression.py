@@ -155,6 +155,7 @@ def choose_genes(genes, types, count, trust=None, differential=None):
         return np.arange(len(genes))
     chosen = dict.fromkeys(_found(genes, types, differential)[: int(FOR_FINDINGS * count)])
     if trust is not None:
+        # the best gene of every cell type, then the second of each: none takes all the room
         order = np.argsort(-np.nan_to_num(trust, nan=-1.0), axis=1, kind="stable")[:, :count]
         for gene in order.T.ravel():
             if len(chosen) == count:
@@ -214,6 +215,7 @@ class _Walk:
         if self.first is None:
             self.first = shape
         else:
+            # with the first cell type alone: tensors of all pairs would have to be kept
             row["other types"] = _median_product(shape, self.first)
         row["variation"] = _relative_variation(values, self.spread)
         self.rows.append(row)

@@ -53,6 +53,7 @@ def classes_of(test, groups):
             [str(label) for label in groups.classes] if groups.classes and len(groups.classes) == 2 else None
         )
     found = LOGARITHMS.match(test.contrast) or DIFFERENCE.match(test.contrast)
+    # the contrast of more than two groups names none of them
     return [found[2], found[1]] if found and "largest" not in found[1] else None
 
 
@@ -87,6 +88,7 @@ def counts_by_type(test, cell_types):
         genes = test.table[test.table.cell_type == kind]
         called = genes.q_value < SIGNIFICANT
         effect = genes["effect"] if "effect" in genes else pd.Series(np.nan, genes.index)
+        # a ratio of 1 is no change, nor is a difference of 0
         neutral = 1 if effect_name(test) == "fold change" else 0
         down = int((called & (effect < neutral)).sum())
         flagged = "flag" in genes

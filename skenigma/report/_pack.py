@@ -27,6 +27,7 @@ def rounded(values, bits):
     dropped = 23 - bits
     finite = np.isfinite(values)
     whole = values.view(np.uint32)
+    # half of the last bit that stays is added, so that numbers are rounded, not cut
     nearest = (whole + np.uint32(1 << (dropped - 1))) & np.uint32(0xFFFFFFFF ^ ((1 << dropped) - 1))
     # the largest numbers must not become infinite
     keep = finite & np.isfinite(nearest.view(np.float32))

@@ -95,6 +95,7 @@ def _difference(parts, names):
     first, second = parts
     row = {f"mean {name}": part.mean() for name, part in zip(names, parts, strict=True)}
     row |= {"effect": second.mean() - first.mean(), "low": np.nan, "high": np.nan, "p_value": np.nan}
+    # one group may be constant: the variance is then that of the other
     if min(map(len, parts)) >= MIN_PER_GROUP and _varies(first) + _varies(second):
         test = stats.ttest_ind(second, first, equal_var=False)
         limits = test.confidence_interval(LEVEL)
@@ -109,6 +110,7 @@ def _any_difference(parts, names):
         if len(part) >= MIN_PER_GROUP:
             reach = stats.t.ppf(0.5 + LEVEL / 2, len(part) - 1) * part.std(ddof=1) / np.sqrt(len(part))
         row |= {f"mean {name}": part.mean(), f"reach {name}": reach}
+    # groups are weighted by their variances, so that each must have one
     able = all(len(part) >= MIN_PER_GROUP and _varies(part) for part in parts)
     return {**row, "p_value": stats.alexandergovern(*parts).pvalue if able else np.nan}
 
@@ -168,6 +170,7 @@ def arrange(proportions, groups, order):
         len(groups.classes)
     )
     inner = ", then ".join(str(label) for label in groups.classes)
+    # stable, so that the order within a group stays
     arranged = arranged.iloc[np.argsort(rank.to_numpy(dtype=float), kind="stable")]
     return arranged, f"one bar per sample: {inner}; within these sorted by {order[0]}"
 
