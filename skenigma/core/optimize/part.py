@@ -4,6 +4,7 @@ Everything that an iteration does to a sample happens here; what it does to the 
 samples, in :mod:`.frame` and :mod:`.solvers`.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from .mixture import Expression, Point, Samples, gradient_step
 
 # Where less than this share of a sample's square lies outside, a difference of squares has lost digits: it is formed.
 CANCELLED = 1e-3
+# Columns for which there is room besides twice those that are needed.
+ROOM = 128
 
 # Methods of a part that change nothing of it.
 ASKING = ("begin", "longest", "outside_of", "combine", "triangle", "triangle_ahead", "combine_ahead", "held")
@@ -68,7 +71,8 @@ class Part:
         rows, proportions = source
         self.n_samples = n_samples
         coordinates = self._seen(as_source(rows), vectors, probes)
-        self._spare = self._saved = None
+        self._spare = self._saved = self._proposal = None
+        self._free = []
         self.samples = Samples(proportions, coordinates)
         self.hold(self.samples.start(start))
         self.point = Point.of(self.expression)
@@ -146,11 +150,20 @@ class Part:
     def spare(self):
         """Expression to write an update to: the one before the current, if the frame has not changed since."""
         spare, self._spare = self._spare, None
-        return self.expression.empty_like() if spare is None else spare
+        if spare is None:
+            current = self.expression.rows
+            spare = Expression(laid(self._free.pop() if self._free else None, current.shape))
+            spare.rows[:, -1] = current[:, -1]
+        return spare
+
+    def _let_go(self, *expressions):
+        """Keep the memory of expressions that are needed no more for the next that are."""
+        self._free += [some.rows.base for some in expressions if some is not None]
 
     def apply_sizes(self):
         """Apply the factors that are still to be applied."""
         self._spare = self._proposal = self._step = None
+        self._free.clear()
         self.expression.scale_by(self.sizes)
         self.hold(self.expression)
 
@@ -159,12 +172,14 @@ class Part:
     def save(self):
         """Keep the current expression, and from now on what the means are made of."""
         self._saved = self.expression, self.sizes, self.point, self.weights
-        self._spare, self._ahead = None, [self.weights]
+        self._ahead = [self.weights]
 
     def restore(self):
         """Go back to what was kept."""
+        moved, spare, self._spare = self.expression, self._spare, None
         self.expression, self.sizes, self.point, self.weights = self._saved
-        self._saved = self._spare = None
+        self._let_go(spare, self._proposal, None if moved is self.expression else moved)
+        self._saved = self._proposal = None
 
     def triangle_ahead(self):
         """Triangular factor of the kept weights, each times what its sample holds outside the frame."""
@@ -207,17 +222,23 @@ class Part:
         if len(self.vectors) < self.samples.rows.shape[1] - 1 + len(added):  # not shared with the frame
             self.vectors = np.vstack([self.vectors, added])
         scales = self._row_scales()
-        more = scales[:, :, None] * inside[:, None]
-        self._observe(self._extended(self.samples.rows, inside), scales, self.expression.rows[:, :, 1:], more)
-        return np.einsum("jk,jkd->kd", self.sizes / self.n_samples, more[:, :-1])
+
+        def extended(rows, some):
+            return np.concatenate([rows[:, :, 1:], scales[some, :, None] * inside[some, None]], axis=2)
+
+        self._observe(self._extended(self.samples.rows, inside), scales, extended)
+        return (self.sizes / self.n_samples * scales[:, :-1]).T @ inside
 
     def move(self, bulk, vectors, probes, turn):
         """Look at the samples in another basis, where ``turn`` takes coordinates along the directions."""
-        scales, beyond = self._row_scales(), self.expression.beyond_scaled_sample() @ turn
-        rows = self._seen(bulk, vectors, probes)
-        inside = scales[:, :, None] * rows[:, None, 1:]
-        inside[:, :-1] += beyond
-        self._observe(rows, scales, inside)
+        scales, seen = self._row_scales(), self._seen(bulk, vectors, probes)
+
+        def moved(rows, some):
+            inside = scales[some, :, None] * seen[some, None, 1:]
+            inside[:, :-1] += Expression(rows).beyond_scaled_sample() @ turn
+            return inside
+
+        self._observe(seen, scales, moved)
 
     def triangle(self, n_kept):
         """Triangular factor of what the expression holds beyond the first ``n_kept`` directions; number of rows."""
@@ -235,7 +256,7 @@ class Part:
         matrix = linalg.block_diag(np.eye(n_kept), rotation[:n_held])
         lengths = np.hypot(self.samples.lengths, np.sqrt(row_products(dropped, dropped)))
         rows = np.hstack([lengths[:, None], self.samples.inside @ matrix.T])
-        self._observe(rows, self._row_scales(), self.expression.rows[:, :, 1:] @ matrix.T)
+        self._observe(rows, self._row_scales(), lambda rows, some: rows[:, :, 1:] @ matrix.T)
 
     def held(self):
         """Samples and expression."""
@@ -267,22 +288,44 @@ class Part:
         """Factors of what the samples hold outside, of each row of the expression: of the samples themselves, 1."""
         return np.append(self.expression.scale, np.ones((len(self.bulk), 1)), axis=1)
 
-    def _observe(self, rows, scales, *inside):
+    def _observe(self, samples, scales, inside):
         """Look at the samples, and at the expression, from the frame as it is now.
+
+        The rows of the expression are written to where they are, block by block: two states, the current one and the
+        one before, are all that is ever held.
 
         Parameters
         ----------
-        rows : ndarray of shape (n_samples, 1 + n_directions)
-            The samples.
+        samples : ndarray of shape (n_samples, 1 + n_directions)
+            Their rows.
         scales : ndarray of shape (n_samples, n_rows)
             Factors of what they hold outside, of each row of the expression.
-        inside : ndarrays of shape (n_samples, n_rows, any)
-            Coordinates of the expression, some after the other.
+        inside : callable
+            Coordinates of a block of the expression along the directions, from its rows so far and a slice of
+            samples.
         """
+        self._let_go(self._spare)
         self._spare = None
-        self.samples = self.samples.seen(rows)
-        beyond = (scales * rows[:, :1])[:, :, None]
-        self.expression = Expression(np.concatenate([beyond, *inside], axis=2))
+        self.samples = self.samples.seen(samples)
+        before = self.expression.rows
+        rows = laid(before.base, (*before.shape[:2], samples.shape[1]))
+        # wider rows come to lie where later ones were, and narrower rows where earlier ones were
+        blocks = row_blocks(before)
+        for some in reversed(blocks) if rows.shape[2] > before.shape[2] else blocks:
+            rows[some, :, 1:] = inside(before[some], some)
+            rows[some, :, 0] = scales[some] * samples[some, :1]
+        self.expression = Expression(rows)
+
+
+def laid(room, shape):
+    """An array of this shape at the beginning of ``room``, or of new memory if that is None or too small.
+
+    New memory has room for more columns: what is not written to yet takes none.
+    """
+    size = prod(shape)
+    if room is None or room.size < size:
+        room = np.empty(prod(shape[:2]) * (2 * shape[2] + ROOM))
+    return room[:size].reshape(shape)
 
 
 def turned(vectors, rotation, n_held, n_kept):
