@@ -118,12 +118,7 @@ class DifferentialExpressionDisplay:
             Cell type to show. None is possible if the table holds a single one.
         fold_change : bool, default=False
             Whether the table was made with ``fold_change=True``.
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------
@@ -180,12 +175,7 @@ class DifferentialExpressionDisplay:
             What else to adjust for.
         fold_change : bool, default=False
             Show fold changes in the place of differences.
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------
@@ -233,12 +223,7 @@ class DifferentialExpressionDisplay:
             What else to adjust for: columns of ``obs`` by their names, or a table.
         reference_level : scalar, default=None
             The class that others are compared with. None takes the first.
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------

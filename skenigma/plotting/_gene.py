@@ -110,12 +110,7 @@ class GeneExpressionDisplay:
         {chosen_types}
         {level}
         {truth}
-        {grid}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_grid}
 
         Raises
         ------
@@ -149,12 +144,7 @@ class GeneExpressionDisplay:
         {chosen_types}
         {level}
         {truth}
-        {grid}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_grid}
 
         Raises
         ------
@@ -196,12 +186,7 @@ class GeneExpressionDisplay:
             Profiles of all cell types and genes of the expression.
         {truth}
         {colours}
-        {grid}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_grid}
 
         Raises
         ------

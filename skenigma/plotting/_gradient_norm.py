@@ -100,12 +100,7 @@ class GradientNormDisplay:
         estimator : estimator instance
             Fitted estimator with the attribute ``gradient_norm_``: ``L2MaxDeconvolver`` with
             ``solver="proximal"``. ``renorm_size_`` is shown where it is there and not None.
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------
@@ -126,12 +121,7 @@ class GradientNormDisplay:
         ----------
         {adata}
         {key}
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------

@@ -80,12 +80,7 @@ class LossCurveDisplay:
         ----------
         estimator : estimator instance
             Fitted estimator with the attribute ``loss_history_``.
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------
@@ -104,12 +99,7 @@ class LossCurveDisplay:
         ----------
         {adata}
         {key}
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------

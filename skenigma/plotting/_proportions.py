@@ -91,12 +91,7 @@ class ProportionDisplay:
             Fitted :class:`~skenigma.ProportionEstimator` or deconvolver.
         sample_names : sequence of str, default=None
             Names of the samples; None takes those that the estimator knows.
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------
@@ -126,12 +121,7 @@ class ProportionDisplay:
         ----------
         {adata}
         {key}
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------
@@ -173,12 +163,7 @@ class ProportionDisplay:
             Standard errors, in the order of `proportions`.
         shares_of : str, default=None
             What they are shares of, such as "RNA" or "cells", for the label of the axis.
-        {axes}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_axes}
 
         Raises
         ------

@@ -86,12 +86,7 @@ class RecoveryDisplay:
             Fitted :class:`~skenigma.ProportionEstimator` or deconvolver.
         true : array-like of shape (n_samples, n_cell_types) or (n_samples, n_cell_types, n_genes)
             True proportions, to be compared with ``proportions_``, or true expression, with that of the fit.
-        {grid}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_grid}
 
         Raises
         ------
@@ -124,12 +119,7 @@ class RecoveryDisplay:
             n_genes), or an AnnData of sorted samples with the columns ``sample`` and ``cell_type`` in ``obs``, as
             :func:`skenigma.anndata.cse_to_anndata` makes them, on the scale of the bulk.
         {key}
-        {grid}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_grid}
 
         Raises
         ------
@@ -160,12 +150,7 @@ class RecoveryDisplay:
             Proportions or expression; two DataFrames are matched by name.
         cell_types : sequence of str, default=None
             Names of the cell types; None takes those of a DataFrame, or numbers them.
-        {grid}
-        {passed}
-
-        Returns
-        -------
-        {drawn}
+        {drawn_on_grid}
 
         Raises
         ------

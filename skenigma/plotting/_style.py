@@ -8,12 +8,21 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..checks.optional import import_optional
 
+# What constructors of displays end with: where to draw, and what they return.
+AXES = """ax : matplotlib Axes, default=None
+    Axes to draw on. None creates a figure."""
+GRID = """ax : matplotlib Axes or array of them, default=None
+    Where to draw, see :meth:`plot`."""
+DRAWN = """**kwargs : dict
+    Passed to :meth:`plot`.
+
+Returns
+-------
+display : {class}
+    The display, drawn."""
 # Entries that the docstrings of displays share.
 ENTRIES = {
-    "axes": """ax : matplotlib Axes, default=None
-    Axes to draw on. None creates a figure.""",
-    "grid": """ax : matplotlib Axes or array of them, default=None
-    Where to draw, see :meth:`plot`.""",
+    "axes": AXES,
     "adata": """adata : AnnData
     What :func:`skenigma.anndata.deconvolve` returned, or read from a file.""",
     "key": """key : str, default="skenigma"
@@ -28,10 +37,8 @@ figure_ : matplotlib Figure
     One per cell type.
 figure_ : matplotlib Figure
     Figure containing the plot.""",
-    "passed": """**kwargs : dict
-    Passed to :meth:`plot`.""",
-    "drawn": """display : {class}
-    The display, drawn.""",
+    "drawn_on_axes": f"{AXES}\n{DRAWN}",
+    "drawn_on_grid": f"{GRID}\n{DRAWN}",
     "itself": """display : {class}
     The display itself.""",
     "not_fitted": """sklearn.exceptions.NotFittedError
