@@ -128,13 +128,20 @@ def _kind(values, n_negative, maximum):
     # the first row tells most tables of decimals without a look at the others
     if not n_negative and _is_whole(some[:1]) and _is_whole(some):
         return "counts"
-    n_positive = np.count_nonzero(some > 0)
-    heavy = n_positive and some.max() * n_positive >= LIGHT_TAIL * np.maximum(some, 0.0).sum()
-    if n_negative > STRAY * values.size and (heavy or not _is_logarithmic(some)):
+    signed = n_negative > STRAY * values.size
+    if signed and not _is_logarithmic(some):
         return "signed"
-    if not heavy and LEAST_LOG_MAXIMUM <= maximum < LOG_SCALE_MAXIMUM and values.shape[1] >= FEWEST_GENES:
+    as_low = LEAST_LOG_MAXIMUM <= maximum < LOG_SCALE_MAXIMUM and values.shape[1] >= FEWEST_GENES
+    # the tail takes the longest to look at, and decides little that is not decided by then
+    if as_low and not _is_heavy(some):
         return "log"
-    return "signed" if n_negative > STRAY * values.size else "linear"
+    return "signed" if signed else "linear"
+
+
+def _is_heavy(values):
+    """Whether the largest value is many times the mean of the positive ones."""
+    n_positive = np.count_nonzero(values > 0)
+    return n_positive > 0 and values.max() * n_positive >= LIGHT_TAIL * np.maximum(values, 0.0).sum()
 
 
 def _is_whole(values):
