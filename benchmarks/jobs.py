@@ -62,15 +62,17 @@ def _estimator(method):
     return fit, None
 
 
-def _l2max(cohort):
-    return _model("L2MaxDeconvolver", renorm_size="auto")[0](cohort)
+def _l2max(cohort, **options):
+    """With settings for as many samples as there are: as published they oscillate in cohorts of thousands."""
+    options = {"renorm_size": "auto", "n_samples_of_settings": 100} | options
+    return _model("L2MaxDeconvolver", **options)[0](cohort)
 
 
 def _after_fit(run):
     """What is done with a fitted model, whose fit does not count."""
 
     def prepare(cohort):
-        cohort.model = _l2max(cohort)
+        cohort.model = _l2max(cohort, renorm_size=None, tao_k="auto")  # one run where "auto" takes two
 
     return run, prepare
 

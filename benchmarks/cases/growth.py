@@ -9,14 +9,15 @@ from ..report import slope, styles
 
 CENTRE = {"samples": 1000, "genes": 20000, "cell_types": 8}
 AXES = {
-    "samples": (250, 500, 1000, 2000, 5000, 20000),
-    "genes": (1000, 5000, 20000, 60000),
-    "cell_types": (5, 10, 20, 40),
+    "samples": (250, 1000, 2000, 5000, 20000),
+    "genes": (1000, 20000, 60000),
+    "cell_types": (5, 8, 20, 40),
 }
-# Seconds of a job beyond which no larger size of it is tried, and those of all jobs together.
-LONGEST, WHOLE = 12.0, 1650.0
+# Seconds of all jobs together, cohorts drawn and models fitted included. Each has its share of them, and along each
+# axis its share of that; what one leaves the next ones have.
+WHOLE = 1650.0
 # Growth that is foreseen from one size to the next, when it is decided whether to try it.
-FORESEEN = 1.3
+FORESEEN = 1.1
 
 
 def settings(names, axes, centre):
@@ -76,15 +77,15 @@ def draw(frame, figure):
 )
 def growth(options, job, along, sizes, centre):
     """Growth of time and memory of everything with samples, genes and cell types, each job in a fresh process."""
-    last, previous = 0.0, None
+    _spent.begin(job, along)
+    took, previous = 0.0, None
     for size in sizes:
-        if previous and last * (size / previous) ** FORESEEN > LONGEST:
-            return
-        if _spent.seconds > WHOLE:
+        if previous and took * (size / previous) ** FORESEEN > _spent.left():
             return
         shape = centre | {along: size}
+        before = _spent.seconds
         seconds, megabytes = _spent.measured(job, *shape.values(), options.threads)
-        last, previous = seconds, size
+        took, previous = max(_spent.seconds - before, seconds), size
         for unit, value in (("s", seconds), ("MB", megabytes)):
             found = Contestant(job, lambda value=value: value, reports=True, once=True)
             yield Contest({"along": along, **shape}, [found], unit=unit, warm_up=False)
@@ -94,7 +95,7 @@ class Spent:
     """Measurements, each made once, and the time that all of them took."""
 
     def __init__(self):
-        self.seconds = 0.0
+        self.seconds, self._begun = 0.0, []
         self.measured = cache(self._measure)
 
     def _measure(self, *what):
@@ -103,6 +104,14 @@ class Spent:
             return jobs.measure(*what)
         finally:
             self.seconds += time.monotonic() - start
+
+    def begin(self, *what):
+        """A job along an axis: one share more may be spent."""
+        self._begun.append(what)
+
+    def left(self):
+        """Seconds that are left of the shares of all that were begun."""
+        return WHOLE * len(self._begun) / (len(jobs.JOBS) * len(AXES)) - self.seconds
 
 
 _spent = Spent()
