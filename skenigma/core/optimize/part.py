@@ -259,8 +259,8 @@ class Part:
         self._observe(rows, self._row_scales(), lambda rows, some: rows[:, :, 1:] @ matrix.T)
 
     def held(self):
-        """Samples and expression."""
-        return self.samples, self.expression
+        """Samples and expression, without the room that it had to grow."""
+        return self.samples, Expression(self.expression.rows.copy())
 
     def _seen(self, bulk, vectors, probes):
         """The samples as rows of the frame, which reads them once."""

@@ -387,7 +387,8 @@ def _in_one_piece(frame):
 def solve_framed(problem, basis, settings, monitor):
     """Run :func:`proximal_gradient`, and take its result to genes."""
     frame, found, progress, losses, gradient_norm = proximal_gradient(problem, settings, monitor, basis)
-    vectors = cache(lambda: (frame.basis or basis).to_genes(found.vectors))
+    found_in = frame.basis or basis  # not the frame itself, whose memory would stay with the model
+    vectors = cache(lambda: found_in.to_genes(found.vectors))
     samples, expression = _in_one_piece(frame)
     return Solution(
         state=lambda bulk: FramedState(bulk, samples, expression, vectors()),
