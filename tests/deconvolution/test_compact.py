@@ -112,9 +112,12 @@ class TestWithoutTensor:
         bulk, reference = cohort.bulk.astype(dtype), cohort.reference.astype(dtype)
         model = L2MaxDeconvolver(reference, materialize=False, renorm_size=None, max_iter=10)
         with pytest.warns(UserWarning, match="did not converge"):
+            clone(model).fit(bulk[:250], proportions=cohort.proportions[:250])  # compiles what is compiled
+        with pytest.warns(UserWarning, match="did not converge"):
             peak = peak_memory(lambda: model.fit(bulk, proportions=cohort.proportions))
-        # blocks of up to 4 MB in float64, in the place of 19 MB for a copy
-        assert peak < 0.75 * cohort.bulk.nbytes
+        # blocks of up to 4 MB in float64, and 7 MB reserved for directions that may join, of which little is written:
+        # in the place of 19 MB for a copy, beside these
+        assert peak < 0.9 * cohort.bulk.nbytes
         peak = peak_memory(lambda: model.predict_expression(bulk, proportions=cohort.proportions))
         assert peak < 0.9 * cohort.bulk.nbytes
 
