@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
 from skenigma import ProportionEstimator
@@ -143,4 +143,5 @@ def test_samples_stay_in_the_order_of_the_store(cohort):
     bulk, reference = cohort
     model = ProportionEstimator(reference, method="nnls")
     found = model.fit(by_rows(bulk[::-1].copy(), 7)).proportions_
-    assert_array_equal(found[::-1], model.fit(by_rows(bulk, 4)).proportions_)
+    # products of blocks of other sizes may be summed in another order, which some kernels do: a few roundings
+    assert_allclose(found[::-1], model.fit(by_rows(bulk, 4)).proportions_, rtol=1e-12, atol=1e-14)
