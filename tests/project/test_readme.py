@@ -3,11 +3,13 @@
 import pathlib
 import re
 
+import anndata
 import pandas as pd
 import pytest
 
 from benchmarks import reproduction
 from skenigma.cli import main
+from skenigma.io import read_bulk
 
 README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.M | re.S)
@@ -87,6 +89,10 @@ def test_commands_of_the_page_run_as_they_stand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = commands_of("docs/command_line.md")
     assert len(commands) >= 4
+    # what the page takes for granted: a bulk in AnnData, and its reference
+    assert main(["simulate", "--out", "other"]) == 0
+    anndata.AnnData(read_bulk("other/bulk.tsv")).write_h5ad("bulk.h5ad")
+    pathlib.Path("other/reference.tsv").rename("reference.tsv")
     assert [main(command.split()) for command in commands] == [0] * len(commands)
     assert (tmp_path / "run" / "report.html").exists()
 
