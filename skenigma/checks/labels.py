@@ -145,3 +145,25 @@ def match_cell_types(given, cell_types, what, superset=False):
     if is_counted(cell_types, "celltype") and given is not None and not np.isin(given, cell_types).any():
         return slice(None)
     return match_labels(given, cell_types, what, "cell type", other="the reference", superset=superset)
+
+
+def read_per_cell_type(values, cell_types, name):
+    """A number for each cell type, in their order.
+
+    Parameters
+    ----------
+    values : Series or array-like
+        A Series with names is matched by them, and may hold more.
+    cell_types : ndarray of str
+    name : str
+        Of the parameter, for messages.
+
+    Returns
+    -------
+    values : ndarray of float
+        As it was given: whoever reads it says which shapes will do.
+    """
+    if isinstance(values, pd.Series):
+        rows = match_cell_types(row_labels(values), cell_types, f"rows of {name}", superset=True)
+        values = values.iloc[rows]
+    return np.asarray(values, dtype=np.float64)

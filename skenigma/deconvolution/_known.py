@@ -4,8 +4,14 @@ import numpy as np
 import pandas as pd
 
 from ..checks.entries import check_finite, check_nonnegative
-from ..checks.labels import column_labels, match_cell_types, match_labels, row_labels
-from ..checks.names import column_names
+from ..checks.labels import (
+    column_labels,
+    match_cell_types,
+    match_labels,
+    read_per_cell_type,
+    row_labels,
+)
+from ..checks.names import column_names, listing
 
 
 def known_variance(table, cell_types, genes):
@@ -33,14 +39,13 @@ def known_donors(donors, cell_types):
     """``reference_donors`` of every cell type; None where they are not known."""
     if donors is None:
         return None
-    if isinstance(donors, pd.Series):
-        what = "rows of reference_donors"
-        donors = donors.iloc[match_cell_types(row_labels(donors), cell_types, what, superset=True)]
-    donors = np.asarray(donors, dtype=np.float64)
+    donors = read_per_cell_type(donors, cell_types, "reference_donors")
     if donors.shape not in ((), cell_types.shape):
         raise ValueError(
             f"reference_donors has shape {donors.shape}, but there are {len(cell_types)} cell types."
         )
-    if not (donors >= 1).all():
-        raise ValueError("reference_donors must be at least 1 for every cell type.")
-    return np.broadcast_to(donors, cell_types.shape)
+    donors = np.broadcast_to(donors, cell_types.shape)
+    wrong = cell_types[~(donors >= 1)]
+    if len(wrong):
+        raise ValueError(f"reference_donors must be at least 1; it is not for {listing(list(wrong))}.")
+    return donors

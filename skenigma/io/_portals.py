@@ -49,12 +49,6 @@ class Table:
     unnamed: bool = False
 
 
-def find_table(text, choices, notes):
-    """The table of expression in a text, as a pair of Look and Table."""
-    look = look_at_expression(text)
-    return look, table_of(look, choices, notes)
-
-
 def look_at_expression(text):
     """Look at a text in which description may come before the table."""
     first = _first_line(text)

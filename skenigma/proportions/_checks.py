@@ -1,10 +1,9 @@
 """What estimates of proportions refuse or warn of, by the names of samples, genes and cell types."""
 
 import numpy as np
-import pandas as pd
 
 from ..checks.entries import check_nonnegative
-from ..checks.labels import match_cell_types, row_labels
+from ..checks.labels import read_per_cell_type
 from ..checks.names import listing
 from ..checks.warning import warn
 
@@ -18,10 +17,7 @@ def check_content(content, cell_types):
     """RNA per cell in the order of the cell types, over its mean; None where it is not given."""
     if content is None:
         return None
-    if isinstance(content, pd.Series):
-        what = "rows of rna_content"
-        content = content.iloc[match_cell_types(row_labels(content), cell_types, what, superset=True)]
-    content = np.asarray(content, dtype=np.float64)
+    content = read_per_cell_type(content, cell_types, "rna_content")
     if content.shape != cell_types.shape:
         raise ValueError(
             f"rna_content has the shape {content.shape}: it needs one number for each of the {len(cell_types)} cell "

@@ -17,7 +17,6 @@ CHANGE = "change "
 # What proportions are shares of, as it is said to readers.
 SHARES = {"RNA": "shares of RNA, not of cells, if the profiles have equal totals", "cells": "shares of cells"}
 FLAG = "flag"
-CONTRAST = "contrast"
 # Values of a cell type, of evenly spaced samples, that tell how certain they are.
 MOST_VALUES = 2**22
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution

@@ -11,7 +11,6 @@ from ._texts import counted, percent
 
 STEPS = (0.7, 0.5, 0.3)  # of the reliability, in the overview
 OWN = 0.5  # share of a gene's bulk from which on it is called a cell type's own
-N_LISTED = 10
 
 
 def expression_section(contents):

@@ -266,7 +266,8 @@ def test_variance_between_donors_is_matched_by_name(cohort, model):
             {"reference_donors": pd.Series([2], ["B"])},
         ),
         ("reference_donors has shape .2,.", {"reference_donors": [2, 3]}),
-        ("at least 1 for every cell type", {"reference_donors": [2, 3, 0]}),
+        ("must be at least 1; it is not for 'T'", {"reference_donors": [2, 3, 0]}),
+        ("must be at least 1; it is not for 'NK'", {"reference_donors": [2, np.nan, 3]}),
     ],
 )
 def test_variance_and_donors_that_do_not_fit_are_refused(cohort, message, parameters):
