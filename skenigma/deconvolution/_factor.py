@@ -22,7 +22,9 @@ from ..progress import task
 from ..proportions import ProportionEstimator
 from ._flow import BaseDeconvolver
 from ._model import Estimate
+from ._predict import few_threads
 from ._rows import parts
+from ._scores import ScoreOnOwnScale
 
 # How many roundings of the largest value of a gene may add up in its residual: those of bulk, proportions, reference.
 ROUNDING = 8.0
@@ -31,7 +33,7 @@ STATE_BLOCK, PRODUCTS = 2**21, 4
 
 
 @documented
-class FactorDeconvolver(BaseDeconvolver):
+class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
     r"""Cell-type-specific expression by a factor model, with standard deviations.
 
     For signed, centred, standardised or otherwise linear values. For counts per million, TPM and the like use
@@ -232,7 +234,7 @@ class FactorDeconvolver(BaseDeconvolver):
         return sum(self._bound(*part) for _, *part in blocks) / (len(X) * len(self.gene_names_))
 
     def _bound(self, X, bulk, proportions, given):
-        with self._few_threads(bulk):
+        with few_threads(self, bulk):
             state, _ = self._predict_state(X, bulk, proportions, **given)
             return float(state.bound().sum())
 

@@ -1,7 +1,8 @@
 """The one flow of every model: validate → align genes → proportions → scale → ``_estimate`` → expression.
 
 A model is asked one question, ``_estimate(cohort)``. What it is given and answers stands in :mod:`._model`, what a
-fitted one tells in :mod:`._output`; everything before and after is here and in :mod:`skenigma.expression`.
+fitted one tells in :mod:`._output`, and what it makes of new samples in :mod:`._predict`; everything before and after
+is here and in :mod:`skenigma.expression`.
 """
 
 import warnings
@@ -13,9 +14,8 @@ from .._fitted import FITTED
 from .._parameters import COMMON, constraints, documented, set_parameters
 from ..checks.memory import check_result
 from ..checks.names import check_selection, listing, row_names
-from ..checks.scales import SCALES
-from ..checks.validation import few_blas_threads, fit_context
-from ..checks.warning import is_called_by, warn
+from ..checks.validation import fit_context
+from ..checks.warning import warn
 from ..cohort import is_lazy, open_bulk
 from ..expression._derived import fit_normalized, materialized, normalized
 from ..expression._sources import Conversion
@@ -23,16 +23,12 @@ from ..proportions import ProportionEstimator
 from ._callbacks import CallbackSupportMixin
 from ._level import measure_level, median_level, warn_of_level
 from ._model import Cohort, Outcome
-from ._output import FittedExpression
-from ._rows import Replayed, transform_by_rows
-
-# Numbers of a result up to which threads of the BLAS cost more in a whole fit than they give: the threads of a
-# product spin for a while after it, and where two share a core they slow down what follows.
-SMALL_RESULT = 2**24
+from ._predict import ExpressionPredictor, few_threads
+from ._rows import replay
 
 
 @documented
-class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
+class BaseDeconvolver(CallbackSupportMixin, ExpressionPredictor):
     """Base of every model of cell-type-specific expression.
 
     A model is a subclass with a method ``_estimate(cohort)``, which takes a :class:`Cohort` and returns an
@@ -52,37 +48,6 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
         normalize=None, materialize=True, output_cell_types=None, verbose=0,
     ):  # fmt: skip
         set_parameters(self, locals())
-
-    # parameters on which the unit of score depends
-    _score_depends_on: tuple = ()
-
-    def set_params(self, **params):
-        """Set the parameters of this estimator, and of those within it.
-
-        Parameters
-        ----------
-        **params : dict
-            Parameters by name; ``proportion_estimator__method`` is one of a nested estimator.
-
-        Returns
-        -------
-        self : object
-            This estimator.
-        """
-        searched = [name for name in self._score_depends_on if name in params]
-        if searched and is_called_by("sklearn.model_selection"):
-            self._searched = searched
-        return super().set_params(**params)
-
-    def _warn_of_incomparable_scores(self):
-        """Say so where a search compares scores that have no common unit."""
-        if getattr(self, "_searched", None):
-            warn(
-                f"This search compares scores of {type(self).__name__} across {', '.join(self._searched)}. Its score "
-                f"is on a scale that these parameters change, so that such scores cannot be compared. Pass a scorer "
-                f"of skenigma.metrics.recovery_scorer, for a cohort whose expression is known, or use "
-                f"L2MaxDeconvolverCV."
-            )
 
     def _estimate(self, cohort):
         """Fit the model to a cohort: a :class:`Cohort` in, an :class:`Estimate` out."""
@@ -115,16 +80,12 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
         X = self._opened(X)
         bulk = self._fit_genes(X, min_samples=2)
         self._warn_of_data(X, bulk)
-        with self._few_threads(bulk):
+        with few_threads(self, bulk):
             return self._fit_aligned(X, bulk, proportions, **given)
 
     def _opened(self, X):
         """X, or what reads it by blocks of samples if it is not in memory."""
         return open_bulk(X)
-
-    def _few_threads(self, bulk):
-        """One thread of the BLAS if the expression of ``bulk`` is small."""
-        return few_blas_threads(bulk.size * len(self.cell_types_) <= SMALL_RESULT)
 
     def _fit_aligned(self, X, bulk, proportions, **given):
         """The rest of a fit, on a bulk of the genes in use."""
@@ -137,11 +98,11 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
     def _prepare(self, X, bulk, proportions):
         """The cohort on the scale of the model, and the way back."""
         # a name that is not there is refused before anything is computed
-        self._type_positions(self.output_cell_types)
+        _output_positions(self)
         proportions = self._fit_proportions(X, bulk, proportions)
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
         absent = self._find_absent(proportions)
-        self.positive_ = self._resolve_positive(bulk)
+        self.positive_ = _is_clipped(self, bulk)
         conversion = Conversion(self.preprocess, self.positive_, absent, self.reference_)
         cohort = Cohort(
             self._to_model_scale(X, bulk),
@@ -158,7 +119,7 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
     def _fit_prepared(self, cohort, conversion):
         """The rest of a fit, on a prepared cohort."""
         estimate = self._estimate(cohort)
-        self._set_record(estimate.record)
+        _set_record(self, estimate.record)
         self.expression_, conversion = self._cohort_expression(cohort, estimate, conversion)
         self.__dict__.pop("expression_normalized_", None)
         normalization = None
@@ -166,7 +127,7 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
             normalization = self._fit_normalization()
             found = normalized(self.expression_, normalization)
             self.expression_normalized_ = materialized(found) if self.materialize else found
-        output_types = self._type_positions(self.output_cell_types)
+        output_types = _output_positions(self)
         self._outcome = Outcome(estimate.map, conversion, normalization, output_types, tuple(estimate.record))
         self.level_ = median_level(self.expression_.level)
         warn_of_level(type(self).__name__, self.level_, self._level_remedy())
@@ -180,18 +141,9 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
         """What to do where the expression has not the level of the bulk."""
         return "Are bulk and reference on one scale, and the proportions right?"
 
-    def _set_record(self, record):
-        """Set the values of this fit, and let go those of one before that this one does not have."""
-        for name in getattr(getattr(self, "_outcome", None), "recorded", ()):
-            self.__dict__.pop(name, None)
-        for name, value in record.items():
-            setattr(self, name, value)
-
     def _cohort_expression(self, cohort, estimate, conversion):
         """The expression of the cohort, as a tensor or in its compact form, and the way to the scale of X."""
-        make = estimate.state or (
-            lambda bulk: _replay(estimate.map, bulk, cohort.proportions, **cohort.given)
-        )
+        make = estimate.state or (lambda bulk: replay(estimate.map, bulk, cohort.proportions, **cohort.given))
         bulk = cohort.bulk
         state = make(bulk)
         if self.materialize and hasattr(state, "deviations") and not is_lazy(bulk):
@@ -226,69 +178,6 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
         self.fit(X, y, proportions=proportions)
         return self._fitted_output()
 
-    def transform(self, X, *, proportions=None):
-        """Cell-type-specific expression of any samples, each mapped on its own as the cohort was.
-
-        Parameters
-        ----------
-        {X_new}
-        {proportions}
-
-        Returns
-        -------
-        {cse}
-        """
-        return self._transform(X, proportions)
-
-    def _transform(self, X, proportions, **given):
-        X = open_bulk(X)
-        if is_lazy(X):
-            return transform_by_rows(self, X, proportions, given)
-        return self._transform_bulk(X, self._new_bulk(X), proportions, given)
-
-    def _transform_bulk(self, X, bulk, proportions, given):
-        with self._few_threads(bulk):
-            found = self._predict(X, bulk, proportions, **given)
-            if self.normalize is not None:
-                found = normalized(found, self._outcome.normalization)
-            return self._flat(found)
-
-    def predict_expression(self, X, *, proportions=None):
-        """Expression of any samples as an object, each mapped on its own as the cohort was.
-
-        Parameters
-        ----------
-        {X_named}
-        {proportions}
-
-        Returns
-        -------
-        expression : CellTypeExpression
-            Before ``normalize``, like ``expression_``; values are built when they are asked for.
-        """
-        return self._predict_expression(X, proportions)
-
-    def _predict_expression(self, X, proportions, **given):
-        X = self._with_genes_of_fit(open_bulk(X))
-        bulk = self._new_bulk(X)
-        with self._few_threads(bulk):
-            found = self._predict(X, bulk, proportions, **given)
-            return replace(found, level=measure_level(found, bulk))
-
-    def _predict(self, X, bulk, proportions, **given):
-        """Expression of new samples, from their bulk on the genes in use."""
-        state, proportions = self._predict_state(X, bulk, proportions, **given)
-        shares = proportions.astype(bulk.dtype, copy=False)
-        return self._as_expression(state, self._outcome.conversion, shares, row_names(X), bulk)
-
-    def _predict_state(self, X, bulk, proportions, **given):
-        """State of new samples on the scale of the model, and their proportions."""
-        proportions = self._new_proportions(X, bulk, proportions)
-        return _replay(self._outcome.map, self._to_model_scale(X, bulk), proportions, **given), proportions
-
-    def _type_positions(self, cell_types):
-        return check_selection(cell_types, self.cell_types_, len(self.cell_types_), "cell type")
-
     def _find_absent(self, proportions):
         absent = ~np.any(proportions > 0, axis=0)
         if absent.any():
@@ -298,29 +187,26 @@ class BaseDeconvolver(CallbackSupportMixin, FittedExpression):
             )
         return absent
 
-    def _resolve_positive(self, bulk):
-        if self.positive == "auto":
-            return bool(bulk.min() >= 0 and self.reference_.min() >= 0)
-        return bool(self.positive)
 
-    def _to_model_scale(self, X, bulk):
-        """Bulk on the scale on which the model is fitted."""
-        return self._scaled(bulk, "X", row_names(X))
-
-    def _reference_on_model_scale(self):
-        """The profiles on the same scale."""
-        return self._scaled(self.reference_, "reference", self.cell_types_)
-
-    def _scaled(self, values, what, names):
-        """Rows on the scale of the model; ``what`` they are and their names, or None, for messages."""
-        return SCALES[self.preprocess].apply(values, what, names, self.gene_names_)
+def _output_positions(model):
+    """Where the cell types that ``transform`` returns stand among all."""
+    names = model.cell_types_
+    return check_selection(model.output_cell_types, names, len(names), "cell type")
 
 
-def _replay(fitted_map, bulk, proportions, **given):
-    theta = proportions.astype(np.float64, copy=False)
-    return (
-        Replayed(fitted_map, bulk, theta, given) if is_lazy(bulk) else fitted_map.replay(bulk, theta, **given)
-    )
+def _is_clipped(model, bulk):
+    """Whether negative expression becomes 0 in the end."""
+    if model.positive == "auto":
+        return bool(bulk.min() >= 0 and model.reference_.min() >= 0)
+    return bool(model.positive)
+
+
+def _set_record(model, record):
+    """Set the values of this fit, and let go those of one before that this one does not have."""
+    for name in getattr(getattr(model, "_outcome", None), "recorded", ()):
+        model.__dict__.pop(name, None)
+    for name, value in record.items():
+        setattr(model, name, value)
 
 
 def prepare(estimator, X, proportions=None):

@@ -14,7 +14,9 @@ from ..core.optimize.states import objective
 from ._callbacks import iteration_monitor
 from ._flow import BaseDeconvolver
 from ._model import Estimate
+from ._predict import few_threads
 from ._rows import Sums, parts
+from ._scores import ScoreOnOwnScale
 from ._solving import Setting, Trace, basis_of, pose, solve, solver_parameter, suited
 from ._standing import PUBLISHED_SAMPLES, SETTINGS, standing_for
 from ._start import has_own_starts, starting_point
@@ -52,7 +54,7 @@ class MinimisedMap:
 
 
 @documented
-class OptimisedDeconvolver(BaseDeconvolver):
+class OptimisedDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
     """Base of the models that minimise a squared error with a penalty.
 
     A subclass provides
@@ -292,7 +294,7 @@ class OptimisedDeconvolver(BaseDeconvolver):
         else:
             bulk = self._new_bulk(X)
             size = bulk.size
-            with self._few_threads(bulk):
+            with few_threads(self, bulk):
                 state, _ = self._predict_state(X, bulk, proportions)
         return -self._outcome.map.objective(state, reference) / size
 

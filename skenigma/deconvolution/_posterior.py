@@ -20,6 +20,7 @@ from ._flow import BaseDeconvolver
 from ._known import known_donors, known_variance
 from ._model import Estimate
 from ._posterior_state import PosteriorMap, fitted_record, fitted_state
+from ._predict import few_threads
 from ._rows import parts
 
 # Parameters of every model that this one does not have: its scale is its own.
@@ -290,7 +291,7 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         return self._score(X, bulk, proportions, {"covariates": covariates})
 
     def _score(self, X, bulk, proportions, given):
-        with self._few_threads(bulk):
+        with few_threads(self, bulk):
             state, _ = self._predict_state(X, bulk, proportions, **given)
             return float(state.posterior.log_density(state.samples))
 

@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..checks.labels import match_rows, row_labels
 from ..checks.memory import check_result
 from ..checks.validation import check_proportions
+from ..cohort import is_lazy
 from ..core.blocks import row_blocks
 
 
@@ -63,6 +64,14 @@ def transform_by_rows(model, X, proportions, given):
             found = np.empty((len(X), block.shape[1]), dtype=block.dtype)
         found[rows] = block
     return found
+
+
+def replay(fitted_map, bulk, proportions, **given):
+    """State of samples, in memory or not, each moved as the fitted cohort was."""
+    theta = proportions.astype(np.float64, copy=False)
+    if is_lazy(bulk):
+        return Replayed(fitted_map, bulk, theta, given)
+    return fitted_map.replay(bulk, theta, **given)
 
 
 class Sums:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.datasets import make_cohort
-from skenigma.deconvolution import _flow, _solving
+from skenigma.deconvolution import _predict, _solving
 from skenigma.expression import _sources
 from tests.deconvolution.support import NamedOracle, Oracle, Recorder, assert_close, objective
 
@@ -891,7 +891,7 @@ def test_small_fits_keep_to_one_thread(monkeypatch, small, threads):
 
         monkeypatch.setattr(module, name, watched)
 
-    monkeypatch.setattr(_flow, "SMALL_RESULT", small)
+    monkeypatch.setattr(_predict, "SMALL_RESULT", small)
     watch(_solving, "SpanBasis")
     watch(_sources, "row_blocks")
     cohort = make_cohort(n_samples=10, n_genes=40, n_cell_types=3, random_state=0)
