@@ -83,7 +83,7 @@ def task(description, total=None):
 
     Yields
     ------
-    advance : callable
+    count : callable
         To be called after each step.
     """
     display = _DISPLAY.get()
@@ -100,4 +100,4 @@ def task(description, total=None):
 
 
 def _nothing():
-    """Advance a task that nobody looks at."""
+    """Count the steps of a task that nobody looks at."""

@@ -125,8 +125,8 @@ def test_layers_of_an_anndata():
 
 def test_a_failure_closes_the_bar_and_the_next_task_has_its_own():
     with recorded() as seen:
-        with pytest.raises(TypeError), task("one", 2) as advance:
-            advance("too much")
+        with pytest.raises(TypeError), task("one", 2) as count:
+            count("too much")
         with task("two"):
             pass
     assert seen.tasks == [("one", 2), ("two", None)]

@@ -45,11 +45,11 @@ def write_expression(adata, fitted, columns):
 
 def _write_layers(adata, prefix, build, columns):
     """Write what ``build`` makes of each cell type; names of the layers."""
-    with task(f"layers {prefix}*", len(columns)) as advance:
+    with task(f"layers {prefix}*", len(columns)) as count:
         for k, name in enumerate(columns):
             # one at a time: a model without the tensor does not build it here
             adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
-            advance()
+            count()
     return [prefix + name for name in columns]
 
 

@@ -29,16 +29,16 @@ def iteration_monitor(estimator, X, max_iterations):
     report : callable
         To be called after each iteration; a true answer asks to stop.
     """
-    with task(f"{type(estimator).__name__}, at most {max_iterations:,} iterations") as advance:
+    with task(f"{type(estimator).__name__}, at most {max_iterations:,} iterations") as count:
         if not getattr(estimator, "_skl_callbacks", None):
             # not what a display returns, which would ask to stop
-            yield lambda: advance() and False
+            yield lambda: count() and False
             return
         fit = estimator._init_callback_context(max_subtasks=max_iterations)
         fit.call_on_fit_task_begin(estimator=estimator, X=X)
 
         def report():
-            advance()
+            count()
             iteration = fit.subcontext(task_name="iteration")
             iteration.call_on_fit_task_begin(estimator=estimator, X=X)
             return iteration.call_on_fit_task_end(estimator=estimator, X=X)

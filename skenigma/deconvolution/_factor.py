@@ -178,7 +178,7 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
         if is_lazy(cohort.bulk):
             _check_products(*cohort.bulk.shape)
         n_factors = None if self.n_factors == "auto" else min(self.n_factors, n_samples)
-        with task(f"steps of {type(self).__name__}") as advance:
+        with task(f"steps of {type(self).__name__}") as count:
             found = fit_factors(
                 residual_of(cohort.bulk, cohort.proportions, cohort.reference),
                 cohort.proportions,
@@ -186,7 +186,7 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
                 n_factors=n_factors,
                 max_iter=self.max_iter,
                 tol=self.tol,
-                report=advance,
+                report=count,
             )
         self._say(found)
         fitted = FactorMap.of(found, cohort.reference.astype(np.float64))

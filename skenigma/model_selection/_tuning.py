@@ -132,11 +132,11 @@ def search(tuning, alphas, betas, sizes, score, cv, n_jobs):
     splits = tuning.splits(cv, len(pairs) * len(sizes))
     jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
     solved = jobs(delayed(_solve_pair)(split, pair, sizes, score) for pair in pairs for split in splits)
-    with task("settings of alpha and beta", len(pairs) * len(splits)) as advance:
+    with task("settings of alpha and beta", len(pairs) * len(splits)) as count:
         found = []
         for rows in solved:
             found.append(rows)
-            advance()
+            count()
     # pairs × splits × sizes × 3 to settings × splits × 3
     table = np.reshape(np.array(found, dtype=float), (len(pairs), len(splits), len(sizes), 3))
     table = table.swapaxes(1, 2).reshape(-1, len(splits), 3)
@@ -183,9 +183,9 @@ def choose(scores, converged):
             "smaller renorm_sizes or a smaller tao_k ('auto' is safe without renormalisation)."
         )
     best = int(np.nanargmax(scores))
-    settled = np.where(converged, scores, np.nan)
-    if np.isnan(settled).all():
+    among = np.where(converged, scores, np.nan)
+    if np.isnan(among).all():
         return best
-    best_settled = int(np.nanargmax(settled))
-    behind = scores[best] - scores[best_settled]
-    return best_settled if behind <= UNCONVERGED_MARGIN * abs(scores[best]) else best
+    best_converged = int(np.nanargmax(among))
+    behind = scores[best] - scores[best_converged]
+    return best_converged if behind <= UNCONVERGED_MARGIN * abs(scores[best]) else best

@@ -148,10 +148,10 @@ def bootstrap_reliability(
     run = delayed(_resampled_means)
     jobs = Parallel(n_jobs=n_jobs, return_as="generator")
     outcomes = jobs(run(estimator, X, proportions, rows) for rows in draws)
-    with task("resampled cohorts", n_bootstraps) as advance:
+    with task("resampled cohorts", n_bootstraps) as count:
         for done, outcome in enumerate(outcomes, start=1):
             tally.add(*outcome)
-            advance()
+            count()
             if progress is not None:
                 progress(done, n_bootstraps)
     return tally.summary(pd.Index(model.cell_types_), pd.Index(model.gene_names_))

@@ -33,7 +33,7 @@ LEAST_NOISE = 1e-9
 NEW_SPREAD = 0.05
 # Factor by which over-relaxation grows after every step that it improved, and its limit.
 GROWTH, LARGEST_STEP = 1.4, 30.0
-# Until the number of factors is settled, a step has to gain this multiple of what it has to gain in the end.
+# Until the number of factors is final, a step has to gain this multiple of what it has to gain in the end.
 EARLY = 30.0
 # Least variance of a gene relative to the others': constant genes have none of their own.
 LEAST_RATIO = 1e-6

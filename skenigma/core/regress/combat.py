@@ -15,7 +15,7 @@ import numpy as np
 
 # The relative change of the estimates at which the original stops; exact ones differ by less than 1e-6.
 TOLERANCE = 1e-4
-# Far beyond need: each of the two updates is a weighted mean, and a handful of rounds settles them.
+# Far beyond need: each of the two updates is a weighted mean, and they converge in a handful of rounds.
 MAX_ROUNDS = 1000
 # A spread within this many units of rounding of the values is none.
 ROUNDING_MARGIN = 64

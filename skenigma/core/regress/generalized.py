@@ -24,7 +24,7 @@ COLUMN_TOLERANCE = 1e-11
 RESIDUAL_TOLERANCE = 1e-7
 # R's logit stops at this linear predictor, where probabilities are within rounding of 0 and 1.
 LARGEST_LOGIT = 30.0
-# A last step of the linear predictor, relative to itself, that a fit which settles is far below; see
+# A last step of the linear predictor, relative to itself, that a fit which converges is far below; see
 # ``logistic_tests``. A separated one grows by 1 of at most 25 or so, by 0.04 and more.
 RUNAWAY_STEP = 0.02
 # Numbers in the working arrays of one block of genes: a few MiB, so that passes over it stay in the cache.
@@ -216,7 +216,7 @@ def logistic_tests(predictors, response, common):
     growing by about 1 per step, for ever, while their share in the deviance vanishes: at the end it is not much
     larger than the number of steps. So a last step with |η − η_old| / (1 + |η|) above ``RUNAWAY_STEP`` in any sample
     is taken for separation. It is relative because in heavy-tailed predictors an outlier's η may be in the hundreds,
-    and still move by a part of 1 when all that matters has settled.
+    and still move by a part of 1 when all that matters has converged.
     """
     n_genes, _, n_predictors = predictors.shape
     statistic = np.full((n_genes, n_predictors), np.nan)
@@ -224,7 +224,7 @@ def logistic_tests(predictors, response, common):
     fits = _LogisticFits(_columns(common, predictors, response))
     for step in range(MAX_ITER):
         fits.solve()
-        done = fits.settled() if step < MAX_ITER - 1 else np.ones(len(fits.genes), dtype=bool)
+        done = fits.finished() if step < MAX_ITER - 1 else np.ones(len(fits.genes), dtype=bool)
         genes = fits.genes[done]
         # weights that separation has driven to zero can make a design singular that was not
         singular[genes] = fits.singular[done] & (step == 0)
@@ -237,7 +237,7 @@ def logistic_tests(predictors, response, common):
 
 
 class _LogisticFits:
-    """Logistic regressions in progress: only those that have not settled are carried along."""
+    """Logistic regressions in progress: only those that have not converged are carried along."""
 
     def __init__(self, columns):
         self.design, self.response = columns[:, :, :-1], columns[0, :, -1]
@@ -262,7 +262,7 @@ class _LogisticFits:
         deviance = _deviance(self.response, _inverse_logit(self.logit)[0])
         self._change, self.deviance = np.abs(deviance - self.deviance), deviance
 
-    def settled(self):
+    def finished(self):
         """Whether R would stop, or the fit has turned singular."""
         return self.singular | (self._change < DEVIANCE_TOLERANCE * (np.abs(self.deviance) + 0.1))
 

@@ -1,7 +1,7 @@
 """Regression of many samples on one set of profiles, by their distance on the logarithmic scale.
 
 Mixtures add up on the linear scale, but errors of expression are relative: the mixture is compared with the sample
-after a logarithm, gene by gene. All samples of a block advance together.
+after a logarithm, gene by gene. All samples of a block are iterated together.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ OFFSET_BOUNDS = 0.01, 1.0
 RIDGE = 1e-5
 # Curvature of a gene below this share of that of a perfectly fitted gene is raised to it.
 LEAST_CURVATURE = 0.02
-# Samples that advance together, and genes that pass through the cache with them.
+# Samples that are iterated together, and genes that pass through the cache with them.
 BLOCK_ROWS, BLOCK_GENES = 256, 512
 # The first iterations see this many genes, those of the largest weights.
 FIRST_GENES = 2048

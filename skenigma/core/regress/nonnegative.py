@@ -30,7 +30,7 @@ def nonnegative_quadratic(grams, right, support=None):
     -----
     Block principal pivoting (Portugal, Judice and Vicente 1994; Kim and Park 2011): solve with the unknowns of the
     support, move every unknown with the wrong sign of value or gradient to the other side, and repeat; where the
-    number of wrong signs stops falling, move the last one alone, which cannot cycle. All systems advance together,
+    number of wrong signs stops falling, move the last one alone, which cannot cycle. All systems are solved together,
     each in rounds of its own.
 
     Examples

@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 CLIP = 3.0
 # Range of the weights of samples, around a geometric mean of 1.
 LARGEST_WEIGHT = 20.0
-# Steps of the reweighted fit of the mean-variance law; it settles in a few.
+# Steps of the reweighted fit of the mean-variance law; it converges in a few.
 LAW_STEPS = 10
 
 
