@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from .._docstrings import filled
+from .._parameters import set_parameters
 from .._stored import Deconvolved
 from ..checks.numbers import refuse_masked
 from ..differential import differential_expression
@@ -97,14 +98,7 @@ class DifferentialExpressionDisplay:
         fold_change=False,
         contrast=None,
     ):
-        self.effect = effect
-        self.p_value = p_value
-        self.q_value = q_value
-        self.gene_names = gene_names
-        self.flagged = flagged
-        self.cell_type = cell_type
-        self.fold_change = fold_change
-        self.contrast = contrast
+        set_parameters(self, locals())
 
     @classmethod
     def from_results(cls, table, cell_type=None, *, fold_change=False, ax=None, **kwargs):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .._docstrings import filled
+from .._parameters import set_parameters
 from .._stored import Deconvolved
 from ..checks.validation import check_deconvolver
 from ._style import BLUE, ENTRIES, VERMILLION, axes_grid, fill_style, line_style, points_style
@@ -87,15 +88,7 @@ class GeneExpressionDisplay:
         true=None,
         colours=None,
     ):
-        self.values = values
-        self.gene = gene
-        self.cell_types = cell_types
-        self.low = low
-        self.high = high
-        self.level = level
-        self.reference = reference
-        self.true = true
-        self.colours = colours
+        set_parameters(self, locals())
 
     @classmethod
     def from_estimator(cls, estimator, gene, *, cell_types=None, level=0.9, true=None, ax=None, **kwargs):

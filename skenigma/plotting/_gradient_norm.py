@@ -5,6 +5,7 @@ from scipy.stats import gaussian_kde
 from sklearn.utils import check_array
 
 from .._docstrings import filled
+from .._parameters import set_parameters
 from .._stored import Deconvolved
 from ..checks.numbers import refuse_masked
 from ._style import (
@@ -88,8 +89,7 @@ class GradientNormDisplay:
     """
 
     def __init__(self, *, gradient_norm, renorm_size=None):
-        self.gradient_norm = gradient_norm
-        self.renorm_size = renorm_size
+        set_parameters(self, locals())
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, **kwargs):

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from .._docstrings import filled
+from .._parameters import set_parameters
 from .._stored import Deconvolved
 from ..checks.numbers import refuse_masked
 from ._style import (
@@ -69,8 +70,7 @@ class LossCurveDisplay:
     """
 
     def __init__(self, *, loss_history, terms=("reconstruction", "reference", "penalty")):
-        self.loss_history = loss_history
-        self.terms = terms
+        set_parameters(self, locals())
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, **kwargs):

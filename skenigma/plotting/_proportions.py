@@ -6,6 +6,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._docstrings import filled
+from .._parameters import set_parameters
 from .._stored import Deconvolved
 from .._transformers import proportions_std, shares_of
 from ..checks.entries import check_nonnegative
@@ -72,12 +73,7 @@ class ProportionDisplay:
     """
 
     def __init__(self, *, proportions, cell_types, sample_names=None, std=None, shares_of=None, colours=None):
-        self.proportions = proportions
-        self.cell_types = cell_types
-        self.sample_names = sample_names
-        self.std = std
-        self.shares_of = shares_of
-        self.colours = colours
+        set_parameters(self, locals())
 
     @classmethod
     def from_estimator(cls, estimator, *, sample_names=None, ax=None, **kwargs):

@@ -5,6 +5,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._docstrings import filled
+from .._parameters import set_parameters
 from .._stored import Deconvolved
 from ..checks.labels import cell_types_of
 from ..checks.names import listing, numbered, refuse_repeats, row_names
@@ -71,10 +72,7 @@ class RecoveryDisplay:
     """
 
     def __init__(self, *, true, estimated, cell_types, colours=None):
-        self.true = true
-        self.estimated = estimated
-        self.cell_types = cell_types
-        self.colours = colours
+        set_parameters(self, locals())
 
     @classmethod
     def from_estimator(cls, estimator, true, *, ax=None, **kwargs):
