@@ -69,48 +69,47 @@ def _level(contents):
         yield Statement(
             topic,
             OPEN,
-            "Whether the expression adds up to the bulk is not known, because the bulk, or the expression of "
-            "some cell "
-            "types, is not at hand.",
-            "Give the bulk (X) to the report, or put the file back where the run read it; have all cell "
-            "types written.",
+            "Whether the expression adds up to the bulk is not known, because the bulk, or the expression of some "
+            "cell types, is not at hand.",
+            "Give the bulk (X) to the report, or put the file back where the run read it; have all cell types "
+            "written.",
         )
         return
-    level = float(expression.level.median())
+    yield _known_level(topic, expression.level)
+
+
+def _known_level(topic, levels):
+    level = float(levels.median())
     adds = (
         f"Mixed by the proportions, the expression makes up {percent(level)} of the bulk in the median sample"
     )
     if RIGHT_LEVEL[0] <= level <= RIGHT_LEVEL[1]:
-        outside = expression.level[
-            (expression.level < USELESS_LEVEL[0]) | (expression.level > USELESS_LEVEL[1])
-        ]
+        # a median that is right may hide single samples that are not
+        outside = levels[(levels < USELESS_LEVEL[0]) | (levels > USELESS_LEVEL[1])]
         if not len(outside):
-            yield Statement(topic, GOOD, f"{adds}. It is on the scale of the bulk.")
-            return
-        yield Statement(
+            return Statement(topic, GOOD, f"{adds}. It is on the scale of the bulk.")
+        return Statement(
             topic,
             CARE,
             f"{adds}, but in {named(outside.index)} it is {percent(outside.min())} to {percent(outside.max())}.",
             "Look at these samples: another depth, or another tissue, shows in this way.",
         )
-    elif USELESS_LEVEL[0] <= level <= USELESS_LEVEL[1]:
-        yield Statement(
+    if USELESS_LEVEL[0] <= level <= USELESS_LEVEL[1]:
+        return Statement(
             topic,
             CARE,
             f"{adds}: its level is off.",
             "Compare samples within a gene and a cell type. Do not compare amounts with the bulk, or between genes.",
         )
-    else:
-        little = "next to nothing" if level < 0.1 else "far too little" if level < 1 else "far too much"
-        yield Statement(
-            topic,
-            BAD,
-            f"{adds}: {little}. As amounts the values mean nothing; which samples have more of a gene than "
-            f"others may "
-            f"still be right.",
-            "Fit EmpiricalBayesDeconvolver (--model bayes) to values like counts per million. Of signed or centred "
-            "values take FactorDeconvolver (--model factor).",
-        )
+    little = "next to nothing" if level < 0.1 else "far too little" if level < 1 else "far too much"
+    return Statement(
+        topic,
+        BAD,
+        f"{adds}: {little}. As amounts the values mean nothing; which samples have more of a gene than others may "
+        f"still be right.",
+        "Fit EmpiricalBayesDeconvolver (--model bayes) to values like counts per million. Of signed or centred "
+        "values take FactorDeconvolver (--model factor).",
+    )
 
 
 def _convergence(contents):
@@ -153,38 +152,35 @@ def _samples(contents):
         yield Statement(
             topic,
             BAD,
-            f"In {counted(int(worse.sum()), 'sample')} of {len(quality):,} the profiles, mixed, reproduce "
-            f"the bulk worse "
-            f"than a single number for all genes would.",
+            f"In {counted(int(worse.sum()), 'sample')} of {len(quality):,} the profiles, mixed, reproduce the bulk "
+            f"worse than a single number for all genes would.",
             "Check that bulk and reference are on one scale (both counts per million, neither logarithms), and that "
             "the reference has the cell types of this tissue.",
         )
-    elif len(flagged) > MANY_FLAGGED * len(quality):
-        yield Statement(
-            topic,
-            CARE,
-            f"{len(flagged):,} of {len(quality):,} samples do not look like mixtures of the profiles: "
-            f"{named(flagged.index)}.",
-            "With so many, suspect the reference first: a cell type may be missing, or it may come from "
-            "another platform.",
-        )
     elif len(flagged):
-        yield Statement(
-            topic,
-            CARE,
-            f"{len(flagged):,} of {len(quality):,} samples do not look like mixtures of the profiles: "
-            f"{named(flagged.index)}.",
-            "Distrust their proportions and their expression, or leave them out and run again.",
-        )
+        yield _flagged_samples(topic, flagged, len(quality))
     else:
         middle = quality.correlation.median()
         yield Statement(
             topic,
             GOOD,
-            f"None of {counted(len(quality), 'sample')} falls behind the others: over genes, the mixed "
-            f"profiles correlate "
-            f"with the samples at {middle:.2f} (median).",
+            f"None of {counted(len(quality), 'sample')} falls behind the others: over genes, the mixed profiles "
+            f"correlate with the samples at {middle:.2f} (median).",
         )
+
+
+def _flagged_samples(topic, flagged, n_samples):
+    advice = "Distrust their proportions and their expression, or leave them out and run again."
+    if len(flagged) > MANY_FLAGGED * n_samples:
+        advice = (
+            "With so many, suspect the reference first: a cell type may be missing, or it may come from another "
+            "platform."
+        )
+    text = (
+        f"{len(flagged):,} of {n_samples:,} samples do not look like mixtures of the profiles: "
+        f"{named(flagged.index)}."
+    )
+    return Statement(topic, CARE, text, advice)
 
 
 def _rare_types(contents):
@@ -205,14 +201,14 @@ def _baselines(contents):
     topic, expression = "What the bulk alone would tell", contents.expression
     if expression is None:
         return
-    if expression.follows is None:
+    follows = expression.follows
+    if follows is None:
         yield Statement(
             topic,
             OPEN,
             "Whether the estimates differ from the bulk itself is not known: the bulk is not at hand.",
         )
         return
-    follows = expression.follows
     flat = list(follows.index[follows.variation < FLAT])
     # what hardly varies correlates by chance
     same = [kind for kind in follows.index[follows["bulk"] > SAME] if kind not in flat]
@@ -225,38 +221,42 @@ def _baselines(contents):
             "Read it as a profile. It cannot show differences between samples.",
         )
     if same:
-        yield Statement(
-            topic,
-            CARE,
-            f"In {named(same, 8)} the estimate of the median gene follows the bulk of that gene from sample "
-            f"to sample "
-            f"(correlation {follows['bulk'][same].min():.2f} or more).",
-            "What differs between samples there is what differs in the bulk. The estimate does not tell which cell "
-            "type it comes from, except where nearly all of the gene's bulk is from one (see Reliability).",
-        )
+        yield _same_as_bulk(topic, named(same, 8), follows["bulk"][same].min())
     alike = follows["other types"].dropna() if "other types" in follows else ()
     if len(alike) and alike.median() > SAME:
-        yield Statement(
-            topic,
-            CARE,
-            "The estimates of a gene rise and fall together in all cell types (correlation over samples "
-            f"{alike.median():.2f} for the median gene). The bulk does not tell which cell type such a "
-            f"difference comes "
-            "from; the model shares it out by proportions and reference.",
-            "Do not put a difference between samples down to a single cell type on the strength of these estimates. "
-            "The test under “Genes that differ” asks which cell type it comes from.",
-        )
+        yield _same_in_all_types(topic, alike.median())
     elif not flat and not same:
-        low, high = follows["bulk"].min(), follows["bulk"].max()
+        between = _between(follows["bulk"].min(), follows["bulk"].max())
         yield Statement(
             topic,
             GOOD,
             f"The estimates are more than the bulk over again: over samples, the estimate of the median gene "
-            f"correlates "
-            f"with the bulk at {_between(low, high)}, by cell type. That they differ does not prove them "
-            f"better: on real "
-            f"cohorts with known truth the gain over the bulk is small.",
+            f"correlates with the bulk at {between}, by cell type. That they differ does not prove them better: on "
+            f"real cohorts with known truth the gain over the bulk is small.",
         )
+
+
+def _same_as_bulk(topic, types, correlation):
+    return Statement(
+        topic,
+        CARE,
+        f"In {types} the estimate of the median gene follows the bulk of that gene from sample to sample "
+        f"(correlation {correlation:.2f} or more).",
+        "What differs between samples there is what differs in the bulk. The estimate does not tell which cell type "
+        "it comes from, except where nearly all of the gene's bulk is from one (see Reliability).",
+    )
+
+
+def _same_in_all_types(topic, correlation):
+    return Statement(
+        topic,
+        CARE,
+        f"The estimates of a gene rise and fall together in all cell types (correlation over samples "
+        f"{correlation:.2f} for the median gene). The bulk does not tell which cell type such a difference comes "
+        f"from; the model shares it out by proportions and reference.",
+        "Do not put a difference between samples down to a single cell type on the strength of these estimates. The "
+        "test under “Genes that differ” asks which cell type it comes from.",
+    )
 
 
 def _between(low, high):
@@ -275,55 +275,54 @@ def _reliability(contents):
     yield Statement(
         "Differences between samples",
         state,
-        f"The model expects a correlation with the truth of {RELIABLE} or more for {percent(share[best])} of "
-        f"the genes in "
-        f"{expression.cell_types[best]} and {percent(share[worst])} in {expression.cell_types[worst]}.",
+        f"The model expects a correlation with the truth of {RELIABLE} or more for {percent(share[best])} of the "
+        f"genes in {expression.cell_types[best]} and {percent(share[worst])} in {expression.cell_types[worst]}.",
         "Look at the reliability of a gene in a cell type before you read its differences between samples.",
     )
 
 
 def _tests(contents):
     topic = "Genes that differ"
-    if contents.test is None:
-        if contents.model is not None:
-            yield Statement(
-                topic,
-                OPEN,
-                "No test was run: this page cannot say which genes differ between groups.",
-                "Run skenigma differential with a phenotype, and write the report again.",
-            )
-        return
-    yield from _few_samples(contents)
-    counts = counts_by_type(contents.test, contents.proportions.columns)
+    if contents.test is not None:
+        yield from _few_samples(contents)
+        yield _tested(topic, counts_by_type(contents.test, contents.proportions.columns))
+    elif contents.model is not None:
+        yield Statement(
+            topic,
+            OPEN,
+            "No test was run: this page cannot say which genes differ between groups.",
+            "Run skenigma differential with a phenotype, and write the report again.",
+        )
+
+
+def _tested(topic, counts):
     none = list(counts.index[counts.tested == 0])
     called = counts.up + counts.down
     if len(none) == len(counts):
-        yield Statement(
+        return Statement(
             topic,
             BAD,
             "Nothing could be tested in any cell type. The empty lists are not an answer.",
             "See the reasons under Findings: more samples per group, or fewer groups, are the usual remedy.",
         )
-        return
     found = ", ".join(f"{kind} {number:,}" for kind, number in called.items() if counts.tested[kind])
     text = f"Genes with q < 0.05: {found}."
+    # an empty list of what was never tested would read as "nothing changes"
     if none:
-        yield Statement(
+        return Statement(
             topic,
             CARE,
             f"{text} Nothing could be tested in {named(none, 8)}.",
             "Do not read these cell types as unchanged: nothing is known of them.",
         )
-    elif not called.any():
-        yield Statement(
-            topic,
-            GOOD,
-            "Every cell type was tested, and no gene has q < 0.05 in any. That does not show that nothing "
-            "differs: small "
-            "differences may be beyond these samples.",
-        )
-    else:
-        yield Statement(topic, GOOD, text)
+    if called.any():
+        return Statement(topic, GOOD, text)
+    return Statement(
+        topic,
+        GOOD,
+        "Every cell type was tested, and no gene has q < 0.05 in any. That does not show that nothing differs: small "
+        "differences may be beyond these samples.",
+    )
 
 
 def _few_samples(contents):
