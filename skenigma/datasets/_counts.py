@@ -132,10 +132,7 @@ def make_counts(
     profiles = _profiles(rng, n_cell_types, n_genes)
     labels, cells = _cells(rng, profiles, n_cells)
     phenotype = (np.arange(n_samples) >= n_samples - n_samples // 2).astype(int)
-    changed = np.zeros_like(profiles)
-    for k in range(changed_types):
-        genes = rng.choice(n_genes, n_changed, replace=False)
-        changed[k, genes] = np.log2(fold) * rng.choice([-1, 1], n_changed)
+    changed = _changed(rng, profiles.shape, changed_types, n_changed, fold)
     proportions = rng.dirichlet(np.linspace(9, 1, n_cell_types), n_samples)
     cse = _expression(rng, profiles, phenotype, changed, platform)
     depths = np.exp(rng.uniform(*np.log(depth), n_samples))
@@ -187,6 +184,15 @@ def _check_sizes(n_samples, n_genes, n_cell_types, n_cells, n_changed, changed_t
     ):
         if value > largest:
             raise ValueError(f"{name} must be at most {largest} here, got {value}.")
+
+
+def _changed(rng, shape, changed_types, n_changed, fold):
+    """log2 fold changes of the cases, cell types × genes."""
+    changed = np.zeros(shape)
+    for k in range(changed_types):
+        genes = rng.choice(shape[1], n_changed, replace=False)
+        changed[k, genes] = np.log2(fold) * rng.choice([-1, 1], n_changed)
+    return changed
 
 
 def _profiles(rng, n_cell_types, n_genes):

@@ -184,26 +184,8 @@ def find_layout(look, notes, *, values):
         notes.append(f"left out {counted(len(look.preamble), 'line')} before the header")
     if values:
         _refuse_missing_header(path, header, rows)
-    width = len(rows[0])
-    if width == len(header) + 1 and all(row[-1:] == [""] for row in rows):
-        # every row ends in a delimiter
-        header = [*header, ""]
-    if len(header) == width + 1 and header[-1] == "":
-        header = header[:-1]
-        notes.append("left out a delimiter at the end of the header")
-    index = 0
-    if len(header) == width - 1:
-        index = _short_header(path, header, rows)
-        header = ["", *header]
-    elif len(header) != width:
-        raise ValueError(
-            f"{path} is not a regular table: its header has {len(header)} fields and its first row {width}. Give "
-            f"every column one name."
-        )
-    elif _has_row_numbers(header, rows):
-        index = 1
-    if index:
-        notes.append(f"left out the numbers of the rows; '{header[1]}' holds their names")
+    header, index = _header_of_rows(path, header, rows, notes)
+    width = len(header)
     empty = [
         i
         for i in range(index + 1, width)
@@ -218,6 +200,32 @@ def find_layout(look, notes, *, values):
     if decimal == ",":
         notes.append("read commas as decimal points")
     return Layout(look.delimiter, len(look.preamble), True, header, index, columns, decimal)
+
+
+def _header_of_rows(path, header, rows, notes):
+    """A header with a field for each of a row, and where the names of the rows stand in it."""
+    width = len(rows[0])
+    if width == len(header) + 1 and all(row[-1:] == [""] for row in rows):
+        # every row ends in a delimiter
+        header = [*header, ""]
+    if len(header) == width + 1 and header[-1] == "":
+        header = header[:-1]
+        notes.append("left out a delimiter at the end of the header")
+    index = 0
+    if len(header) == width - 1:
+        # as R writes tables: row names have no field in the header
+        index = _short_header(path, header, rows)
+        header = ["", *header]
+    elif len(header) != width:
+        raise ValueError(
+            f"{path} is not a regular table: its header has {len(header)} fields and its first row {width}. Give "
+            f"every column one name."
+        )
+    elif _has_row_numbers(header, rows):
+        index = 1
+    if index:
+        notes.append(f"left out the numbers of the rows; '{header[1]}' holds their names")
+    return header, index
 
 
 def counted(number, noun):

@@ -155,7 +155,7 @@ def make_reference(
     means = members.sums(cells.values, members.scale)
     expressed = means.any(axis=0)
     markers = None if n_markers is None else _markers(cells, members, means, n_markers)
-    chosen, reason = expressed, "no cell of these types expresses it"
+    chosen = expressed
     if markers is not None:
         chosen = expressed & np.isin(cells.genes, markers.gene)
     elif cells.genes is None:
@@ -169,7 +169,7 @@ def make_reference(
         found, n_donors = variance_between(cells, members, codes, min_cells, cells.cell_types[kept])
         variance = pd.DataFrame(found[:, chosen], reference.index, reference.columns)
         counted = {"n_donors": pd.Series(n_donors, reference.index).reindex(cells.cell_types, fill_value=0)}
-    reasons = np.where(chosen, "", np.where(expressed, "not a marker", reason))
+    reasons = np.where(chosen, "", np.where(expressed, "not a marker", "no cell of these types expresses it"))
     return reference, ReferenceReport(
         cell_types=_reported(
             cells.cell_types,

@@ -178,10 +178,7 @@ def make_pseudobulk(
 
     factors = np.exp2(effect * signs)
     bulk, rna, cse = _mix(cells.values, to_mix, counts, reference, phenotype == 1, factors, return_cse, rng)
-    samples = row_names(proportions)
-    refuse_repeats(samples, "Samples of proportions", "Give every row a name of its own.")
-    if samples is None:
-        samples = numbered("sample", n_samples, start=1)
+    samples = _sample_names(proportions, n_samples)
     genes = numbered("gene", reference.shape[1], start=1) if cells.genes is None else cells.genes
     return Bunch(
         bulk=pd.DataFrame(bulk, samples, genes),
@@ -205,6 +202,13 @@ def make_pseudobulk(
             source="the cells" if reference_share is None else "cells that were not mixed",
         ),
     )
+
+
+def _sample_names(proportions, n_samples):
+    """Names of the rows of given proportions, or numbers."""
+    names = row_names(proportions)
+    refuse_repeats(names, "Samples of proportions", "Give every row a name of its own.")
+    return numbered("sample", n_samples, start=1) if names is None else names
 
 
 def _check_mixing(n_samples, n_cells, concentration, changed, effect, reference_share, min_cells):

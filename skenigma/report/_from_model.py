@@ -17,13 +17,11 @@ def from_model(model, X, phenotype, test):
     check_is_fitted(model)
     names = [str(kind) for kind in model.cell_types_]
     proportions = pd.DataFrame(model.proportions_, columns=names)
-    quality, samples = getattr(model, "quality_", None), _sample_names(model, X)
-    bulk = None
+    bulk, quality = None, getattr(model, "quality_", None)
     if X is not None:
         quality = fit_quality(X, reference_frame(model), model.proportions_)
         bulk = pd.DataFrame(aligned_bulk(model, X), columns=[str(gene) for gene in model.gene_names_])
-    if samples is None and quality is not None:
-        samples = quality.index
+    samples = _sample_names(model, X, quality)
     if samples is not None:
         proportions.index = pd.Index(samples).map(str)
     if quality is not None:
@@ -31,40 +29,44 @@ def from_model(model, X, phenotype, test):
     std = proportions_std(model)
     converged = getattr(model, "converged_", None)
     alone = isinstance(model, ProportionEstimator)
-    parameters = {
-        name: value
-        for name, value in model.get_params(deep=False).items()
-        if not hasattr(value, "shape") and name != "reference"
-    }
-    facts = {
-        "samples": f"{len(proportions):,}",
-        "genes in use": f"{len(model.gene_names_):,}",
-        "cell types": f"{len(names):,}",
-        "model": f"proportions by {model.method_}" if alone else type(model).__name__,
-    }
-    groups = read_groups(phenotype, proportions.index)
     return Contents(
         proportions=proportions,
         proportions_std=None if std is None else pd.DataFrame(std, proportions.index, names),
         shares_of=shares_of(model),
-        groups=groups,
+        groups=read_groups(phenotype, proportions.index),
         expression=None if alone else _expression_of_model(model, proportions, bulk, test),
         test=test,
         history=history_frame(model) if fitted_values(model, "history") else None,
         quality=quality,
-        facts=facts,
+        facts={
+            "samples": f"{len(proportions):,}",
+            "genes in use": f"{len(model.gene_names_):,}",
+            "cell types": f"{len(names):,}",
+            "model": f"proportions by {model.method_}" if alone else type(model).__name__,
+        },
         model=None if alone else type(model).__name__,
-        parameters=texts(parameters),
+        parameters=texts(_parameters(model)),
         versions=own_versions(),
         commands=[repr(model) if model.reference is None else _call(model)],
         converged=None if converged is None else bool(converged),
     )
 
 
-def _sample_names(model, X):
-    """Names of the samples of a fit, None where it does not know them."""
+def _sample_names(model, X, quality):
+    """Names of the samples of a fit, by whoever knows them; None where nobody does."""
     names = getattr(getattr(model, "expression_", None), "sample_names", None)
-    return row_names(X) if names is None and X is not None else names
+    if names is None and X is not None:
+        names = row_names(X)
+    return getattr(quality, "index", None) if names is None else names
+
+
+def _parameters(model):
+    """Parameters of a model that can be shown: its reference is a table, and so may others be."""
+    return {
+        name: value
+        for name, value in model.get_params(deep=False).items()
+        if name != "reference" and not hasattr(value, "shape")
+    }
 
 
 def _expression_of_model(model, proportions, bulk, test):
@@ -86,10 +88,5 @@ def _expression_of_model(model, proportions, bulk, test):
 
 def _call(model):
     """How the model was made, its reference by name alone."""
-    shown = {
-        name: value
-        for name, value in model.get_params(deep=False).items()
-        if name != "reference" and not hasattr(value, "shape")
-    }
-    given = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+    given = ", ".join(f"{name}={value!r}" for name, value in _parameters(model).items())
     return f"{type(model).__name__}(reference, {given})"

@@ -16,7 +16,7 @@ from ._sources import TableSource
 
 def from_run(run, X, phenotype, test):
     record, missing = run.record, []
-    result, understood = record["result"], record["understood"]
+    result = record["result"]
     proportions, quality = run.table(PROPORTIONS), run.table(QUALITY)
     if proportions is None:
         raise ValueError(f"{run.path} lists no {PROPORTIONS}: there is nothing to report on.")
@@ -28,13 +28,6 @@ def from_run(run, X, phenotype, test):
     groups = read_groups(phenotype, proportions.index)
     options = {name: value for name, value in record["options"].items() if name not in record["inputs"]}
     own = options.pop("parameters", {})
-    facts = {
-        "samples": f"{understood['n_samples']:,}",
-        "genes in use": f"{understood['n_genes_shared']:,}",
-        "cell types": f"{len(understood['cell_types']):,}",
-        "model": result.get("model", f"proportions by {result.get('method')}"),
-        "date": record["date"][:10],
-    }
     return Contents(
         proportions=proportions,
         proportions_std=run.table(PROPORTIONS_STD),
@@ -44,7 +37,7 @@ def from_run(run, X, phenotype, test):
         test=test,
         history=run.table(HISTORY),
         quality=quality,
-        facts=facts,
+        facts=_facts(record),
         model=result.get("model"),
         parameters={**_chosen(record), **texts({**options, **own}), **texts(result.get("resolved", {}))},
         versions=texts(record["versions"]),
@@ -56,6 +49,18 @@ def from_run(run, X, phenotype, test):
         missing=missing,
         converged=result.get("converged"),
     )
+
+
+def _facts(record):
+    """What the page says of a run first."""
+    result, understood = record["result"], record["understood"]
+    return {
+        "samples": f"{understood['n_samples']:,}",
+        "genes in use": f"{understood['n_genes_shared']:,}",
+        "cell types": f"{len(understood['cell_types']):,}",
+        "model": result.get("model", f"proportions by {result.get('method')}"),
+        "date": record["date"][:10],
+    }
 
 
 def _chosen(record):

@@ -212,12 +212,18 @@ class _InteriorPoint:
         left += np.sum((other - step * d_alpha) * (self.xi + step * d_xi), axis=(0, 2))
         left += (self.multiplier + length * d_multiplier) * (self.width + length * ahead[0][:, -1])
         aim = now * np.clip(left / total, 0.0, 1.0) ** 3
-        change, d_alpha, d_xi, d_slack, d_multiplier = found = direction(
-            aim[:, None] - d_alpha * d_slack,
-            aim[:, None] + d_alpha * d_xi,
-            aim - d_multiplier * ahead[0][:, -1],
+        self._move(
+            direction(
+                aim[:, None] - d_alpha * d_slack,
+                aim[:, None] + d_alpha * d_xi,
+                aim - d_multiplier * ahead[0][:, -1],
+            )
         )
-        length = self._length(found, TO_BOUNDARY)
+
+    def _move(self, direction):
+        """Go along a direction, nearly as far as everything stays positive."""
+        change, d_alpha, d_xi, d_slack, d_multiplier = direction
+        length = self._length(direction, TO_BOUNDARY)
         self.beta += length[:, None] * change[:, :-1]
         self.width += length * change[:, -1]
         self.multiplier += length * d_multiplier
