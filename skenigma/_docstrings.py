@@ -3,9 +3,20 @@
 import inspect
 import re
 import textwrap
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+Target = TypeVar("Target")
+
+# What every cohort that is made or loaded is described by.
+COHORT = {
+    "cohort_names": """sample_names, gene_names, cell_types : ndarray of str
+    The names along the axes.""",
+}
 
 
-def filled(entries):
+# typed, or what it decorates would have no types for those who use it
+def filled(entries: Mapping[str, str]) -> Callable[[Target], Target]:
     """Decorator: fill whole entries into the docstring of a function, or into those of a class and its methods.
 
     A line that holds nothing but "{name}" becomes the entry of that name, in which "{class}" stands for the class.

@@ -10,11 +10,14 @@ import re
 import textwrap
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TypeVar
 
 from ._docstrings import entry, with_entries
 from ._fitted import ALWAYS_FITTED, FITTED
 from .checks.validation import HasMethods, Interval, StrOptions
 from .normalization import NORMALIZATIONS
+
+Class = TypeVar("Class", bound=type)
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,13 @@ PARAMETERS["do_cpm"] = Parameter(
     ["boolean"],
 )
 
+# of what is made of annotated cells
+PARAMETERS["min_cells"] = Parameter(
+    "int, default={default}",
+    "Cell types with fewer cells are left out, with a warning that names them.",
+    [COUNT],
+)
+
 # Options on the command line of parameters that mean something else in every model that has them.
 OWN_OPTIONS = {
     "beta": "weight of the penalty",
@@ -258,6 +268,11 @@ def constraints(*names):
     return {name: PARAMETERS[name].constraint for name in names}
 
 
+def entries(**defaults):
+    """Entries of shared parameters by name, for the docstrings of functions, which have these defaults."""
+    return {name: _parameter_entry(name, default) for name, default in defaults.items()}
+
+
 def set_parameters(estimator, given):
     """Keep what ``__init__`` was given, unchanged: ``set_parameters(self, locals())`` is its whole body."""
     for name, value in given.items():
@@ -265,7 +280,7 @@ def set_parameters(estimator, given):
             setattr(estimator, name, value)
 
 
-def documented(cls):
+def documented(cls: Class) -> Class:
     """Class decorator: fill the texts of shared parameters and fitted values into docstrings.
 
     A line of a docstring that holds nothing but "{name}" becomes the entry of that name: of a parameter in a class,
@@ -274,7 +289,7 @@ def documented(cls):
     entries that the docstring has itself stay as they are. Nothing happens where Python has dropped the docstrings
     (``-OO``).
     """
-    defaults = inspect.signature(cls.__init__).parameters
+    defaults = inspect.signature(cls).parameters
     if cls.__doc__:
         groups = {"common": [name for name in COMMON if name in defaults], "fitted": ALWAYS_FITTED}
         text = cls.__doc__
@@ -300,7 +315,10 @@ def _class_entry(name, defaults):
         return textwrap.dedent(WARNINGS[name]).strip()
     if name.endswith("_"):
         return entry(name, FITTED[name].text)
+    return _parameter_entry(name, defaults[name].default)
+
+
+def _parameter_entry(name, default):
     shared = PARAMETERS[name]
-    default = defaults[name].default
     shown = f'"{default}"' if isinstance(default, str) else default
     return entry(name, f"{shared.type.format(default=shown)}\n{shared.text}")

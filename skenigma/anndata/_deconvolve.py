@@ -4,6 +4,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
+from .._docstrings import filled
+from .._parameters import entries
 from .._stored import TYPE_COLOURS
 from .._transformers import shares_of
 from .._typing import AnnData, Estimator, Table
@@ -16,6 +18,7 @@ from ._prepare import prepare
 from ._write import describe, write_expression, write_results
 
 
+@filled(entries(min_cells=10))
 def deconvolve(
     bulk_adata: AnnData,
     reference_adata: AnnData,
@@ -73,8 +76,7 @@ def deconvolve(
         Length of every gene, by which the bulk is divided before it is scaled: TPM. A str is a column of
         ``bulk_adata.var``; a Series is matched by name. For counts of reads that cover whole transcripts, beside a
         reference of unique molecules (UMI) or TPM, neither of which depends on length.
-    min_cells : int, default=10
-        Cell types with fewer cells are left out, with a warning that names them.
+    {min_cells}
     n_markers : int, default=None
         Number of marker genes per cell type, by :func:`~skenigma.reference.select_markers`, that the proportions
         are estimated from. None uses all shared genes. Expression is estimated for all shared genes either way.

@@ -69,8 +69,7 @@ class ReferenceBatchCorrector(GeneTransformer):
     normalize : float or "median", default=None
         Total expression that every cell is scaled to before it is mixed. None leaves cells their totals, and makes
         proportions those of cells; otherwise they are those of RNA.
-    min_cells : int, default=10
-        Cell types with fewer cells are left out, with a warning that names them.
+    {min_cells}
     rescale : bool, default=True
         Multiply the pseudo-bulk by one number that gives it the mean total expression of X. False leaves it as it is.
     target : {"pooled", "bulk"}, default="pooled"
@@ -163,7 +162,6 @@ class ReferenceBatchCorrector(GeneTransformer):
         "layer": [str, None],
         "gene_names": ["array-like", None],
         "normalize": [POSITIVE, StrOptions({"median"}), None],
-        "min_cells": [COUNT],
         "rescale": ["boolean"],
         "target": [StrOptions({"pooled", "bulk"})],
         **constraints("mean_only"),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from .._docstrings import COHORT, filled
 from .._typing import Seed
 from ..checks.names import numbered
 
@@ -31,6 +32,7 @@ phenotype    samples; 0 control, 1 case
 """
 
 
+@filled(COHORT)
 def make_cohort(
     n_samples: int = 100,
     n_genes: int = 1000,
@@ -100,8 +102,7 @@ def make_cohort(
             1 where a gene is higher in cases, -1 where it is lower, 0 where it does not change.
         phenotype : ndarray of int or Series, of shape (n_samples,)
             0 for controls, 1 for cases.
-        sample_names, gene_names, cell_types : ndarray of str
-            The names along the axes.
+        {cohort_names}
         DESCR : str
             Description of this cohort.
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
+from .._docstrings import COHORT, filled
 from .._typing import Seed
 from ..checks.names import numbered
 
@@ -33,6 +34,7 @@ N_MARKERS, MARKER = 40, 3.0
 N_PROGRAMS, IN_PROGRAM = 2, 0.1
 
 
+@filled(COHORT)
 def make_counts(
     n_samples: int = 60,
     n_genes: int = 2000,
@@ -94,8 +96,7 @@ def make_counts(
             log2 fold change of the cases, 0 where a gene does not change.
         phenotype : Series of int, of length n_samples
             0 for controls, 1 for cases.
-        sample_names, gene_names, cell_types : ndarray of str
-            The names along the axes.
+        {cohort_names}
         DESCR : str
             Description of this cohort.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-from .._docstrings import filled
+from .._docstrings import COHORT, filled
 from .._typing import PathLike
 from ..checks.optional import import_optional
 from ._download import kept
@@ -71,6 +71,7 @@ n_cells      samples x cell types; number of cells that were added up
 
 # Entries that the docstrings of this module share.
 ENTRIES = {
+    **COHORT,
     "data_home": """data_home : str or path-like, default=None
     Folder in which the data are kept, see :func:`data_home`.""",
     "refusals": """Raises
@@ -170,8 +171,7 @@ def fetch_lupus_pbmc(*, data_home: PathLike | None = None, download_if_missing: 
             What every cell type expresses in every sample.
         n_cells : DataFrame of shape (8, 6)
             How many cells were added up.
-        sample_names, gene_names, cell_types : ndarray of str
-            The names along the axes.
+        {cohort_names}
         DESCR : str
             Description of the data.
 

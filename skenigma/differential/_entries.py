@@ -22,4 +22,8 @@ gene_names : array-like of str, default=None
     Names; None counts.""",
     "cell_types": """cell_types : array-like of str, default=None
     Names; None takes the columns of proportions, or counts.""",
+    "gene_names": """gene_names : array-like of str, default=None
+    Names; None takes the columns of X, or counts.""",
+    "random_state": """random_state : int, RandomState instance or None, default=0
+    Of the permutations.""",
 }

@@ -80,8 +80,7 @@ def factor_test(
         Number of hidden factors, see :class:`~skenigma.FactorDeconvolver`.
     {min_proportion}
     {cell_types}
-    gene_names : array-like of str, default=None
-        Names; None takes the columns of X, or counts.
+    {gene_names}
 
     Returns
     -------

@@ -90,11 +90,9 @@ def log_fold_change_test(
     n_permutations : int, default=100
         Permuted phenotypes from which p-values are calibrated. 0 leaves those of the model, which do not hold on real
         bulks. Time grows with it.
-    random_state : int, RandomState instance or None, default=0
-        Of the permutations.
+    {random_state}
     {cell_types}
-    gene_names : array-like of str, default=None
-        Names; None takes the columns of X, or counts.
+    {gene_names}
 
     Returns
     -------

@@ -71,8 +71,7 @@ def interaction_test(
     n_permutations : int, default=0
         With "weighted": permuted phenotypes from which p-values are calibrated. p is then the larger of the
         parametric one and the share of permuted statistics of like genes that reach the observed one.
-    random_state : int, RandomState instance or None, default=0
-        Of the permutations.
+    {random_state}
     {cell_types}
     gene_names : array-like of str, default=None
         Names; None takes the columns of bulk, or counts.

@@ -5,13 +5,23 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from .._docstrings import filled
 from .._pickles import VersionedPickle
 from ..checks.names import check_selection, numbered, refuse_repeats
 from ..checks.optional import import_optional
 from ._rows import sample_and_type
 from ._sources import Held
 
+# Entries that the docstrings of this class share.
+ENTRIES = {
+    "part": """samples, cell_types, genes : None, slice, or array-like of str, int or bool, default=None
+    Which of them, as in :meth:`values`.""",
+    "sample_names": """sample_names : array-like of str of shape (n_samples,), default=None
+    Names of the samples. None takes those of the bulk, or numbers them.""",
+}
 
+
+@filled(ENTRIES)
 @dataclass(frozen=True, eq=False)
 class CellTypeExpression(VersionedPickle):
     """Expression of every cell type in every sample, by name: what all models return and everything else reads.
@@ -119,8 +129,7 @@ class CellTypeExpression(VersionedPickle):
 
         Parameters
         ----------
-        samples, cell_types, genes : None, slice, or array-like of str, int or bool, default=None
-            Which of them, as in :meth:`values`.
+        {part}
 
         Returns
         -------
@@ -143,8 +152,7 @@ class CellTypeExpression(VersionedPickle):
         ----------
         level : float in (0, 1), default=0.95
             The probability, according to the model.
-        samples, cell_types, genes : None, slice, or array-like of str, int or bool, default=None
-            Which of them, as in :meth:`values`.
+        {part}
 
         Returns
         -------
@@ -236,8 +244,7 @@ class CellTypeExpression(VersionedPickle):
 
         Parameters
         ----------
-        sample_names : array-like of str of shape (n_samples,), default=None
-            Names of the samples. None takes those of the bulk, or numbers them.
+        {sample_names}
 
         Returns
         -------
@@ -275,8 +282,7 @@ class CellTypeExpression(VersionedPickle):
         resume : bool, default=True
             Whether to go on with an unfinished store of this result; a whole one is left as it is. False begins anew
             and, in the end, takes the place of an earlier store, whatever result that holds.
-        sample_names : array-like of str of shape (n_samples,), default=None
-            Names of the samples. None takes those of the bulk, or numbers them.
+        {sample_names}
         bulk : DataFrame or array-like of shape (n_samples, n_genes), default=None
             Written as ``X``. None writes no ``X``.
         max_bytes : int, default=67108864

@@ -7,14 +7,21 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 from sklearn.utils import check_random_state
 
+from .._docstrings import filled
 from .._typing import Seed, Table
 from ..checks.names import listing
 from ._checks import check_tables
 
 # The original calls genes by p < threshold, and wants those of p = 1 called in the end.
 LARGEST_P_VALUE = 0.99
+# Entries that the docstrings of this module share.
+ENTRIES = {
+    "changed": """changed : array-like or DataFrame of shape (n_cell_types, n_genes)
+    The truth: 1 for genes that go up, -1 down, 0 unchanged.""",
+}
 
 
+@filled(ENTRIES)
 def detection_auprc(
     changed: Table,
     p_values: Table,
@@ -33,8 +40,7 @@ def detection_auprc(
 
     Parameters
     ----------
-    changed : array-like or DataFrame of shape (n_cell_types, n_genes)
-        The truth: 1 for genes that go up, -1 down, 0 unchanged.
+    {changed}
     p_values : array-like or DataFrame of the same shape
         The p-values or q-values. NaN, a gene that could not be tested, is never called.
     effect : array-like or DataFrame of the same shape
@@ -87,13 +93,13 @@ def detection_auprc(
     return np.array([_area_under_calls(*row) for row in rows])
 
 
+@filled(ENTRIES)
 def detection_average_precision(changed: Table, scores: Table, effect: Table | None = None) -> np.ndarray:
     """Average precision of a ranking of genes by their evidence of change, per cell type.
 
     Parameters
     ----------
-    changed : array-like or DataFrame of shape (n_cell_types, n_genes)
-        The truth: 1 for genes that go up, -1 down, 0 unchanged.
+    {changed}
     scores : array-like or DataFrame of the same shape
         Evidence, larger is more: the absolute statistic, or minus the p-value. NaN ranks behind all others.
     effect : array-like or DataFrame of the same shape, default=None

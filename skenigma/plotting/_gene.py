@@ -206,8 +206,7 @@ class GeneExpressionDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes or array of them, default=None
-            None creates a figure. One Axes is divided into a grid; of an array, there must be as many as cell types.
+        {panels}
         log_scale : bool, default=True
             Whether to draw log2(x + 1).
         line_kw : dict, default=None

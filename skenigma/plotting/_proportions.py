@@ -83,8 +83,7 @@ class ProportionDisplay:
 
         Parameters
         ----------
-        estimator : estimator instance
-            Fitted :class:`~skenigma.ProportionEstimator` or deconvolver.
+        {fitted}
         sample_names : sequence of str, default=None
             Names of the samples; None takes those that the estimator knows.
         {drawn_on_axes}

@@ -80,8 +80,7 @@ class RecoveryDisplay:
 
         Parameters
         ----------
-        estimator : estimator instance
-            Fitted :class:`~skenigma.ProportionEstimator` or deconvolver.
+        {fitted}
         true : array-like of shape (n_samples, n_cell_types) or (n_samples, n_cell_types, n_genes)
             True proportions, to be compared with ``proportions_``, or true expression, with that of the fit.
         {drawn_on_grid}
@@ -166,8 +165,7 @@ class RecoveryDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes or array of them, default=None
-            None creates a figure. One Axes is divided into a grid; of an array, there must be as many as cell types.
+        {panels}
         log_scale : bool, default=False
             Whether to draw log2(x + 1), for expression on the linear scale.
         scatter_kw : dict, default=None

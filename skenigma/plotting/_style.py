@@ -23,6 +23,10 @@ display : {class}
 # Entries that the docstrings of displays share.
 ENTRIES = {
     "axes": AXES,
+    "panels": """ax : matplotlib Axes or array of them, default=None
+    None creates a figure. One Axes is divided into a grid; of an array, there must be as many as cell types.""",
+    "fitted": """estimator : estimator instance
+    Fitted :class:`~skenigma.ProportionEstimator` or deconvolver.""",
     "adata": """adata : AnnData
     What :func:`skenigma.anndata.deconvolve` returned, or read from a file.""",
     "key": """key : str, default="skenigma"

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .._by_genes import laid_out
+from .._docstrings import filled
 from .._transformers import ReferenceTransformer
 from .._typing import Table
 from ..checks.entries import check_nonnegative
@@ -19,8 +20,16 @@ from ..core.regress.generalized import gene_blocks
 OFFSET = 0.01
 # Divides a sample that expresses nothing: its logarithms are those of the offset, not NaN.
 TINY = 1e-300
+# Entries that the docstrings of this module share.
+ENTRIES = {
+    "mixture": """reference : DataFrame or array-like of shape (n_cell_types, n_genes)
+    Expression profile of every cell type. Genes are matched as in :class:`~skenigma.ProportionEstimator`.
+proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
+    From wherever they come. Named rows and columns are matched to samples and cell types.""",
+}
 
 
+@filled(ENTRIES)
 def fit_quality(X: Table, reference: Table, proportions: Table) -> pd.DataFrame:
     r"""How well a reference, mixed by proportions, reproduces every bulk sample.
 
@@ -28,10 +37,7 @@ def fit_quality(X: Table, reference: Table, proportions: Table) -> pd.DataFrame:
     ----------
     X : array-like or DataFrame of shape (n_samples, n_genes)
         Bulk expression, samples as rows.
-    reference : DataFrame or array-like of shape (n_cell_types, n_genes)
-        Expression profile of every cell type. Genes are matched as in :class:`~skenigma.ProportionEstimator`.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        From wherever they come. Named rows and columns are matched to samples and cell types.
+    {mixture}
 
     Returns
     -------
@@ -134,6 +140,7 @@ def _compare(samples, mixtures):
     return np.column_stack([1 - error / variance, np.sqrt(error), correlation, scale, explained])
 
 
+@filled(ENTRIES)
 def unexplained_genes(
     X: Table, reference: Table, proportions: Table, *, minimum: float = 1.0
 ) -> pd.DataFrame:
@@ -143,10 +150,7 @@ def unexplained_genes(
     ----------
     X : array-like or DataFrame of shape (n_samples, n_genes)
         Bulk expression, at least 0 and on the linear scale.
-    reference : DataFrame or array-like of shape (n_cell_types, n_genes)
-        Expression profile of every cell type. Genes are matched as in :class:`~skenigma.ProportionEstimator`.
-    proportions : array-like or DataFrame of shape (n_samples, n_cell_types)
-        From wherever they come. Named rows and columns are matched to samples and cell types.
+    {mixture}
     minimum : float, default=1.0
         Least excess of the genes that are listed.
 

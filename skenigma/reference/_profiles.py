@@ -8,6 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
 
+from .._docstrings import filled
+from .._parameters import entries
 from .._typing import Cells
 from ..checks.names import listing
 from ..checks.warning import warn
@@ -61,6 +63,7 @@ def _tally(table):
     return f"{table.kept.sum()} of {len(table)} kept{left_out}"
 
 
+@filled(entries(min_cells=10))
 def make_reference(
     cells: Cells,
     labels: str | ArrayLike,
@@ -93,8 +96,7 @@ def make_reference(
     normalize : float or "median", default=None
         Total expression that every cell is scaled to before the mean: a number such as 1e4 or 1e6, or the median
         total. None takes cells as they are. See the notes for what this means for proportions.
-    min_cells : int, default=10
-        Cell types with fewer cells are left out, with a warning that names them.
+    {min_cells}
     n_markers : int, default=None
         Number of marker genes per cell type to keep, by the pairs of :func:`select_markers`. None keeps all genes
         that any cell expresses.
@@ -196,6 +198,7 @@ def _reported(names, kept, reason, **columns):
     return pd.DataFrame({**columns, "kept": kept, "reason": reason}, index=names)
 
 
+@filled(entries(min_cells=10))
 def select_markers(
     cells: Cells,
     labels: str | ArrayLike,
@@ -229,8 +232,7 @@ def select_markers(
         Names of the genes, where the cells do not carry them.
     normalize : float or "median", default=None
         Total expression that every cell is scaled to first.
-    min_cells : int, default=10
-        Cell types with fewer cells are left out, with a warning that names them.
+    {min_cells}
 
     Returns
     -------

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from .._docstrings import COHORT, filled
+from .._parameters import entries
 from .._typing import Cells, Column, Seed, Table
 from ..checks.names import listing, numbered, refuse_repeats, row_names
 from ..checks.validation import check_proportions
@@ -35,6 +37,7 @@ phenotype         samples; 0 control, 1 case
 """
 
 
+@filled({**COHORT, **entries(min_cells=10)})
 def make_pseudobulk(
     cells: Cells,
     labels: str | ArrayLike,
@@ -103,8 +106,7 @@ def make_pseudobulk(
     normalize : float or "median", default=None
         Total expression that every cell is scaled to before it is mixed, see
         :func:`~skenigma.reference.make_reference`.
-    min_cells : int, default=10
-        Cell types with fewer cells are left out, with a warning that names them.
+    {min_cells}
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same samples on every call.
 
@@ -130,8 +132,7 @@ def make_pseudobulk(
             1 where a gene is higher in cases, -1 where it is lower, 0 where it does not change.
         phenotype : Series of shape (n_samples,)
             0 for controls, 1 for cases.
-        sample_names, gene_names, cell_types : ndarray of str
-            The names along the axes.
+        {cohort_names}
         DESCR : str
             Description of these samples.
 

@@ -8,6 +8,8 @@ import pkgutil
 import pytest
 
 import skenigma
+from skenigma._docstrings import filled
+from skenigma._parameters import documented
 
 # Every package and module that a user imports from; private ones are behind these.
 DOORS = sorted(
@@ -41,6 +43,12 @@ def test_functions_are_found_behind_their_doors():
     """Or nothing is tested."""
     assert {name for name, _ in public_functions("skenigma.metrics")} > {"recovery_score", "concordance"}
     assert unannotated(lambda given: given) == ["given", "return"]
+
+
+@pytest.mark.parametrize("decorator", [filled, documented])
+def test_decorators_have_types(decorator):
+    """Or what they decorate has none for a type checker, whatever its own annotations say."""
+    assert unannotated(decorator) == []
 
 
 def test_type_checkers_are_told_that_there_are_types():
