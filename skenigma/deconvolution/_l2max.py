@@ -205,13 +205,20 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
     def _chosen(self, posed, run, n_samples):
         if not self._searches_size():
             return posed()
-        first = run(posed(renorm_size=None)[0])
-        norms = first.gradient_norm
+
+        def second(norms):
+            return posed(renorm_size=self._size_of(norms, n_samples))
+
+        first = run(replace(posed(renorm_size=None)[0], followed_by=lambda norms: second(norms)[0]))
+        setting, found = second(first.gradient_norm)
+        return replace(setting, frame=first.frame), found
+
+    def _size_of(self, norms, n_samples):
+        """The size to rescale gradients to, from their norms in a run without; None where there is none."""
         if self.n_samples_of_settings is not None:
             norms = norms * norms_standing_for(self.n_samples_of_settings / n_samples)
         # without an update, or with exact ones only, there is no size to rescale to
-        setting, found = posed(renorm_size=float(norms.mean()) if norms.any() else None)
-        return replace(setting, known=first.directions), found
+        return float(norms.mean()) if norms.any() else None
 
     def _level_remedy(self):
         size, norms = getattr(self, "renorm_size_", None), getattr(self, "gradient_norm_", np.empty(0))

@@ -17,8 +17,9 @@ from ..core.optimize.start import Start
 ROUNDING_MARGIN = 128
 
 # Iterations that are looked ahead for shared directions where the bulk is not in memory. The first look goes by
-# directions that are still far from what they come to, whatever its length, and the second serves most of the fit.
-LOOK_AHEAD = (10, 30)
+# directions that are still far from what they come to, whatever its length, and the second serves all of the fit
+# unless it converges late.
+LOOK_AHEAD = (10, 60)
 
 # Numbers of a cohort up to which threads of the BLAS cost more in an iteration than they give: its matrices are small
 # and many, and where other work runs, waiting for a thread takes longer than the work.
@@ -47,9 +48,10 @@ class Setting:
         Over genes; None leaves it to the solver.
     masked : bool
         Whether the expression is held at 0 where the bulk is 0.
-    known : ndarray of shape (n_known, n_genes), or None
-        Directions of another run, which this one will need as well: they save readings of a bulk that is not in
-        memory.
+    followed_by : callable, or None
+        The :class:`Setting` of a run that follows, from the gradient norms of this one.
+    frame : object
+        That of the solution of the run before: it saves readings of a bulk that is not in memory.
     """
 
     alpha: float
@@ -61,7 +63,8 @@ class Setting:
     renorm_size: float | None = None
     start: Start | None = None
     masked: bool = False
-    known: np.ndarray | None = None
+    followed_by: object = None
+    frame: object = None
 
 
 class SolverNames(StrOptions):
@@ -157,6 +160,15 @@ def solve(setting, basis, proportions, monitor):
     FloatingPointError
         If the iteration diverges.
     """
+    problem, settings = _task(setting, basis, proportions)
+    run = find_solver(setting.solver, setting.penalty, setting.start, setting.masked)
+    # partitions have threads of their own
+    with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM or settings.place is not in_one_piece):
+        return run(problem, basis, settings, monitor)
+
+
+def _task(setting, basis, proportions):
+    """Problem and settings of a solver."""
     problem = pose(basis, proportions, setting.alpha, setting.penalty, setting.start, setting.masked)
     settings = Settings(
         parameter=setting.parameter,
@@ -165,22 +177,19 @@ def solve(setting, basis, proportions, monitor):
         renorm_size=setting.renorm_size,
         resolution=ROUNDING_MARGIN * np.finfo(proportions.dtype).eps,
     )
-    settings = replace(settings, **for_rows(basis, setting.known))
-    run = find_solver(setting.solver, setting.penalty, setting.start, setting.masked)
-    # partitions have threads of their own
-    with few_blas_threads(problem.bulk.size <= SMALL_PROBLEM or settings.place is not in_one_piece):
-        return run(problem, basis, settings, monitor)
-
-
-def for_rows(basis, known=None):
-    """Settings of a solver whose samples are not in memory: few readings, and partitions for what they take."""
     matrix = basis.given_bulk
     if not hasattr(matrix, "block_rows"):
-        return {}
-    means = None if matrix.facts is None else matrix.facts.mean[None]
-    given = [rows for rows in (means, known) if rows is not None]
-    known = np.vstack(given) if given else None
-    return {"ahead": LOOK_AHEAD, "known": known, "place": matrix.place()}
+        return problem, settings
+    # few readings, and partitions for what they take
+    next_setting = setting.followed_by
+    return problem, replace(
+        settings,
+        ahead=LOOK_AHEAD,
+        known=None if matrix.facts is None else matrix.facts.mean[None],
+        place=matrix.place(),
+        followed_by=next_setting and (lambda norms: _task(next_setting(norms), basis, proportions)),
+        frame=setting.frame,
+    )
 
 
 class Trace:

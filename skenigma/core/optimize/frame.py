@@ -189,14 +189,21 @@ class Frame:
         self.reference = self.reference @ turn
         self.part.move(basis.rows, self.vectors, self._probes, turn)
 
-    def look_ahead(self, move, n_iterations):
+    def restart(self):
+        """Put all samples back to where they started, in the frame as it is."""
+        self.parts.all("restart")
+        self._shifts = []
+
+    def look_ahead(self, moves, n_iterations):
         """Directions that this and the next iterations need, from iterations within the frame as it is.
 
         Parameters
         ----------
-        move : callable
-            Makes one iteration, and returns whether there are more.
+        moves : iterable of callable
+            Each makes one iteration, and returns whether there are more: of this run, then of those that follow it
+            from the start.
         n_iterations : int
+            Of each run.
 
         Returns
         -------
@@ -211,9 +218,12 @@ class Frame:
         self.n_looks_ahead += 1
         self._needed_until = len(self._shifts) + n_iterations
         self.parts.all("save")
-        for _ in range(n_iterations):
-            if not move():
-                break
+        for number, move in enumerate(moves):
+            if number:
+                self.parts.all("restart")
+            for _ in range(n_iterations):
+                if not move():
+                    break
         self.parts.all("restore")
         triangle = np.linalg.qr(np.vstack(self.parts.all("triangle_ahead")), mode="r")
         directions, sizes, _ = np.linalg.svd(triangle.T, full_matrices=False)

@@ -63,16 +63,19 @@ class Samples:
         """Coordinates along the directions, shape (n_samples, n_directions)."""
         return self.rows[:, 1:]
 
-    def start(self, start):
+    def start(self, start, empty=np.empty):
         """Expression with which an iteration starts: the same function of every sample.
 
         Parameters
         ----------
         start : Start
             Its profiles as coordinates along the directions.
+        empty : callable
+            Makes an array of a shape, to be written to.
         """
         n_cell_types = self.proportions.shape[1]
-        rows = np.repeat(self.rows[:, None], n_cell_types + 1, axis=1)
+        rows = empty((len(self.rows), n_cell_types + 1, self.rows.shape[1]))
+        rows[:] = self.rows[:, None]
         rows[:, :-1] *= start.factor
         if start.profiles is not None:
             rows[:, :-1, 1 : 1 + start.profiles.shape[1]] += start.profiles

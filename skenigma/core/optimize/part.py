@@ -4,6 +4,7 @@ Everything that an iteration does to a sample happens here; what it does to the 
 samples, in :mod:`.frame` and :mod:`.solvers`.
 """
 
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -73,9 +74,8 @@ class Part:
         coordinates = self._seen(as_source(rows), vectors, probes)
         self._spare = self._saved = self._proposal = None
         self._free = []
-        self.samples = Samples(proportions, coordinates)
-        self.hold(self.samples.start(start))
-        self.point = Point.of(self.expression)
+        self.samples, self._start = Samples(proportions, coordinates), start
+        self._begin(None)
 
     @property
     def share(self):
@@ -89,6 +89,17 @@ class Part:
     def longest(self):
         """Largest norm of the expression in every cell type."""
         return self.point.longest
+
+    def restart(self):
+        """Put the expression back to where it started, in the frame as it is."""
+        kept = self._saved and self._saved[0]
+        self._let_go(self._spare, self._proposal, None if self.expression is kept else self.expression)
+        self._spare = self._proposal = None
+        self._begin(self._free.pop() if self._free else None)
+
+    def _begin(self, room):
+        self.hold(self.samples.start(self._start, partial(laid, room)))
+        self.point = Point.of(self.expression)
 
     # an iteration
 

@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from math import hypot, isfinite, sqrt
+from math import hypot, sqrt
 
 import numpy as np
 
 from . import splitting
 from .frame import Frame
-from .mixture import Expression, Samples, gradient_step, observe, reference_gradient_norm
+from .mixture import Expression, Samples, gradient_step, observe
 from .partitions import in_one_piece
 from .passes import cut_factors
 from .penalties import Norms, Terms, loss_record
 from .start import Start
 from .states import FramedState, Span, SpanState
+from .steps import StepSizes, gradient_scales, look_ahead
 from .stopping import Progress
 from .trajectory import Trajectory
 
@@ -44,6 +45,12 @@ class Settings:
         time, the second, and so on, the last number from then on. Empty reads it for those of each iteration.
     known : ndarray of shape (n_known, n_dimensions), or None
         Directions that are known to be needed, such as the mean of the bulk.
+    followed_by : callable, or None
+        Problem and settings of a run that follows, on the same samples, from the gradient norms of this one.
+        Directions are then looked ahead for both, and all that is wanted of the solution is the frame, in which the
+        next begins.
+    frame : Frame or None
+        That of the run before.
     """
 
     parameter: float | None
@@ -54,6 +61,8 @@ class Settings:
     place: object = in_one_piece
     ahead: tuple = ()
     known: np.ndarray | None = None
+    followed_by: object = None
+    frame: object = None
 
     def rescale(self, norm, scale):
         """Factor for a gradient with this norm, computed from terms of size ``scale``.
@@ -72,18 +81,19 @@ class Solution:
 
     Attributes
     ----------
-    state : callable
-        Makes the cohort's expression, a :mod:`skenigma.core.optimize.states` form over genes, from its bulk.
-    fitted_map : callable
-        Makes the map that repeats the fit for other samples, over genes.
+    state : callable, or None
+        Makes the cohort's expression, a :mod:`skenigma.core.optimize.states` form over genes, from its bulk. None of
+        a run whose frame is what is wanted of it.
+    fitted_map : callable, or None
+        Makes the map that repeats the fit for other samples, over genes. None likewise.
     losses : object
         Its ``values`` are the loss rows, shape (n_iter, 3), which some solvers only form when asked for.
     delta : ndarray of shape (n_iter, n_cell_types)
     converged : bool
     gradient_norm : ndarray of shape (n_iter - 1, 2), or None
         Norms of both gradients before rescaling, of each applied update; None for solvers without gradients.
-    directions : ndarray of shape (n_directions, n_dimensions), or None
-        Along which its samples moved, in the basis of the problem; None for solvers that do not look for them.
+    frame : Frame or None
+        For the run that follows, if there is one and the solver hands it on.
     """
 
     state: object
@@ -92,7 +102,7 @@ class Solution:
     delta: np.ndarray
     converged: bool
     gradient_norm: np.ndarray | None = None
-    directions: np.ndarray | None = None
+    frame: object = None
 
     @property
     def loss(self):
@@ -174,7 +184,7 @@ def proximal_gradient(problem, settings, monitor, basis=None):
     Returns
     -------
     frame : Frame
-        With the expression that went into the last iteration.
+        With the expression that went into the last iteration; back at the start where another run follows.
     trajectory : GradientTrajectory
     progress : Progress
     losses : LossTerms
@@ -185,7 +195,7 @@ def proximal_gradient(problem, settings, monitor, basis=None):
     FloatingPointError
         If the change becomes infinite, or keeps growing far beyond the size of the data.
     """
-    frame = Frame(
+    frame = settings.frame or Frame(
         problem.bulk,
         problem.reference,
         problem.proportions,
@@ -194,7 +204,7 @@ def proximal_gradient(problem, settings, monitor, basis=None):
         settings.known,
     )
     square, *squares = frame.begin()
-    scales = _gradient_scales(problem, frame, *squares)
+    steps = StepSizes(problem, settings, gradient_scales(problem, frame.n_samples, *squares))
     size, count = len(problem.reference) * squares[0], problem.proportions.size
     longest = _longest(frame)
     progress = Progress(settings.epsilon, settings.max_iter, size, monitor)
@@ -205,7 +215,7 @@ def proximal_gradient(problem, settings, monitor, basis=None):
         frame.reduce(typical_norm)
         if _should_move(frame, basis, settings):
             frame.move(basis.shorter)
-        factor, shift, terms, gradient = _evaluate(frame, problem, settings, square, typical_norm, scales)
+        factor, shift, terms, gradient = _evaluate(frame, steps, square, typical_norm, gradients)
         losses.append((*terms, longest))
         new_caps = problem.penalty.caps(frame.step(factor, shift), settings.parameter)
         change, square, longest = frame.cut(new_caps)
@@ -216,8 +226,11 @@ def proximal_gradient(problem, settings, monitor, basis=None):
         gradients.append(gradient)
         frame.record(shift)
         frame.accept()
-    frame.parts.all("apply_sizes")
-    frame.reduce(typical_norm, always=True)
+    if settings.followed_by is None:
+        frame.parts.all("apply_sizes")
+        frame.reduce(typical_norm, always=True)
+    else:  # what this run has dropped in the end the next may need
+        frame.restart()
     shape = (-1, len(problem.reference))
     found = GradientTrajectory(
         frame.vectors, frame.shifts(), np.reshape(caps, shape), frame.start, np.array(factors)
@@ -238,63 +251,9 @@ def _longest(frame):
     return np.max(frame.parts.all("longest"), axis=0)
 
 
-def _gradient_scales(problem, frame, squares, weighted):
-    """Norms that both gradients would have if nothing cancelled in them: their rounding is relative to these.
-
-    ``squares`` of all samples, and the same ``weighted`` by those of their proportions.
-    """
-    reference = problem.reference
-    means = sqrt(len(reference) * squares / frame.n_samples) + np.linalg.norm(reference)
-    curvature = problem.penalty.curvature
-    return curvature * sqrt(weighted), 0.5 * curvature * reference_gradient_norm(means, frame.n_samples)
-
-
-@dataclass
-class StepSizes:
-    """Step factor and shift of an iteration, from what a look at the samples has told.
-
-    Attributes
-    ----------
-    problem : Problem
-    settings : Settings
-    scales : tuple of float
-        Of :func:`_gradient_scales`.
-    """
-
-    problem: object
-    settings: Settings
-    scales: tuple
-
-    def factor(self, sums):
-        """Step along θ_jk e_j, and the norm of the gradient of the reconstruction."""
-        problem, settings = self.problem, self.settings
-        # the norms of the gradients are those of data terms without 1/2, as the original prints them
-        gradient = problem.penalty.curvature * sqrt(sums[1])
-        step = problem.penalty.curvature * settings.parameter * problem.alpha
-        return settings.rescale(gradient, self.scales[0]) * step, gradient
-
-    def shift_factor(self, offset_size):
-        """Step along mean minus reference, whose length is given, and the norm of the gradient of that term."""
-        problem, settings = self.problem, self.settings
-        n_samples, curvature = len(problem.proportions), problem.penalty.curvature
-        gradient = 0.5 * curvature * reference_gradient_norm(offset_size, n_samples)
-        step = settings.parameter * (1.0 - problem.alpha) * curvature / n_samples
-        return settings.rescale(gradient, self.scales[1]) * step, gradient
-
-    def ahead(self, frame):
-        """One iteration within the frame as it is, lengths beyond it estimated; whether the fit would go on."""
-        look, outside = frame.look()
-        shift_factor, _ = self.shift_factor(hypot(sqrt(look.sums[2]), outside.estimate))
-        norms = frame.step(self.factor(look.sums)[0], shift_factor * look.offset)
-        change, _, _ = frame.cut(self.problem.penalty.caps(norms, self.settings.parameter))
-        frame.accept()
-        largest = np.max(change)
-        return isfinite(largest) and largest >= self.settings.epsilon
-
-
-def _evaluate(frame, problem, settings, square, typical_norm, scales):
+def _evaluate(frame, steps, square, typical_norm, gradients):
     """Step factor, shared shift, terms of the loss row and gradient norms at the frame's expression."""
-    steps = StepSizes(problem, settings, scales)
+    settings = steps.settings
     look, outside = frame.look()
     residual, _, offset_square, along = look.sums
     # Σ_j ‖p_jk − r_k‖² = Σ_j ‖p_jk‖² + n (‖r_k‖² − 2⟨mean_k, r_k⟩): nothing of it is beyond the frame
@@ -303,7 +262,9 @@ def _evaluate(frame, problem, settings, square, typical_norm, scales):
     if settings.ahead and outside is not None:
         # what matters of the mean joins before its length is needed
         shift_factor, _ = steps.shift_factor(hypot(offset_size, outside.estimate))
-        joined = frame.widen(outside, shift_factor, typical_norm, partial(_look_ahead, frame, steps))
+        joined = frame.widen(
+            outside, shift_factor, typical_norm, partial(look_ahead, frame, steps, gradients)
+        )
         if joined.size:
             offset, outside = np.hstack([offset, joined]), None
             offset_size = sqrt(np.vdot(offset, offset))
@@ -315,11 +276,6 @@ def _evaluate(frame, problem, settings, square, typical_norm, scales):
         offset = np.hstack([offset, joined]) if joined.size else offset
     factor, gradient = steps.factor(look.sums)
     return factor, shift_factor * offset, (residual, offset_size**2, distance), (gradient, reference_gradient)
-
-
-def _look_ahead(frame, steps):
-    numbers = steps.settings.ahead
-    return frame.look_ahead(partial(steps.ahead, frame), numbers[min(frame.n_looks_ahead, len(numbers) - 1)])
 
 
 @dataclass
@@ -387,17 +343,21 @@ def _in_one_piece(frame):
 def solve_framed(problem, basis, settings, monitor):
     """Run :func:`proximal_gradient`, and take its result to genes."""
     frame, found, progress, losses, gradient_norm = proximal_gradient(problem, settings, monitor, basis)
+    told = {
+        "losses": losses,
+        "delta": progress.delta,
+        "converged": progress.converged,
+        "gradient_norm": gradient_norm,
+    }
+    if settings.followed_by is not None:
+        return Solution(state=None, fitted_map=None, frame=frame, **told)
     found_in = frame.basis or basis  # not the frame itself, whose memory would stay with the model
     vectors = cache(lambda: found_in.to_genes(found.vectors))
     samples, expression = _in_one_piece(frame)
     return Solution(
         state=lambda bulk: FramedState(bulk, samples, expression, vectors()),
         fitted_map=lambda: FramedMap(replace(found, vectors=vectors())),
-        losses=losses,
-        delta=progress.delta,
-        converged=progress.converged,
-        gradient_norm=gradient_norm,
-        directions=None if frame.basis else found.vectors,
+        **told,
     )
 
 
