@@ -48,7 +48,7 @@ def assert_same_fit(found, expected):
 def three_parts(make, rows, proportions, asking=()):
     """Of very different sizes, one after the other."""
     pieces = [slice(0, 1), slice(1, 90), slice(90, 170)]
-    return Serial(make, [(rows.values[some], proportions[some]) for some in pieces], asking)
+    return Serial(make, [(cut(rows.values, some), proportions[some]) for some in pieces], asking)
 
 
 @pytest.mark.parametrize("place", [three_parts, in_threads(4)], ids=["serial", "threads"])
@@ -144,3 +144,17 @@ def test_executors_answer_in_the_order_of_the_sources(executor):
 def test_all_samples_may_be_one_partition():
     executor = in_one_piece(lambda source: source, "rows", "proportions")
     assert executor.parts == [("rows", "proportions")]
+
+
+@pytest.mark.parametrize("place", [three_parts, in_threads(4)], ids=["serial", "threads"])
+def test_a_run_in_the_frame_of_the_one_before(place):
+    """It starts anew there, has the same result, and reads nothing: the first has looked ahead for it."""
+    bulk, R, theta = COHORT
+    matrix = lazy_matrix(bulk, block_bytes=8 * 400 * 50)
+    problem = Problem(matrix, R, theta, 0.1, MaxL2Norm(50.0))
+    settings = replace(SETTINGS, renorm_size=50.0, known=bulk.mean(axis=0)[None], place=place, ahead=(10, 60))
+    first = fit(replace(settings, renorm_size=None, followed_by=lambda norms: (problem, settings)), matrix)
+    before = matrix.readings
+    found = fit(replace(settings, frame=first.frame), matrix)
+    assert matrix.readings == before
+    assert_same_fit(found, fit(replace(SETTINGS, renorm_size=50.0)))
