@@ -7,11 +7,13 @@ import pandas as pd
 from .._library_size import divide_by_length, scale_to_total
 from ..batch import BulkBatchCorrector, ReferenceBatchCorrector
 from ..checks.names import listing
-from ..io import read_bulk, read_cells, read_gene_lengths
+from ..io import read_cells, read_gene_lengths
 from ..io._choices import CHOICES
 from ..proportions import ProportionEstimator
 from ..reference import make_reference
-from . import _scale
+from . import _memory, _scale
+from ._large import read_any_bulk
+from ._memory import add_memory
 from ._options import READING, add_data, add_output, add_repeat, add_threads, natural_number, positive_integer
 from ._proportions import read_data, say_notes
 from ._reference import cell_total
@@ -47,6 +49,7 @@ DEFAULTS: dict = {
     "mean_only": False,
     "seed": 0,
     "threads": 1,
+    **_memory.DEFAULTS,
 }
 BULK, REFERENCE, NEW, EFFECT = "bulk.tsv", "reference.tsv", "new.tsv", "effect.tsv"
 
@@ -86,6 +89,7 @@ def add_options(parser):
         help="seed of the mixtures: the same seed gives the same mixtures (default: 0)",
     )
     add_threads(method)
+    add_memory(method)
     add_output(parser)
     add_repeat(parser)
 
@@ -160,7 +164,7 @@ def _read_new(job, genes):
     """New samples on the genes and the scale of the bulk."""
     options, notes = job.options, []
     how = {name: options[name] for name in CHOICES["bulk"]}
-    new = read_bulk(options["new"], rows=options["bulk_rows"], **how, notes=notes)
+    new = read_any_bulk(job.budget, options["new"], options["bulk_rows"], how, notes, by_blocks=False)
     say_notes(job, {"new": notes})
     missing = genes.difference(new.columns, sort=False)
     if len(missing):

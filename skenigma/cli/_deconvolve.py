@@ -126,7 +126,7 @@ def check(options):
 def run(job):
     """Deconvolve, and write the folder."""
     options = job.options
-    bulk, reference = read_data(job, by_blocks=_reads_blocks(options))
+    bulk, reference = read_data(job, by_blocks=reads_blocks(options))
     kinds = wanted(options["cell_types"], reference.index)
     proportions = read_known_proportions(job)
     reason = _choose(options, bulk, reference)
@@ -168,7 +168,7 @@ def _choose(options, bulk, reference):
     return reason
 
 
-def _reads_blocks(options):
+def reads_blocks(options):
     """Whether the model can read a bulk by blocks of samples, and nothing else needs all of it."""
     if options["choose"] or options["parameters"].get("normalize") is not None:
         return False

@@ -1,12 +1,14 @@
 """``skenigma differential``."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from ..checks.labels import cause
-from ..checks.memory import check_memory
 from ..checks.names import listing
 from ..checks.scales import SCALES
+from ..cohort import is_lazy
 from ..differential import (
     factor_test,
     interaction_test,
@@ -21,6 +23,9 @@ from ..io._expression import MISSING
 from ..io._fitted import read_fitted
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
+from . import _memory
+from ._large import read_any_bulk
+from ._memory import add_memory
 from ._options import add_output, add_repeat, add_threads
 from ._understood import counted, shortened
 from ._usage import UsageError
@@ -53,6 +58,7 @@ DEFAULTS = {
     "method": METHODS[0],
     "fold_change": False,
     "threads": 1,
+    **_memory.DEFAULTS,
 }
 SIGNIFICANT = 0.05
 # Inputs of the run that a test reads again.
@@ -91,6 +97,7 @@ def add_options(parser):
     method.add_argument("--method", choices=METHODS, help="the test (default: see above)")
     method.add_argument("--fold-change", action="store_true", help="effects as ratios, not as differences")
     add_threads(method)
+    add_memory(method)
     add_output(parser, "folder for the results (default: RUN/differential)")
     add_repeat(parser)
 
@@ -120,7 +127,7 @@ def run(job):
     covariates = table[_known(table, options["covariates"])] if options["covariates"] else None
     job.understood = _understand(phenotype, covariates, job.console)
     _refuse_missing(phenotype, covariates, options)
-    method, found = _test(folder, options, proportions, phenotype, covariates)
+    method, found = _test(job, folder, proportions, phenotype, covariates)
     job.write(found.set_index("cell_type"), DIFFERENTIAL)
     job.result = {
         "method": method,
@@ -177,23 +184,23 @@ def _said(result, n_tests):
     ]
 
 
-def _test(folder, options, proportions, phenotype, covariates):
+def _test(job, folder, proportions, phenotype, covariates):
     """The method that was taken, and its table."""
-    method = options["method"]
+    options, method = job.options, job.options["method"]
     how = {"covariates": covariates, "missing": options["missing"], **_levels(phenotype, options)}
     if method in ("marginal", "joint"):
         # only models that give posterior means write deviations
         if "expression_std" in folder.record["files"]:
             refuse_posterior_means(True, f"the run in {folder.path}")
         test = {"marginal": marginal_test, "joint": joint_test}[method]
-        names, genes, cse = _expression(folder, proportions)
+        names, genes, cse = _expression(folder, proportions, job.budget)
         how |= {"cell_types": names, "gene_names": genes, "fold_change": options["fold_change"]}
         # the tensor has no names: both are in the order of the run
         return method, test(cse, phenotype.rename_axis(None).reset_index(drop=True), **how)
-    bulk = read_fitted(folder, "bulk", options["bulk"])
+    bulk = read_fitted(folder, "bulk", options["bulk"], read_large=partial(read_any_bulk, job.budget))
     reference = None if method == "interaction" else read_fitted(folder, "reference", options["reference"])
     if method == "auto":
-        counts = bulk.to_numpy().min() >= 0 and reference.to_numpy().min() >= 0
+        counts = _smallest(bulk) >= 0 and reference.to_numpy().min() >= 0
         method = "log_fold_change" if counts and not options["fold_change"] else "interaction"
     if method == "interaction":
         return method, interaction_test(
@@ -205,9 +212,16 @@ def _test(folder, options, proportions, phenotype, covariates):
     if method == "factor":
         # on the scale of the run, as from a fitted model
         forward = SCALES[folder.record["options"]["parameters"].get("preprocess")].forward
-        bulk, reference = forward(bulk), forward(reference)
+        bulk, reference = bulk.apply(forward) if is_lazy(bulk) else forward(bulk), forward(reference)
         return method, factor_test(bulk, proportions, phenotype, reference=reference, **how)
     return method, log_fold_change_test(bulk, proportions, phenotype, reference=reference, **how)
+
+
+def _smallest(bulk):
+    """Smallest value of a table, or of a bulk that is read by blocks."""
+    if not is_lazy(bulk):
+        return bulk.to_numpy().min()
+    return min(block.min() for _, block in bulk.blocks())
 
 
 def _levels(phenotype, options):
@@ -233,22 +247,23 @@ def _levels(phenotype, options):
     return {"levels": levels, "reference_level": None if first is None else known([first])[0]}
 
 
-def _expression(folder, proportions):
+def _expression(folder, proportions, budget):
     """Cell types, genes and tensor of the run, without what the expression owes to the proportions."""
     normalized = "expression_normalized" in folder.record["files"]
     kind = "expression_normalized" if normalized else "expression"
-    frames = folder.expression(kind)
-    unknown = [name for name in frames if name not in proportions.columns]
-    if unknown:
-        raise ValueError(f"{folder.path} lists expression of {listing(unknown)}, which {PROPORTIONS} lacks.")
     genes = folder.genes()
-    n_samples, n_types, n_genes = len(proportions), len(frames), len(genes)
-    check_memory(
+    n_samples, n_genes = len(proportions), len(genes)
+    n_types = len(folder.record["options"].get("cell_types") or proportions.columns)
+    budget.check(
         # the values of all types, and what they are after the shares are taken out
         2 * 8 * n_samples * n_types * n_genes,
         f"A test on the expression of {n_samples:,} samples, {n_types:,} cell types and {n_genes:,} genes",
         "Take --method interaction, which tests on the bulk, or write fewer --cell-types.",
     )
+    frames = folder.expression(kind)
+    unknown = [name for name in frames if name not in proportions.columns]
+    if unknown:
+        raise ValueError(f"{folder.path} lists expression of {listing(unknown)}, which {PROPORTIONS} lacks.")
     cse = np.stack([frame.to_numpy() for frame in frames.values()], axis=1)
     if not normalized:
         shares = proportions[list(frames)].to_numpy()

@@ -3,27 +3,64 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from .._library_size import choose_total, known_lengths, refuse_empty
 from ..checks.facts import examine
 from ..checks.units import scale_findings
-from ..io import read_gene_lengths
-from ..io._choices import CHOICES, Choices
-from ..io._large import open_annotated, prepared, read_rows, shape_of
+from ..io import read_bulk, read_gene_lengths
+from ..io._choices import Choices
+from ..io._large import is_by_rows, open_annotated, prepared, read_rows, shape_of
 from . import _scale
 from ._understood import understand
 
+# What to do where a bulk is too large to be read into memory.
+AS_H5AD = "Write it as .h5ad with samples as rows, which is read by blocks"
+AS_ROWS = "Write its matrix by samples, adata.X.tocsr(), which is read by blocks"
+ALL_AT_ONCE = "What is asked for here needs all samples at once: choose fewer samples or genes"
 
-def open_large(job, notes):
-    """The bulk of a job as a matrix that is read by blocks; None where it is to be read into memory."""
-    options = job.options
-    path = Path(options["bulk"])
-    choices = Choices(options["bulk_rows"], **{name: options[name] for name in CHOICES["bulk"]})
+
+def read_any_bulk(budget, path, rows, how, notes, *, by_blocks=True):
+    """A bulk as a table; one that is large, as a matrix that is read by blocks where it can be.
+
+    Parameters
+    ----------
+    budget : Budget
+    path : str
+    rows : {"genes", "samples"}
+        Of a table.
+    how : dict
+        Choices that its reader takes, see :mod:`skenigma.io._choices`.
+    notes : list of str
+        Takes a line for everything that is done besides reading.
+    by_blocks : bool, default=True
+        Whether what follows takes such a matrix.
+
+    Returns
+    -------
+    bulk : DataFrame or LazyMatrix
+
+    Raises
+    ------
+    ValueError, MemoryError
+        If all of it has to be in memory, and there is too little; before it is read, where a file tells its size.
+    """
+    path, choices = Path(path), Choices(rows, **how)
     group = open_annotated(path)
     shape = None if group is None else shape_of(group, choices)
-    if shape is None or not job.budget.is_large(shape):
-        return None
-    return read_rows(group, path, choices, notes, job.budget.read)
+    if shape is not None and budget.is_large(shape):
+        if by_blocks and is_by_rows(group, choices):
+            return read_rows(group, path, choices, notes, budget.read)
+        budget.check_held(shape, path, AS_ROWS if by_blocks else ALL_AT_ONCE)
+    bulk = read_bulk(path, rows=rows, **how, notes=notes)
+    if shape is None:  # a text tells its size when it has been read
+        budget.check_read(bulk.shape, path, AS_H5AD if by_blocks else ALL_AT_ONCE)
+    return bulk
+
+
+def in_single_precision(bulk):
+    """A table, or a matrix that is read by blocks, in single precision."""
+    return bulk.astype(np.float32) if isinstance(bulk, pd.DataFrame) else prepared(bulk, dtype=np.float32)
 
 
 def bring_large_to_scale(job, bulk, reference):

@@ -4,7 +4,7 @@ import argparse
 import re
 from dataclasses import dataclass
 
-from ..checks.memory import readable
+from ..checks.memory import check_memory, readable
 from ..cohort import BLOCK_BYTES
 
 DEFAULTS = {"memory": None}
@@ -14,6 +14,8 @@ LARGE = 2**30
 # What Python and the packages take (285 MB measured for the proportions of ten samples), and how many times its size
 # a bulk that is read into memory takes until its expression is written (5.7 measured for 600 samples × 20,000 genes).
 PACKAGES, COPIES = 5 * 2**26, 6
+# How many times its size it takes at least: the table, and a copy by samples for the checks.
+LEAST_COPIES = 2
 # Parts of a budget that a block that is read, and one that is written, may take: each is there several times.
 READ_PART, WRITTEN_PART = 24, 16
 # Bytes of a block of values that is written, where nothing is said.
@@ -44,21 +46,53 @@ class Budget:
 
     def is_large(self, shape):
         """Whether a bulk of this shape is better read by blocks."""
-        size = 8 * shape[0] * shape[1]
         if self.memory is None:
-            return size > LARGE
-        return PACKAGES + COPIES * size > self.memory
+            return _size(shape) > LARGE
+        return PACKAGES + COPIES * _size(shape) > self.memory
 
-    def check_held(self, shape, path):
-        """Refuse a bulk in memory that needs more than there is to be."""
+    def check(self, size, what, remedy):
+        """Refuse what needs more bytes than were allowed, or than there are, see :func:`check_memory`."""
+        if self.memory is not None and PACKAGES + size > self.memory:
+            raise ValueError(
+                f"--memory {readable(self.memory)} is too little: {what} needs {readable(size)}, beside "
+                f"{readable(PACKAGES)} for the packages. {remedy}"
+            )
+        check_memory(size, what, remedy)
+
+    def check_held(self, shape, path, remedy):
+        """Refuse, before it is read, a bulk in memory that needs more than there is to be.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        path : path-like
+        remedy : str
+            What to do, for the message.
+
+        Raises
+        ------
+        ValueError
+            If it needs more than was allowed.
+        MemoryError
+            If nothing was said, and it needs more than there is.
+        """
+        if self.memory is not None:
+            self.check_read(shape, path, remedy)
+            return
+        check_memory(
+            LEAST_COPIES * _size(shape),
+            f"{_said(shape, path)}, and it is there at least {LEAST_COPIES} times, which",
+            f"{remedy}.",
+        )
+
+    def check_read(self, shape, path, remedy):
+        """Refuse a bulk in memory that needs more than was allowed, see :meth:`check_held`."""
         if self.memory is None or not self.is_large(shape):
             return
-        size = 8 * shape[0] * shape[1]
         raise ValueError(
-            f"--memory {readable(self.memory)} is too little: {path} is read into memory, where {shape[0]:,} samples "
-            f"× {shape[1]:,} genes × 8 bytes are {readable(size)}, and it is there about {COPIES} times, beside "
-            f"{readable(PACKAGES)} for the packages. Write it as .h5ad with samples as rows, which is read by "
-            f"blocks, or allow {readable(PACKAGES + COPIES * size)}."
+            f"--memory {readable(self.memory)} is too little: {_said(shape, path)}, and it is there about {COPIES} "
+            f"times, beside {readable(PACKAGES)} for the packages. {remedy}, or allow "
+            f"{readable(PACKAGES + COPIES * _size(shape))}."
         )
 
     def check_blocks(self, shape, n_cell_types, path):
@@ -72,6 +106,18 @@ class Budget:
                 f"{readable(PACKAGES)} for the packages, and {WRITTEN_PART} × {n_cell_types:,} cell types × "
                 f"{shape[1]:,} genes × 8 bytes for a sample are {readable(least)}."
             )
+
+
+def _size(shape):
+    """Bytes of a bulk in memory."""
+    return 8 * shape[0] * shape[1]
+
+
+def _said(shape, path):
+    return (
+        f"{path} is read into memory, where {shape[0]:,} samples × {shape[1]:,} genes × 8 bytes are "
+        f"{readable(_size(shape))}"
+    )
 
 
 def add_memory(group):

@@ -3,13 +3,14 @@
 import pandas as pd
 
 from ..checks.names import listing
-from ..io import read_bulk, read_proportions, read_reference
+from ..cohort import is_lazy
+from ..io import read_proportions, read_reference
 from ..io._choices import CHOICES
 from ..io._runs import QUALITY
 from ..io._written import read_result
 from ..proportions import ProportionEstimator
 from . import _memory, _scale
-from ._large import bring_large_to_scale, open_large
+from ._large import bring_large_to_scale, read_any_bulk
 from ._memory import add_memory
 from ._options import READING, add_data, add_output, add_repeat, add_threads
 from ._tables import quality_frame, warn_flagged, write_proportions
@@ -94,17 +95,14 @@ def read_data(job, reference=None, *, by_blocks=False):
     options = job.options
     notes = {name: [] for name in CHOICES}
     how = {name: {choice: options[choice] for choice in choices} for name, choices in CHOICES.items()}
-    bulk = open_large(job, notes["bulk"]) if by_blocks else None
-    is_large = bulk is not None
-    if not is_large:
-        bulk = read_bulk(options["bulk"], rows=options["bulk_rows"], **how["bulk"], notes=notes["bulk"])
-        job.budget.check_held(bulk.shape, options["bulk"])
+    path, rows = options["bulk"], options["bulk_rows"]
+    bulk = read_any_bulk(job.budget, path, rows, how["bulk"], notes["bulk"], by_blocks=by_blocks)
     if reference is None:
         rows = options["reference_rows"].replace("-", " ")
         path, choices = options["reference"], how["reference"]
         reference = read_reference(path, rows=rows, **choices, notes=notes["reference"])
     say_notes(job, notes)
-    if is_large:
+    if is_lazy(bulk):
         return bring_large_to_scale(job, bulk, reference)
     if options.get("float32"):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")

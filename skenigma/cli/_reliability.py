@@ -1,10 +1,15 @@
 """``skenigma reliability``."""
 
+from functools import partial
+
 from ..io import read_run
 from ..io._fitted import read_fitted_pair
 from ..io._runs import PROPORTIONS, RELIABILITY
 from ..reliability import bootstrap_reliability, gene_significance
 from ..reliability._contribution import contributions
+from . import _memory
+from ._large import read_any_bulk
+from ._memory import add_memory
 from ._options import add_output, add_repeat, add_threads, natural_number, positive_integer
 from ._parameters import model_name
 from ._refit import check_own_model, refit
@@ -39,6 +44,7 @@ DEFAULTS: dict = {
     "refine": False,
     "model": None,
     "threads": None,
+    **_memory.DEFAULTS,
 }
 GENES = "genes.tsv"
 
@@ -75,6 +81,7 @@ def add_options(parser):
         "is run",
     )
     add_threads(method)
+    add_memory(method)
     add_output(parser, "folder for the results (default: RUN/reliability)")
     add_repeat(parser)
 
@@ -99,7 +106,9 @@ def check(options):
 def run(job):
     """Judge the genes, and write ``genes.tsv``."""
     options, folder = job.options, read_run(job.options["run"])
-    bulk, reference = read_fitted_pair(folder, options["bulk"], options["reference"])
+    # resampled cohorts are drawn from all samples
+    large = partial(read_any_bulk, job.budget, by_blocks=options["bootstrap"] is None)
+    bulk, reference = read_fitted_pair(folder, options["bulk"], options["reference"], read_large=large)
     proportions = folder.table(PROPORTIONS)[list(reference.index)]
     job.console.facts(
         [

@@ -1,17 +1,24 @@
 """``skenigma transform``."""
 
+from functools import partial
+
 import pandas as pd
 
 from .._transformers import shares_of
+from ..checks.facts import examine
 from ..checks.names import listing
 from ..checks.units import scale_findings
+from ..cohort import is_lazy
 from ..deconvolution._flow import normalized_like_fit
-from ..io import read_bulk, read_run
+from ..io import read_run
 from ..io._choices import CHOICES
-from ..io._fitted import read_fitted_pair, scale_like
-from . import _expression
+from ..io._fitted import on_genes, read_fitted_pair, scale_like
+from . import _expression, _memory
+from ._deconvolve import reads_blocks
 from ._expression import add_form, check_form, foresee_expression, wanted, write_expression
+from ._large import in_single_precision, read_any_bulk
 from ._level import note_level
+from ._memory import add_memory
 from ._options import FORMATS, READING, add_output, add_reading, add_repeat, add_threads
 from ._parameters import model_name
 from ._proportions import read_known_proportions, say_notes, write_quality
@@ -42,6 +49,7 @@ DEFAULTS: dict = {
     "allow_scale": False,
     "model": None,
     "threads": None,
+    **_memory.DEFAULTS,
     **_expression.DEFAULTS,
 }
 
@@ -83,6 +91,7 @@ def add_options(parser):
         help="the model of the run, if that is one of your own: a record must not decide what code is run",
     )
     add_threads(method)
+    add_memory(method)
     add_form(add_output(parser))
     add_repeat(parser)
 
@@ -110,14 +119,15 @@ def run(job):
     options, folder = job.options, read_run(job.options["run"])
     ran = folder.record["options"]
     expressed = folder.record["command"] == "deconvolve"
-    bulk, reference = read_fitted_pair(folder, options["fitted_bulk"], options["reference"])
-    new = _read_new(job, folder, reference)
+    normalizes = expressed and ran["parameters"].get("normalize") is not None
+    large = partial(read_any_bulk, job.budget, by_blocks=not expressed or reads_blocks(ran))
+    bulk, reference = read_fitted_pair(folder, options["fitted_bulk"], options["reference"], read_large=large)
+    new = _read_new(job, folder, reference, by_blocks=not normalizes)
     if ran.get("float32"):
-        reference, bulk, new = (table.astype("float32") for table in (reference, bulk, new))
+        reference, bulk, new = (in_single_precision(table) for table in (reference, bulk, new))
     kinds = wanted(options["cell_types"], reference.index)
     known = read_known_proportions(job)
     if expressed:
-        normalizes = ran["parameters"].get("normalize") is not None
         foresee_expression(job, kinds, list(reference.index), normalizes)
     model = refit(job, folder, bulk, reference)
     if not expressed:
@@ -138,12 +148,17 @@ def run(job):
     note_level(job, expression)
 
 
-def _read_new(job, folder, reference):
+def _read_new(job, folder, reference, *, by_blocks):
     """The new samples on the genes and the scale of the run; says what they are."""
     options = job.options
     how, notes = {name: options[name] for name in CHOICES["bulk"]}, []
-    table = read_bulk(options["bulk"], rows=options["bulk_rows"], **how, notes=notes)
+    path, rows = options["bulk"], options["bulk_rows"]
+    table = read_any_bulk(job.budget, path, rows, how, notes, by_blocks=by_blocks)
     say_notes(job, {"bulk": notes})
+    if is_lazy(table):
+        job.budget.check_blocks(table.shape, len(reference), path)
+        # before anything is done to its values: what is missing is named where it stands
+        examine(table, "bulk", table.columns)
     genes = reference.columns
     missing = genes.difference(table.columns, sort=False)
     if len(missing):
@@ -152,7 +167,7 @@ def _read_new(job, folder, reference):
             f"It has {listing(list(table.columns))}."
         )
     # genes first: the total of the run is one over its genes
-    new = scale_like(folder, table[genes], "bulk")
+    new = scale_like(folder, on_genes(table, genes), "bulk")
     others = table.shape[1] - len(genes)
     job.console.facts(
         [
@@ -160,7 +175,10 @@ def _read_new(job, folder, reference):
             ("genes", f"{counted(len(genes), 'gene')} of the run; {others:,} others left out"),
         ]
     )
-    for finding in scale_findings(new.to_numpy(), reference.to_numpy(), new.index):
+    if is_lazy(new):
+        examine(new, "bulk", table.columns)
+    values = new if is_lazy(new) else new.to_numpy()
+    for finding in scale_findings(values, reference.to_numpy(), new.index):
         if finding.refuse and not options["allow_scale"]:
             raise ValueError(f"{finding.message} Nothing was computed; --allow-scale insists.")
         job.console.warn(finding.message)

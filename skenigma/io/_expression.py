@@ -242,11 +242,11 @@ def _merged(frame, path, duplicates, notes):
 
 
 @unchanged_input
-def read_parquet(path):
-    """The frame in a Parquet file."""
+def read_parquet(path, columns=None):
+    """The frame in a Parquet file, or some of its columns."""
     import_optional("pyarrow.parquet", "cli", f"Reading {path}")
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        return pd.read_parquet(path, engine="pyarrow", columns=columns)
     except (ValueError, OSError) as error:  # pyarrow's own errors are of these kinds
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 

@@ -13,6 +13,8 @@ from ._expression import named, refuse_repeats
 from ._kinds import find_kind
 from ._stores import check_complete, is_store, open_group, read_element
 
+SPARSE, BY_ROWS = ("csr_matrix", "csc_matrix"), ("array", "csr_matrix")
+
 
 def open_annotated(path):
     """The group of HDF5 or Zarr at the root of an AnnData, None where a path leads to anything else."""
@@ -26,12 +28,17 @@ def open_annotated(path):
 
 
 def shape_of(group, choices):
-    """Numbers of samples and genes of the matrix that is asked for; None where it cannot be read by rows."""
+    """Numbers of samples and genes of the matrix that is asked for; None where the file does not tell."""
     element = _element(group, choices)
     kind = None if element is None else element.attrs.get("encoding-type")
     if kind == "array":
         return tuple(element.shape)
-    return tuple(int(size) for size in element.attrs["shape"]) if kind == "csr_matrix" else None
+    return tuple(int(size) for size in element.attrs["shape"]) if kind in SPARSE else None
+
+
+def is_by_rows(group, choices):
+    """Whether samples of that matrix lie in one piece, so that some can be read without the others."""
+    return _element(group, choices).attrs["encoding-type"] in BY_ROWS
 
 
 def _element(group, choices):

@@ -12,7 +12,7 @@ from ._inputs import input_entry, read_as_recorded
 from ._records import RECORD, load_record
 from ._seal import is_sealed
 from ._stores import is_store
-from ._written import read_layers, read_result, read_written
+from ._written import read_genes, read_layers, read_result, read_written
 
 PROPORTIONS, PROPORTIONS_STD, HISTORY, QUALITY, UNCERTAINTY, RELIABILITY, DIFFERENTIAL = (
     "proportions.tsv",
@@ -67,13 +67,10 @@ class RunFolder:
         return self._as_written(self.record["files"][kind][cell_type], read_written)
 
     def genes(self):
-        """Names of the genes of the expression."""
+        """Names of the genes of the expression, without reading its values into memory."""
         files = self.record["files"]["expression"]
-        if isinstance(files, str):
-            layers = self.expression()
-            # a store tells them without its values
-            return list(layers.genes if hasattr(layers, "genes") else next(iter(layers.values())).columns)
-        return list(self.cell_type_table(next(iter(files))).columns)
+        file = files if isinstance(files, str) else next(iter(files.values()))
+        return self._as_written(file, read_genes)
 
     def _as_written(self, name, read):
         """What a reader makes of a file of the run; a ValueError if it is not what the run wrote."""

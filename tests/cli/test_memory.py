@@ -13,9 +13,10 @@ from scipy import sparse
 from skenigma import io
 from skenigma.cli import _memory, main
 from skenigma.cli._memory import Budget, number_of_bytes
-from skenigma.cohort import lazy_matrix
+from skenigma.cohort import LazyMatrix, lazy_matrix
 from skenigma.datasets import make_counts
 from skenigma.io._large import prepared
+from skenigma.io._written import read_genes
 from skenigma.reference import make_reference
 
 anndata = pytest.importorskip("anndata")
@@ -149,6 +150,120 @@ class TestSame:
 
     def test_a_matrix_by_columns_is_read_into_memory(self, data, tmp_path, by_blocks):
         assert run(data, tmp_path / "run", bulk="columns.h5ad").record["understood"]["reading"] == {}
+
+
+class TestOtherCommands:
+    """What the commands that start from a run make of a large bulk is what they make of one in memory."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls, data, tmp_path_factory):
+        """A run, of which the lengths of genes and a total of its own are to be repeated."""
+        groups = pd.DataFrame({"group": ["a", "b"] * 12}, pd.Index([f"sample{j}" for j in range(24)]))
+        io.write_table(groups.rename_axis("sample"), data / "groups.tsv")
+        options = ["--gene-lengths", data / "lengths.tsv", "--model", "bayes", "--format", "h5ad"]
+        return run(data, tmp_path_factory.mktemp("made") / "run", *options).path
+
+    @pytest.fixture
+    def compare(self, made, tmp_path, monkeypatch):
+        """Runs a command on a large bulk, and on the same in memory; the folders of both."""
+
+        def compare(command, *options):
+            read, folders = [], []
+            original = LazyMatrix.blocks
+            monkeypatch.setattr(LazyMatrix, "blocks", lambda self: read.append(1) or original(self))
+            for large, name in ((0, "blocks"), (2**30, "memory")):
+                monkeypatch.setattr(_memory, "LARGE", large)
+                argv = [command, made, *options, "--out", tmp_path / name, "-q"]
+                assert main([str(word) for word in argv]) == 0
+                folders.append(io.read_run(tmp_path / name))
+                assert bool(read) == (large == 0)
+                read.clear()
+            return folders
+
+        monkeypatch.setattr(_memory, "BLOCK_BYTES", 5 * 8 * 130)
+        return compare
+
+    @pytest.mark.parametrize("method", ["auto", "interaction"])
+    def test_differential(self, data, compare, method):
+        one, other = compare("differential", "--phenotype", data / "groups.tsv", "--method", method)
+        assert one.record["result"] == other.record["result"]
+        found, expected = (folder.table("differential.tsv") for folder in (one, other))
+        keys = ["cell_type", "gene"]
+        found, expected = (
+            table.reset_index().sort_values(keys, ignore_index=True) for table in (found, expected)
+        )
+        pd.testing.assert_frame_equal(found, expected, check_exact=False, **SAME)
+
+    def test_reliability(self, compare):
+        found, expected = (folder.table("genes.tsv") for folder in compare("reliability"))
+        pd.testing.assert_frame_equal(found, expected, check_exact=False, **SAME)
+
+    @pytest.mark.parametrize("bulk", ["bulk.h5ad", "sparse.h5ad"])
+    def test_transform(self, data, compare, bulk):
+        check_same(*reversed(compare("transform", "--bulk", data / bulk, "--format", "h5ad")))
+
+    def test_a_missing_value_of_new_samples_is_named(self, data, made, tmp_path, by_blocks, capsys):
+        adata = anndata.read_h5ad(data / "bulk.h5ad")
+        adata.X[17, 3] = np.nan
+        adata.write_h5ad(tmp_path / "new.h5ad")
+        argv = ["transform", made, "--bulk", tmp_path / "new.h5ad", "--out", tmp_path / "new", "-q"]
+        assert main([str(word) for word in argv]) == 1
+        assert "row 'sample17', column 'gene3'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "command",
+        [["reliability", "--bootstrap", "2"], ["differential", "--method", "marginal"], ["batch"]],
+        ids=lambda command: command[0],
+    )
+    def test_what_needs_all_of_it_is_refused_before_it_is_read(
+        self, data, made, tmp_path, monkeypatch, capsys, command
+    ):
+        if command[0] == "differential":  # of means of a posterior it is refused for another reason
+            made = run(data, tmp_path / "run", "--model", "l2max", "--max-iter", "2", "--format", "h5ad").path
+            command = [*command, "--phenotype", data / "groups.tsv"]
+        inputs = ["--bulk", data / "bulk.h5ad", "--reference", data / "reference.tsv"]
+        command[1:1] = inputs if command[0] == "batch" else [made]
+        monkeypatch.setattr(_memory, "PACKAGES", 2**20)
+        monkeypatch.setattr("skenigma.cli._large.read_bulk", None)
+        monkeypatch.setattr("skenigma.io._runs.read_layers", None)
+        argv = [*command, "--memory", "1030k", "--out", tmp_path / "out", "-q"]
+        assert main([str(word) for word in argv]) == 1
+        err = capsys.readouterr().err
+        assert "--memory 1.0 MB is too little" in err
+        assert (
+            "--method interaction" if command[0] == "differential" else "needs all samples at once"
+        ) in err
+        assert not (tmp_path / "out").exists()
+
+    def test_without_a_limit_the_memory_that_there_is_counts(self, data, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(_memory, "LARGE", 0)
+        monkeypatch.setattr("skenigma.checks.memory.SMALL", 0)
+        monkeypatch.setattr("skenigma.checks.memory.available_memory", lambda: 2**15)
+        argv = ["proportions", "--bulk", data / "columns.h5ad", "--reference", data / "reference.tsv"]
+        assert main([*map(str, argv), "--out", str(tmp_path / "run"), "-q"]) == 1
+        err = capsys.readouterr().err
+        assert "24 samples × 129 genes × 8 bytes are 24.2 kB" in err
+        assert "48.4 kB, but 32.0 kB are available. Write its matrix by samples" in err
+
+
+@pytest.mark.parametrize("form", ["tsv", "csv", "parquet", "h5ad", "zarr"])
+def test_genes_of_a_run_are_told_without_its_values(form, tmp_path, monkeypatch):
+    genes = ["NA", "1", "a,b", '"q"', "x y"]
+    frame = pd.DataFrame(np.arange(10.0).reshape(5, 2), pd.Index(genes, name="gene"), ["s0", "s1"])
+    path = tmp_path / f"expression.{form}"
+    if form in ("h5ad", "zarr"):
+        pytest.importorskip(form.replace("h5ad", "h5py"))
+        stored = anndata.AnnData(frame.T, layers={"cse_B": frame.T.to_numpy()})
+        stored.uns["skenigma"] = {"cell_types": np.array(["B"], dtype=object)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the format that AnnData will write
+            getattr(stored, f"write_{form}")(path)
+    else:
+        io.write_table(frame, path)
+    monkeypatch.setattr(anndata, "read_h5ad", None)
+    monkeypatch.setattr(anndata, "read_zarr", None)
+    assert read_genes(path) == genes
 
 
 class TestRefused:
