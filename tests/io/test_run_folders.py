@@ -548,7 +548,7 @@ class TestRead:
             bulk.write_text(text)
             return found
 
-        monkeypatch.setattr("skenigma.cli._proportions.read_bulk", changed)
+        monkeypatch.setattr("skenigma.cli._large.read_bulk", changed)
         options = [
             "--reference",
             str(made / "cohort/reference.tsv"),
