@@ -6,12 +6,12 @@ import pandas as pd
 
 from .._library_size import divide_by_length, scale_to_total
 from ..batch import BulkBatchCorrector, ReferenceBatchCorrector
-from ..checks.names import listing
 from ..io import read_cells, read_gene_lengths
 from ..io._choices import CHOICES
 from ..proportions import ProportionEstimator
 from ..reference import make_reference
 from . import _memory, _scale
+from ._earlier import refuse_lacking
 from ._large import read_any_bulk
 from ._memory import add_memory
 from ._options import READING, add_data, add_output, add_repeat, add_threads, natural_number, positive_integer
@@ -166,11 +166,7 @@ def _read_new(job, genes):
     how = {name: options[name] for name in CHOICES["bulk"]}
     new = read_any_bulk(job.budget, options["new"], options["bulk_rows"], how, notes, by_blocks=False)
     say_notes(job, {"new": notes})
-    missing = genes.difference(new.columns, sort=False)
-    if len(missing):
-        raise ValueError(
-            f"{options['new']} lacks {len(missing)} genes of the bulk: {listing(list(missing))}."
-        )
+    refuse_lacking(options["new"], new, genes, "the bulk")
     # genes first: the total is one over those of the bulk
     new = new[genes]
     if options["gene_lengths"]:

@@ -24,6 +24,7 @@ from ..io._fitted import read_fitted
 from ..io._runs import DIFFERENTIAL, PROPORTIONS
 from ..normalization import normalize
 from . import _memory
+from ._earlier import check_run, fill_in_inputs
 from ._large import read_any_bulk
 from ._memory import add_memory
 from ._options import add_output, add_repeat, add_threads
@@ -104,15 +105,11 @@ def add_options(parser):
 
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
-    run = read_run(options["run"])
-    if run.record["command"] != "deconvolve":
-        raise UsageError(f"{run.path} is a run of '{run.record['command']}': give one of 'deconvolve'")
-    options["run"] = str(run.path / "run.json")
+    run = check_run(options, "deconvolve")
     options.setdefault("out", str(run.path / "differential"))
     if options["levels"] and options["exclude"]:
         raise UsageError("--levels names the groups to compare: --exclude has nothing to add")
-    for name in NEEDS[options["method"]]:
-        options[name] = options[name] or run.record["inputs"][name]["path"]
+    fill_in_inputs(options, run, {name: name for name in NEEDS[options["method"]]})
     return options
 
 

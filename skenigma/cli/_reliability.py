@@ -8,6 +8,7 @@ from ..io._runs import PROPORTIONS, RELIABILITY
 from ..reliability import bootstrap_reliability, gene_significance
 from ..reliability._contribution import contributions
 from . import _memory
+from ._earlier import check_run, fill_in_inputs
 from ._large import read_any_bulk
 from ._memory import add_memory
 from ._options import add_output, add_repeat, add_threads, natural_number, positive_integer
@@ -88,17 +89,13 @@ def add_options(parser):
 
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
-    run = read_run(options["run"])
-    if run.record["command"] != "deconvolve":
-        raise UsageError(f"{run.path} is a run of '{run.record['command']}': give one of 'deconvolve'")
+    run = check_run(options, "deconvolve")
     if options["bootstrap"] is not None:
         check_own_model(run, options["model"])
         if options["bootstrap"] < 2:
             raise UsageError("--bootstrap needs at least 2 cohorts")
-    options["run"] = str(run.path / "run.json")
     options.setdefault("out", str(run.path / "reliability"))
-    for name in ("bulk", "reference"):
-        options[name] = options[name] or run.record["inputs"][name]["path"]
+    fill_in_inputs(options, run, {"bulk": "bulk", "reference": "reference"})
     options["threads"] = options["threads"] or run.record["options"].get("threads", 1)
     return options
 

@@ -6,7 +6,6 @@ import pandas as pd
 
 from .._transformers import shares_of
 from ..checks.facts import examine
-from ..checks.names import listing
 from ..checks.units import scale_findings
 from ..cohort import is_lazy
 from ..deconvolution._flow import normalized_like_fit
@@ -15,6 +14,7 @@ from ..io._choices import CHOICES
 from ..io._fitted import on_genes, read_fitted_pair, scale_like
 from . import _expression, _memory
 from ._deconvolve import reads_blocks
+from ._earlier import check_run, fill_in_inputs, refuse_lacking
 from ._expression import add_form, check_form, foresee_expression, wanted, write_expression
 from ._large import in_single_precision, read_any_bulk
 from ._level import note_level
@@ -98,17 +98,11 @@ def add_options(parser):
 
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
-    run = read_run(options["run"])
-    if run.record["command"] not in ("deconvolve", "proportions"):
-        raise UsageError(
-            f"{run.path} is a run of '{run.record['command']}': give one of 'deconvolve' or 'proportions'"
-        )
+    run = check_run(options, "deconvolve", "proportions")
     check_own_model(run, options["model"])
     if options["proportions"] and run.record["command"] == "proportions":
         raise UsageError("--proportions are given: there is nothing that this run could add")
-    options["run"] = str(run.path / "run.json")
-    options["fitted_bulk"] = options["fitted_bulk"] or run.record["inputs"]["bulk"]["path"]
-    options["reference"] = options["reference"] or run.record["inputs"]["reference"]["path"]
+    fill_in_inputs(options, run, {"fitted_bulk": "bulk", "reference": "reference"})
     options["threads"] = options["threads"] or run.record["options"].get("threads", 1)
     check_form(options)
     return options
@@ -160,12 +154,7 @@ def _read_new(job, folder, reference, *, by_blocks):
         # before anything is done to its values: what is missing is named where it stands
         examine(table, "bulk", table.columns)
     genes = reference.columns
-    missing = genes.difference(table.columns, sort=False)
-    if len(missing):
-        raise ValueError(
-            f"{options['bulk']} lacks {len(missing)} of the {len(genes)} genes of the run: {listing(list(missing))}. "
-            f"It has {listing(list(table.columns))}."
-        )
+    refuse_lacking(path, table, genes, "the run")
     # genes first: the total of the run is one over its genes
     new = scale_like(folder, on_genes(table, genes), "bulk")
     others = table.shape[1] - len(genes)
