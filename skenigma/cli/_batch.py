@@ -34,6 +34,7 @@ examples:
   skenigma deconvolve --bulk corrected/bulk.tsv --reference corrected/reference.tsv --out run"""
 INPUTS = ("bulk", "reference", "cells", "new", "gene_lengths")
 REQUIRED = ("bulk",)
+# from the function, so that the help cannot say another number than is used
 MIN_CELLS = inspect.signature(make_reference).parameters["min_cells"].default
 POOLED = "pooled"
 DEFAULTS: dict = {
@@ -119,6 +120,7 @@ def run(job):
     how = {"target": options["target"], "mean_only": options["mean_only"]}
     if options["cells"]:
         bulk, reference, corrector = _of_cells(job, how)
+        # of cells, what is corrected is the reference that they were made
         reference = corrector.reference_
     else:
         bulk, reference = read_data(job)
@@ -126,6 +128,7 @@ def run(job):
         corrector = BulkBatchCorrector(reference, proportion_estimator=estimator, **how)
         scaled = bulk
         bulk = _corrected(corrector.fit(scaled), scaled)
+        # the bulk has lost genes that the reference lacks, and so must the reference
         reference = reference[bulk.columns]
         if options["new"]:
             job.write(_corrected(corrector, _read_new(job, scaled.columns)).T.rename_axis("gene"), NEW)
@@ -138,6 +141,7 @@ def run(job):
     job.write(reference.T.rename_axis("gene"), REFERENCE)
     job.write(effect, EFFECT)
     job.files |= {"bulk": BULK, "reference": REFERENCE, "effect": EFFECT}
+    # a gene without information keeps its values: slope 1 and intercept 0, exactly
     shift = float(((corrector.slope_ - 1) ** 2 + corrector.intercept_**2 > 0).mean())
     job.result = {"corrected": "reference" if options["cells"] else "bulk", "changed_genes": shift}
     job.console.facts([("corrected", f"the {job.result['corrected']}, {100 * shift:.3g} % of the genes")])
@@ -147,6 +151,7 @@ def _of_cells(job, how):
     """Bulk and reference on one scale, and a corrector of the reference, fitted."""
     options = job.options
     cells = read_cells(options["cells"])
+    # profiles and the pseudo-bulk must come from cells of one scale, or the units pass for a platform
     total = cell_total(cells, options["cells_layer"])
     made = {"layer": options["cells_layer"], "normalize": total, "min_cells": options["min_cells"]}
     bulk, reference = read_data(job, make_reference(cells, options["labels"], **made))

@@ -46,6 +46,7 @@ def fit_choice(job, model, bulk, proportions):
     search.fit(bulk, proportions=proportions)
     chosen, scores = search.best_params_, {**search.baseline_scores_, "model": search.best_score_}
     job.seeds = {"random_state": job.options["seed"]}
+    # what was chosen is recorded as if it were given: a repeat does not search again
     job.options["parameters"] = {**job.options["parameters"], **chosen}
     tried = pd.DataFrame(search.cv_results_).drop(columns="params")
     tried.insert(0, "setting", range(1, len(tried) + 1))
@@ -55,6 +56,7 @@ def fit_choice(job, model, bulk, proportions):
     described = ", ".join(f"{name}={value}" for name, value in chosen.items())
     compared = ", ".join(f"{name} {score:.3g}" for name, score in scores.items())
     job.console.facts([("choice", described), ("scores", compared)])
+    # a choice among settings says nothing of whether any of them is worth it
     better = [name for name, score in search.baseline_scores_.items() if score >= search.best_score_]
     if better:
         job.console.warn(

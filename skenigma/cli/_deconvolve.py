@@ -102,6 +102,7 @@ def add_options(parser):
 
 def check(options):
     """Options completed; a UsageError if they contradict each other."""
+    # from here on, as in a record, parameters are in one place, however they were given
     given = {name: options.pop(name) for name in HELP if name in options}
     given.update(options.pop("set", ()))
     options["parameters"] = {**options["parameters"], **given}
@@ -229,6 +230,7 @@ def _result(model):
         result["n_iter"] = int(outcome["n_iter_"])
     if losses is not None:
         result["loss"] = dict(zip(LOSSES, losses[-1], strict=True))
+    # also those of a model that is not of this package
     resolved = {name: value for name, value in numbers(model).items() if name not in outcome}
     return {**result, "resolved": resolved}
 

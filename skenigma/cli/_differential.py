@@ -138,6 +138,7 @@ def run(job):
 
 def _read_phenotype(options):
     """The table, in which a group named like a missing value is one if an option names it."""
+    # "NA" or "none" may be the name of a group, which only an option can tell
     named = {*(options["levels"] or ()), *(options["exclude"] or ()), options["reference_level"]}
     return read_phenotype(options["phenotype"], groups=sorted(named - {None}))
 
@@ -196,6 +197,7 @@ def _test(job, folder, proportions, phenotype, covariates):
         return method, test(cse, phenotype.rename_axis(None).reset_index(drop=True), **how)
     bulk = read_fitted(folder, "bulk", options["bulk"], read_large=partial(read_any_bulk, job.budget))
     reference = None if method == "interaction" else read_fitted(folder, "reference", options["reference"])
+    # logarithms need values of at least 0, and their effects are fold changes already
     if method == "auto":
         counts = _smallest(bulk) >= 0 and reference.to_numpy().min() >= 0
         method = "log_fold_change" if counts and not options["fold_change"] else "interaction"
@@ -246,6 +248,7 @@ def _levels(phenotype, options):
 
 def _expression(folder, proportions, budget):
     """Cell types, genes and tensor of the run, without what the expression owes to the proportions."""
+    # the estimates owe some of their variation to the proportions, which would be tested in their place
     normalized = "expression_normalized" in folder.record["files"]
     kind = "expression_normalized" if normalized else "expression"
     genes = folder.genes()

@@ -121,6 +121,7 @@ def _execute(command, given, options, repeated, writer, console):
     """The run itself, of options that are complete."""
     inputs = {name: Path(options[name]).absolute() for name in command.INPUTS if options.get(name)}
     out = Path(options["out"]).absolute()
+    # with --force an earlier run is replaced, but never one that holds what is read here
     keep = [*inputs.values(), *([given["from_run"]] if repeated else [])]
     for left in hidden_complete(out):
         console.say(f"{left} holds the complete results of a run that was killed: rename it, or remove it")
@@ -187,6 +188,7 @@ def _check_repeat(command, given, repeated):
         raise UsageError(
             f"{repeated.path / 'run.json'} is of a run of '{recorded}': skenigma {recorded} --from"
         )
+    # a class must be named again by whoever trusts it; that changes nothing
     same = {"model"} if given.get("model") == repeated.record["options"].get("model") else set()
     changed = sorted(set(given) - FREE - set(command.INPUTS) - same)
     if changed:
@@ -273,6 +275,7 @@ def _compare(record, repeated, console):
     if not different:
         console.say(f"all {len(new)} files have the same bytes as in the recorded run")
         return 0
+    # other versions of packages are the usual cause
     versions = [
         f"{name} {repeated.record['versions'].get(name)} then, {version} now"
         for name, version in record["versions"].items()
@@ -295,6 +298,7 @@ def file_names(names, end):
     """A distinct file name for each name, also where upper and lower case are one, and of a length that all allow."""
     files, taken = {}, set()
     for name in names:
+        # names come from tables, and must lead out of no folder
         base = re.sub(r"[^\w.+-]+", "_", str(name)).strip("._") or "unnamed"
         # file systems count bytes, not letters
         while len(base.encode("utf-8", "replace")) > LONGEST_NAME:

@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     given: dict = {}
     with ending_signals(final=argv is None) as raised:
         try:
+            # within the handlers already: a signal may arrive while modules are loaded
             if (code := _parse(argv, given)) is None:
                 code = _run(given, console)
             return code
@@ -79,6 +80,7 @@ def _run(given, console):
         run = getattr(command, "execute", None) or partial(execute, command)
         code, summary = run(options, console)
     if given.get("json"):
+        # a terminal may lack letters that names have
         text = to_json(summary)
         _print((text if encodable(text) else to_json(summary, ascii_only=True)) + "\n")
     return code

@@ -79,6 +79,7 @@ def check(options):
 def run(job):
     """Estimate, and write ``proportions.tsv``."""
     bulk, reference = read_data(job, by_blocks=True)
+    # markers are for the estimate alone: quality is judged on all genes
     known = reference if job.options["markers"] is None else reference[read_markers(job, reference.columns)]
     estimator = ProportionEstimator(known, method=job.options["method"], n_jobs=job.options["threads"])
     estimator.fit(bulk)
@@ -115,6 +116,7 @@ def read_data(job, reference=None, *, by_blocks=False):
 
 def say_notes(job, notes):
     """Say and record what was done while inputs were read, by the name of the input."""
+    # what was read as it stands is not worth a line
     notes = {name: lines for name, lines in notes.items() if lines}
     job.console.facts([(name, line) for name, lines in notes.items() for line in lines])
     job.understood.setdefault("reading", {}).update(notes)

@@ -93,6 +93,7 @@ def run(job):
     job.console.facts([("cells", note) for note in notes])
     total = _total(cells, options, job.console)
     how = {"layer": options["layer"], "normalize": total, "min_cells": options["min_cells"]}
+    # only --markers-only cuts the reference down to its markers; else they are listed beside it
     cut = options["markers"] if options["markers_only"] else None
     reference, report = make_reference(cells, options["labels"], n_markers=cut, return_report=True, **how)
     markers = report.markers

@@ -106,6 +106,7 @@ def run(job):
     # resampled cohorts are drawn from all samples
     large = partial(read_any_bulk, job.budget, by_blocks=options["bootstrap"] is None)
     bulk, reference = read_fitted_pair(folder, options["bulk"], options["reference"], read_large=large)
+    # the tests go by position: in the order of the profiles
     proportions = folder.table(PROPORTIONS)[list(reference.index)]
     job.console.facts(
         [
@@ -134,6 +135,7 @@ def run(job):
 def _with_bootstrap(job, folder, bulk, reference, table):
     """The table with what resampled cohorts tell."""
     options = job.options
+    # fitted again in another precision, it would be another model
     if folder.record["options"].get("float32"):
         bulk, reference = bulk.astype("float32"), reference.astype("float32")
     model = refit(job, folder, bulk, reference)

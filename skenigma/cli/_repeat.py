@@ -38,6 +38,7 @@ def recorded_options(command, repeated, given=()):
             raise ValueError(
                 f"{repeated.path / 'run.json'}: its option '{name}' cannot be repeated: {error}."
             ) from None
+    # importing a class runs its module, and a record may come from anyone
     model = str(options.get("model", ""))
     if ":" in model and "model" not in given:
         raise ValueError(
@@ -56,6 +57,7 @@ def _actions(command):
 def _checked(command, actions, name, value):
     if value is None and command.DEFAULTS.get(name, 0) is None:
         return None
+    # an older version recorded None where it did what is now named
     if value is None and name in getattr(command, "BEFORE", {}):
         return command.BEFORE[name]
     if name == "parameters" and name in command.DEFAULTS:
@@ -70,6 +72,7 @@ def _checked_parameters(parameters):
     if not isinstance(parameters, dict):
         raise argparse.ArgumentTypeError("it is not an object")
     for name, value in parameters.items():
+        # names go into a call as keywords
         if not name.isidentifier():
             raise argparse.ArgumentTypeError(f"there is no parameter '{name}'")
         if not (value is None or isinstance(value, (bool, int, float, str))):
@@ -87,6 +90,7 @@ def _value(action, value):
         value = _of_type(value, str, "a text")
     elif isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
+            # through its text, so that a record can hold no value which the command line could not
             value = action.type(str(value))
         except (ValueError, OverflowError):
             raise argparse.ArgumentTypeError(f"{value!r} is not a value that it takes") from None

@@ -81,11 +81,13 @@ def _phenotype(given):
 def _refuse_input(out, run, differential, phenotype):
     """Refuse to write over anything that the run or the report reads or the run wrote, by whatever name."""
     record = run.record
+    # --force may replace a report, never what it is made of
     read = [run.path / name for name in (RECORD, *record["outputs"])]
     read += [Path(entry["path"]) for entry in record["inputs"].values()]
     folder = run.path / "differential" if differential is None else Path(differential)
     read += [folder, folder / RECORD, folder / DIFFERENTIAL]
     read += [] if phenotype is None else [Path(phenotype)]
     for path in read:
+        # by the file as well as by its name: a link leads to the same place
         if out == path.absolute() or (out.exists() and path.exists() and out.samefile(path)):
             raise FileExistsError(f"{out} belongs to the run that is reported on: choose another name.")

@@ -72,6 +72,7 @@ def run(job):
     options = job.options
     parameters = {parameter: options[option] for option, (parameter, _, _) in PARAMETERS.items()}
     end = f".{options['format']}" + (".gz" if options["gzip"] else "")
+    # a mistyped number of samples or genes shows before hours of writing
     foresee(job, ["bulk" + end], [], (options["cell_types"] + 1) * options["samples"] * options["genes"])
     cohort = make_cohort(**parameters, as_frame=True, random_state=options["seed"])
     expression = {kind: cohort.cse[:, k] for k, kind in enumerate(cohort.cell_types)}

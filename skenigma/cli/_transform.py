@@ -128,6 +128,7 @@ def run(job):
         _write_proportions(job, model, new, reference, known)
         return
     expression = model.predict_expression(new, proportions=known)
+    # standard errors are of proportions that were estimated, not of known ones
     estimator = getattr(model, "proportion_estimator_", None) if known is None else None
     shares = pd.DataFrame(expression.proportions, new.index.rename("sample"), list(model.cell_types_))
     std = _write_proportions(job, estimator, new, reference, shares)

@@ -150,6 +150,7 @@ def make_cohort(
     rng = check_random_state(random_state)
     n_changed, n_cases = round(changed * n_genes), n_samples // 2
 
+    # the order of the draws is part of the recipe: another gives other data for one seed
     reference = rng.standard_normal((n_cell_types, n_genes))
     proportions = _uniform_proportions(n_samples, n_cell_types, rng)
     signs = _changed_genes(n_cell_types, n_genes, n_changed, rng)

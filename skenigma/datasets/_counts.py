@@ -210,6 +210,7 @@ def _profiles(rng, n_cell_types, n_genes):
 def _cells(rng, profiles, n_cells):
     """Cell type and counts of every cell."""
     n_cell_types, n_genes = profiles.shape
+    # ten of each at least, so that every cell type has a profile
     labels = np.concatenate([np.repeat(np.arange(n_cell_types), 10), rng.choice(n_cell_types, n_cells)])[
         :n_cells
     ]
@@ -230,11 +231,13 @@ def _expression(rng, profiles, phenotype, changed, platform):
         + SPREAD["donors"] * rng.standard_normal(logs.shape)
         + platform * rng.standard_normal(n_genes)
     )
+    # the fold changes are in powers of two, the logarithms natural
     logs += phenotype[:, None, None] * changed * np.log(2)
     return _softmax(logs) * 1e6
 
 
 def _softmax(logs):
     """Shares whose logarithms differ as given, over the last axis."""
+    # the largest becomes 1: nothing overflows
     values = np.exp(logs - logs.max(axis=-1, keepdims=True))
     return values / values.sum(axis=-1, keepdims=True)

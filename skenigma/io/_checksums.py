@@ -18,6 +18,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 CHANGED = "{} changed while it was read: run again when nothing writes to it."
+# a variable of the context: readings of another thread are none of this run's
 _readings = ContextVar("readings", default=None)
 
 
@@ -133,6 +134,7 @@ def unchanged_input(read):
         readings = _readings.get()
         if readings is None:
             return read(path, *args)
+        # such readers take parts of a file in any order, so that no hash runs along
         state, before = _state(os.stat(path)), file_checksum(path)
         readings.start(path, state)
         found = read(path, *args)

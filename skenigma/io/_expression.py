@@ -94,6 +94,7 @@ def _from_annotated(data, path, choices, what, notes):
 
 def _from_text(text, choices, what, notes):
     choices.refuse(text.path, "a table", "layer")
+    # before it counts as a plain table: columns of a quantifier are no samples
     look = look_at_expression(text)
     output = find_output(look)
     if output is not None:
@@ -102,6 +103,7 @@ def _from_text(text, choices, what, notes):
         )
     table = table_of(look, choices, notes)
     layout = _named_by_column(table.layout, text.path, choices, notes)
+    # repeated genes are merged below where that is asked for, repeated samples never
     if choices.rows == "genes" or choices.duplicates == "refuse":
         refuse_repeated_columns(look, layout, "gene" if choices.rows != "genes" else what)
     frame = parse_numbers(text, layout, notes)
@@ -230,9 +232,11 @@ def _merged(frame, path, duplicates, notes):
         )
     codes, unique = pd.factorize(names)
     if duplicates == "sum":
+        # a sparse product, which sums in the order of the file and needs no sorted copy
         ones = np.ones(len(codes), dtype=values.dtype)
         merged = sparse.csr_matrix((ones, (codes, np.arange(len(codes)))), (len(unique), len(codes))) @ values
     else:
+        # of rows with one mean the first: the result does not depend on the sort
         order = np.lexsort((np.arange(len(names)), -values.mean(axis=1), codes))
         first = order[np.unique(codes[order], return_index=True)[1]]
         merged = values[first]
@@ -278,6 +282,7 @@ def named(frame, path):
     """The frame with names that are strings, without the spaces around them that a table does not show."""
     if frame.index.hasnans or frame.columns.hasnans:
         raise ValueError(f"{path} has a row or column without a name: give each one.")
+    # spaces cannot be seen, and would keep names from matching
     names = {axis: [str(name).strip() for name in frame.axes[axis]] for axis in (0, 1)}
     ended = [name.replace("\0", "\\0") for axis in names.values() for name in axis if "\0" in name]
     if ended:
@@ -301,6 +306,7 @@ def to_numbers(frame, path):
             raise ValueError(_not_numbers(frame, path))
         frame = frame.copy(deep=False)
         frame.isetitem(position, numbers)
+    # double precision only where something came with more than single
     single = all(dtype == np.float32 for dtype in frame.dtypes)
     target = np.float32 if single else np.float64
     return frame if (frame.dtypes == target).all() else frame.astype(target)

@@ -38,6 +38,7 @@ def _of_genes(outputs, notes):
     """The files of genes, where the same program wrote files of genes and of transcripts."""
     of_genes = [output for output in outputs if _is_of_genes(output)]
     kinds = {output.tool.name for output in outputs}
+    # which of two programs is meant, only the user knows: refused later, by name
     if len(kinds) > 1 or not of_genes or len(of_genes) == len(outputs):
         return outputs
     notes.append(f"left out {len(outputs) - len(of_genes)} files of transcripts: there are files of genes")
@@ -57,6 +58,7 @@ def candidates(folder):
         for path in folder.glob("*/" * depth + "*")
         if CANDIDATES.fullmatch(path.name)
         and path.is_file()
+        # what is hidden is of the system or of an editor
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
@@ -67,6 +69,7 @@ def _try_output(path):
         if kind.name != "text":
             return None
         return find_output(look_at(Text(path, kind.packing, kind.encoding)))
+    # a folder may hold anything: what is no such output is listed, not refused
     except ValueError:
         return None
 

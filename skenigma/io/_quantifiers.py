@@ -147,6 +147,7 @@ def _without_header(look):
     numbers = all(map(is_written_number, header[1:])) and len(header) > 1
     if not numbers or header[0] == "" or is_corner(header[0]):
         return None
+    # neither program writes a header: STAR begins with its summaries, htseq-count ends with them
     if len(header) == 4 and header[0] in SUMMARIES:
         return STAR
     whole = len(header) == 2 and all(len(row) == 2 and row[1].isdecimal() for row in [header, *rows])
@@ -173,6 +174,7 @@ def read_outputs(outputs, choices, notes):
     choices.refuse(outputs[0].path, f"the output of {tool.name}", "layer")
     columns = _columns(outputs, tool, choices)
     frames = [_read(output, columns, choices) for output in outputs]
+    # counts for each strandedness: which are right is seen from all samples together
     if not isinstance(columns, (str, int)) and tool is not FEATURE_COUNTS:
         column = _strand(frames, columns, outputs, choices, notes)
         frames = [frame.iloc[:, [column]] for frame in frames]
@@ -268,6 +270,7 @@ def _strand(frames, columns, outputs, choices, notes):
     shares = [_forward_share(frame) for frame in frames]
     found = [_strandedness(share) for share in shares]
     named = Counter(found)
+    # one cohort is of one protocol: samples that disagree are mixed up, or neither
     if len(named) > 1 or None in named:
         shown = [
             f"{sample_name(output.path)} {share:.0%}" for output, share in zip(outputs, shares, strict=True)
@@ -320,6 +323,7 @@ def _described(genes, tool, column, outputs, choices):
 def _level(genes, path):
     some = [str(name) for name in genes[:100]]
     transcripts, named_genes = (sum(bool(kind.match(name)) for name in some) for kind in (TRANSCRIPT, GENE))
+    # by the identifiers where these tell, else by the name of the file
     if transcripts != named_genes:
         return "transcript" if transcripts > named_genes else "gene"
     return "gene" if "genes" in Path(path).name else "transcript"
@@ -339,6 +343,7 @@ def _joined(frames, outputs):
                 f"{output.path} has other genes than {outputs[0].path}: only one of them has "
                 f"{listing(list(missing))}. Count all samples with one annotation."
             )
+    # the same genes in another order are the same genes
     values = [frame if frame.index.equals(first) else frame.loc[first] for frame in frames]
     names = [name for frame in frames for name in frame.columns]
     repeated = [name for name, count in Counter(names).items() if count > 1]

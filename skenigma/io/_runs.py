@@ -77,6 +77,7 @@ class RunFolder:
         path, recorded = self.path / name, self.record["outputs"][name]["sha256"]
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing, though the run wrote it.")
+        # a record may come from anyone, and must not make this read what lies elsewhere
         if self.path.resolve() not in path.resolve().parents:
             raise ValueError(
                 f"{path} leads out of the folder of the run by a symbolic link, and is not read."
@@ -173,6 +174,7 @@ def file_states(folder):
 
 def remove_files(folder, names):
     """Remove these files of a folder, and then what is empty; whether all of it is gone."""
+    # folders from the innermost outwards, each only if nothing is left in it
     inner = {parent for name in names for parent in name.parents} | {Path()}
     for name in names:
         (folder / name).unlink(missing_ok=True)
@@ -204,6 +206,7 @@ def _problem(path, state, recorded):
         return STRANGE
     if recorded is None:
         return None if path.name == RECORD or is_sealed(path) else STRANGE
+    # by size first: a checksum reads all of the file
     same = path.stat().st_size == recorded["size"] and file_checksum(path) == recorded["sha256"]
     return None if same else CHANGED
 

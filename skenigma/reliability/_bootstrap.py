@@ -140,6 +140,7 @@ def bootstrap_reliability(
         )
     X = _held(open_bulk(X))
     rng = check_random_state(random_state)
+    # all at once, so that the cohorts do not depend on the number of jobs
     draws = rng.randint(n_samples, size=(n_bootstraps, n_samples))
     estimator = _with_found_parameters(model)
     proportions = None if reestimate_proportions else model.proportions_
@@ -169,6 +170,7 @@ def _held(X):
 
 def _with_found_parameters(model):
     """An unfitted estimator with what ``model`` found by itself as its parameters, and no tensor kept."""
+    # a search would choose anew in every cohort
     estimator = clone(getattr(model, "best_estimator_", model))
     found = {
         name: getattr(model, f"{name}_")
@@ -220,6 +222,7 @@ class _Tally:
 
     def summary(self, cell_types, genes):
         """Tables of what was found."""
+        # deviations from the cohort are small, so that the difference of sums keeps its digits
         variance = (self.squares - self.total**2 / self.count) / (self.count - 1)
         stability = (
             self.agreements / self.count if len(self.centre) > 1 else np.full(self.centre.shape, np.nan)

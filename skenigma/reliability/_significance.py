@@ -156,6 +156,7 @@ def _check_design(theta, cell_types):
         raise ValueError(f"The proportion of {listing(absent)} is 0 in every sample: leave it out.")
     _, values, directions = np.linalg.svd(theta, full_matrices=False)
     if values[-1] <= n_samples * np.finfo(float).eps * values[0]:
+        # the last direction is the combination that is nearly zero: whoever takes part in it is collinear
         involved = cell_types[np.abs(directions[-1]) > np.sqrt(np.finfo(float).eps)]
         raise ValueError(
             f"The proportions of {listing(involved)} are collinear over the samples: merge some of these cell types."
@@ -176,6 +177,7 @@ def _one_sided_test(design, response):
     variance = squares / (n_samples - n_terms)
     unscaled = np.sum(np.linalg.inv(triangle) ** 2, axis=1)
     errors = np.sqrt(unscaled[:, None] * variance)
+    # without a residual the test is certain, or there is nothing to test
     exact = np.where(coefficients == 0, np.nan, np.copysign(np.inf, coefficients))
     statistic = np.divide(coefficients, errors, out=exact, where=errors > 0)
     p_values = stats.t.sf(statistic, n_samples - n_terms)

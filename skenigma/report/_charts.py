@@ -177,6 +177,7 @@ def _tick_x(value, position):
 def _decades(low, high):
     """Round values between two exponents: as many as there is room for."""
     exponents = np.arange(np.floor(low), np.ceil(high) + 1)
+    # the finest steps that still leave room between the texts
     for steps, stride in (
         ((1, 1.5, 2, 3, 5, 7), 1),
         ((1, 2, 5), 1),
@@ -208,6 +209,7 @@ def _whole_ticks(length):
 
 def _steps(tops, bottoms):
     """Outline of a row of bars."""
+    # relative moves across, which need no position: there may be thousands of samples
     there = "".join(f"V{top:.4f}h1" for top in tops)
     back = "".join(f"V{bottom:.4f}h-1" for bottom in bottoms[::-1])
     return f"M0 {bottoms[0]:.4f}{there}{back}Z"

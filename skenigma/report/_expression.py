@@ -97,6 +97,7 @@ def summarise(
     profiles = None if reference is None else reference.to_numpy(dtype=float)
     trust = None if reliability is None else reliability.to_numpy(dtype=float)
     share = gene_shares(proportions, reference, types)
+    # an estimate and two bounds per cell type, and the bulk
     width = len(proportions) * (3 * len(types) + 1)
     n_curves = min(len(genes), max(1, room // width))
     chosen = choose_genes(genes, types, n_curves, trust if trust is not None else share, differential)
@@ -197,6 +198,7 @@ class _Walk:
         if bulk is not None:
             self.spread = _variation(bulk)
             self.targets["bulk"] = _standardized(bulk)
+            # a ratio of signed values scales nothing
             if mixture is not None and mixture.min() >= 0 and bulk.min() >= 0:
                 ratio = np.divide(bulk, mixture, out=np.ones_like(bulk), where=mixture > 0)
                 self.targets["scaled reference"] = _standardized(ratio)
@@ -209,6 +211,7 @@ class _Walk:
             self.doubts.append(doubts(values[:, spaced(values.shape[1])], std))
         if self.bulk is None:
             return
+        # summed as the types pass by: all of them at once may not fit
         self.total += theta[:, None] * values
         shape = _standardized(np.asarray(values, dtype=float))
         row = {name: _median_product(shape, target) for name, target in self.targets.items()}

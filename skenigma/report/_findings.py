@@ -41,6 +41,7 @@ def compares(test, groups):
     if groups is None:
         return False
     if groups.classes is not None and len(groups.classes) == 2:
+        # contrasts are written by the tests: on logarithms, as differences and as ratios
         first, second = groups.classes
         return test.contrast in (f"log2({second} / {first})", f"{second} - {first}", f"{second} / {first}")
     return test.contrast.endswith((f" over {groups.name}", f" of {groups.name}"))
@@ -114,6 +115,7 @@ def said(kind, row, test, groups):
     if not row.tested:
         why = f": {reasons}" if reasons else ""
         return f"Nothing could be tested in {kind}{why}. That is neither a yes nor a no."
+    # a gene that was not tested is no gene without a difference
     rest = (
         f" {counted(row.genes - row.tested, 'gene')} could not be tested: {reasons}."
         if row.tested < row.genes and reasons
@@ -182,6 +184,7 @@ def _how(test, groups):
 
 def _overview(counts, test, groups):
     up, down = directions(test, groups)
+    # a test of several groups, or by F, has no direction
     shown = pd.DataFrame({"genes tested": counts.tested}, index=counts.index)
     if up == down:
         shown[f"{up} (q < {SIGNIFICANT})"] = counts.up + counts.down

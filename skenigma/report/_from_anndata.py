@@ -20,6 +20,7 @@ def from_anndata(adata, X, phenotype, test, key):
     groups = read_groups(phenotype, samples)
     quality = adata.obsm.get("proportion_quality")
     converged = written.get("converged")
+    # those of nested estimators are theirs, not the model's
     params = {name: value for name, value in written["params"].items() if "__" not in name}
     return Contents(
         proportions=proportions,
@@ -37,6 +38,7 @@ def from_anndata(adata, X, phenotype, test, key):
             "cell types": f"{len(found.cell_types):,}",
             "model": found.model,
         },
+        # without expression it was an estimator of proportions
         model=found.model if found.layers else None,
         parameters=texts(params),
         versions={**own_versions(), "skenigma that deconvolved": str(written["version"])},
@@ -55,6 +57,7 @@ def _coloured(groups, found):
     if groups is None or groups.classes is None:
         return groups
     colours = found.group_colours(groups.name) or {}
+    # colours of some groups alone could be taken for those of others
     if not set(groups.classes) <= set(colours):
         return groups
     return replace(groups, colours=checked({label: colours[label] for label in groups.classes}))

@@ -17,6 +17,7 @@ def from_model(model, X, phenotype, test):
     check_is_fitted(model)
     names = [str(kind) for kind in model.cell_types_]
     proportions = pd.DataFrame(model.proportions_, columns=names)
+    # what the fit knows of its samples; X, where it is given, tells it anew and with their names
     bulk, quality = None, getattr(model, "quality_", None)
     if X is not None:
         quality = fit_quality(X, reference_frame(model), model.proportions_)
@@ -80,6 +81,7 @@ def _expression_of_model(model, proportions, bulk, test):
         reliability=reliability_frame(model),
         differential=None if test is None else test.table,
     )
+    # the model has compared it with the bulk that it saw, with all genes
     known = getattr(model.expression_, "level", None)
     if known is not None:
         found.level = pd.Series(known, proportions.index, name="level")

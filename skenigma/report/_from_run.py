@@ -26,6 +26,7 @@ def from_run(run, X, phenotype, test):
     if phenotype is None and test is not None and (stored / RECORD).is_file():
         phenotype = recorded_phenotype(stored, proportions.index, missing)
     groups = read_groups(phenotype, proportions.index)
+    # paths of inputs have a place of their own on the page
     options = {name: value for name, value in record["options"].items() if name not in record["inputs"]}
     own = options.pop("parameters", {})
     return Contents(

@@ -32,6 +32,7 @@ def rounded(values, bits):
     # the largest numbers must not become infinite
     keep = finite & np.isfinite(nearest.view(np.float32))
     whole[keep] = nearest[keep]
+    # one NaN, whatever bits it came with: equal numbers give equal pages
     values[np.isnan(values)] = np.nan
     return values
 

@@ -33,6 +33,7 @@ def table(frame, corner, caption, *, sortable=False, shares=False, most=MOST_ROW
     html : Markup
     """
     shown = frame.head(most)
+    # texts stand on the left, numbers on the right
     words = [False, *(_is_text(shown.iloc[:, column]) for column in range(shown.shape[1]))]
     head = joined(
         markup('<th scope="col"{kind}>{name}</th>', name=name, kind=Markup(' class="text"' if text else ""))
@@ -53,6 +54,7 @@ def table(frame, corner, caption, *, sortable=False, shares=False, most=MOST_ROW
         caption=caption,
         head=head,
         rows=rows,
+        # search and sorting must not be of the first rows alone
         rest=_packed(frame, shares) if sortable and len(frame) > most else "",
     )
     if len(frame) <= most:
