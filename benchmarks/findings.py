@@ -108,7 +108,7 @@ def pseudobulk(n_samples, n_genes, seed=0):
 
 
 def blood(n_genes=None, sepsis=False):
-    """Twenty whole bloods; with ``sepsis``, three donors against the rest, and what sorted cells say of it."""
+    """Twenty whole-blood samples; with ``sepsis``, three donors against the rest, and what sorted cells show."""
     with np.load(data_folder() / "truth" / "gse60424.npz", allow_pickle=True) as kept:
         arrays = {
             name: kept[name] for name in ("bulk", "theta", "reference", "cse", "types", "genes", "disease")
@@ -267,7 +267,7 @@ def print_rates(options):
     )
     print("| set | test | types above 5 % | rarer types | p < 0.05 |\n|---|---|---|---|---|", flush=True)
     sets = {
-        "GSE60424, 20 whole bloods": (blood, options.genes),
+        "GSE60424, whole blood, n = 20": (blood, options.genes),
         "PBMC pseudo-bulk, n = 60": (pseudobulk, 60, options.genes),
     }
     sets |= {f"synthetic counts, n = {n}": (synthetic, n, 1.0, options.genes) for n in options.samples}
