@@ -90,6 +90,11 @@ class Frame:
         self.parts = place(make, bulk, proportions, ASKING)
 
     @property
+    def is_whole(self):
+        """Whether it was the whole space from the start."""
+        return self._probes is None
+
+    @property
     def _here(self):
         """Parts in this process: they share the directions, of which parts elsewhere have a copy."""
         return getattr(self.parts, "parts", ())

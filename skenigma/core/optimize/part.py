@@ -271,7 +271,8 @@ class Part:
 
     def held(self):
         """Samples and expression, without the room that it had to grow."""
-        return self.samples, Expression(self.expression.rows.copy())
+        rows = self.expression.rows
+        return self.samples, Expression(rows if rows.base is None else rows.copy())
 
     def _seen(self, bulk, vectors, probes):
         """The samples as rows of the frame, which reads them once."""

@@ -32,7 +32,7 @@ def fastest():
     if os.environ.get(VARIABLE, "1") != "0":
         try:
             with _signals_waiting():
-                from . import compiled
+                from . import compiled, compiled_in_place  # noqa: F401 - loaded here, like the others
         except ImportError:  # not installed, or not for this version of NumPy
             pass
         else:

@@ -8,13 +8,14 @@ import numpy as np
 
 from . import splitting
 from .frame import Frame
+from .in_place import InPlace
 from .mixture import Expression, Samples, gradient_step, observe
 from .partitions import in_one_piece
 from .passes import cut_factors
 from .penalties import Norms, Terms, loss_record
 from .start import Start
 from .states import FramedState, Span, SpanState
-from .steps import StepSizes, gradient_scales, look_ahead
+from .steps import Iterated, StepSizes, gradient_scales, look_ahead
 from .stopping import Progress
 from .trajectory import Trajectory
 
@@ -207,27 +208,24 @@ def proximal_gradient(problem, settings, monitor, basis=None):
     steps = StepSizes(problem, settings, gradient_scales(problem, frame.n_samples, *squares))
     size, count = len(problem.reference) * squares[0], problem.proportions.size
     longest = _longest(frame)
+    iterate = InPlace(frame, steps) if InPlace.suits(frame, steps) else _InFrame(frame, steps, basis)
     progress = Progress(settings.epsilon, settings.max_iter, size, monitor)
     factors, caps, gradients, losses = [], [], [], []
     while True:
         # at zero, the samples give the scale to which rounding is compared
         typical_norm = sqrt((square or size) / count)
-        frame.reduce(typical_norm)
-        if _should_move(frame, basis, settings):
-            frame.move(basis.shorter)
-        factor, shift, terms, gradient = _evaluate(frame, steps, square, typical_norm, gradients)
-        losses.append((*terms, longest))
-        new_caps = problem.penalty.caps(frame.step(factor, shift), settings.parameter)
-        change, square, longest = frame.cut(new_caps)
-        if progress.ends(change):
+        found = iterate(square, typical_norm, gradients)
+        losses.append((*found.terms, longest))
+        square, longest = found.square, found.longest
+        if progress.ends(found.change):
             break
-        factors.append(factor)
-        caps.append(new_caps)
-        gradients.append(gradient)
-        frame.record(shift)
-        frame.accept()
+        factors.append(found.factor)
+        caps.append(found.caps)
+        gradients.append(found.gradient)
+        frame.record(found.shift)
+        iterate.accept()
     if settings.followed_by is None:
-        frame.parts.all("apply_sizes")
+        iterate.finish()
         frame.reduce(typical_norm, always=True)
     else:  # what this run has dropped in the end the next may need
         frame.restart()
@@ -237,6 +235,38 @@ def proximal_gradient(problem, settings, monitor, basis=None):
     )
     losses = LossTerms(problem.penalty, problem.alpha, losses)
     return frame, found, progress, losses, np.reshape(gradients, (-1, 2))
+
+
+class _InFrame:
+    """Iterations within a frame that directions join and leave.
+
+    Parameters
+    ----------
+    frame : Frame
+    steps : StepSizes
+    basis : SpanBasis or None
+    """
+
+    def __init__(self, frame, steps, basis):
+        self._frame, self._steps, self._basis = frame, steps, basis
+
+    def __call__(self, square, typical_norm, gradients):
+        """The next iteration, from an expression of this ``square``, see :class:`Iterated`."""
+        frame, settings = self._frame, self._steps.settings
+        frame.reduce(typical_norm)
+        if _should_move(frame, self._basis, settings):
+            frame.move(self._basis.shorter)
+        factor, shift, terms, gradient = _evaluate(frame, self._steps, square, typical_norm, gradients)
+        caps = self._steps.problem.penalty.caps(frame.step(factor, shift), settings.parameter)
+        return Iterated(factor, shift, terms, gradient, caps, *frame.cut(caps))
+
+    def accept(self):
+        """Make the result the current expression."""
+        self._frame.accept()
+
+    def finish(self):
+        """Leave the current expression to the frame, all factors applied."""
+        self._frame.parts.all("apply_sizes")
 
 
 def _should_move(frame, basis, settings):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from math import hypot, isfinite, sqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,38 @@ def gradient_scales(problem, n_samples, squares, weighted):
     means = sqrt(len(reference) * squares / n_samples) + np.linalg.norm(reference)
     curvature = problem.penalty.curvature
     return curvature * sqrt(weighted), 0.5 * curvature * reference_gradient_norm(means, n_samples)
+
+
+class Iterated(NamedTuple):
+    """What an iteration has come to.
+
+    Attributes
+    ----------
+    factor : float
+        Step along θ_jk e_j.
+    shift : ndarray of shape (n_cell_types, n_directions)
+        Step that all samples share.
+    terms : tuple of float
+        The first three of :class:`~skenigma.core.optimize.penalties.Terms`, where it started.
+    gradient : sequence of float
+        Norms of both gradients there.
+    caps : ndarray of shape (n_cell_types,)
+    change : ndarray of shape (n_cell_types,)
+        Squared change of the expression.
+    square : float
+        Its squared norm.
+    longest : ndarray of shape (n_cell_types,)
+        Its largest norms.
+    """
+
+    factor: float
+    shift: np.ndarray
+    terms: tuple
+    gradient: tuple
+    caps: np.ndarray
+    change: np.ndarray
+    square: float
+    longest: np.ndarray
 
 
 @dataclass
