@@ -28,12 +28,34 @@ def by_genes(matrix, samples=slice(None)):
     OSError
         If there is no room for the file.
     """
+    n_chosen = len(np.arange(len(matrix))[samples])
+    return laid_out((n_chosen, matrix.shape[1]), chosen_blocks(matrix, samples))
+
+
+def chosen_blocks(matrix, samples=slice(None)):
+    """Some samples of a bulk that is read by rows, in the order in which they are read.
+
+    Parameters
+    ----------
+    matrix : LazyMatrix
+        Read once.
+    samples : slice or ndarray of int, default=slice(None)
+        Which ones, in any order.
+
+    Yields
+    ------
+    positions : ndarray of int
+        Where the rows of a block stand among the chosen samples.
+    block : ndarray of shape (n_rows, n_genes)
+        In the type of the bulk.
+    """
     places = np.full(len(matrix), -1)
     chosen = np.arange(len(matrix))[samples]
     places[chosen] = np.arange(len(chosen))
-    kept = ((places[rows] >= 0, places[rows], block) for rows, block in matrix.blocks())
-    parts = ((into[some], block[some]) for some, into, block in kept)
-    return laid_out((len(chosen), matrix.shape[1]), parts)
+    for rows, block in matrix.blocks():
+        some = places[rows] >= 0
+        if some.any():
+            yield places[rows][some], block if some.all() else block[some]
 
 
 def laid_out(shape, parts):
@@ -50,13 +72,14 @@ def laid_out(shape, parts):
     values : ndarray of that shape
         As from :func:`by_genes`.
     """
-    values = _mapped(shape[::-1])
+    values = room_by_genes(shape)
     for rows, block in parts:
-        values[:, rows] = block.T
-    return values.T
+        values[rows] = block
+    return values
 
 
-def _mapped(shape):
+def room_by_genes(shape):
+    """An array of double precision in a temporary file, that holds one column after the other."""
     size = 8 * shape[0] * shape[1]
     with tempfile.TemporaryFile(prefix="skenigma-") as file:
         try:
@@ -73,4 +96,4 @@ def _mapped(shape):
                 f"there is no room in {room} ({error.strerror}). Make room, or set TMPDIR to a "
                 f"folder that has it.",
             ) from error
-        return np.memmap(file, np.float64, "r+", shape=shape)
+        return np.memmap(file, np.float64, "r+", shape=shape, order="F")

@@ -2,12 +2,24 @@
 
 import numpy as np
 
-from .._by_genes import by_genes
+from .._by_genes import by_genes, chosen_blocks
 from ..checks.memory import check_memory
 from ..cohort import is_lazy
+from ..core.blocks import MANY_BLOCK, each_block, row_blocks
 
 # Numbers of expression by genes that are built at a time, where each time is a reading of the bulk: 256 MB.
 STRIP = 2**25
+
+
+def tested_blocks(bulk, study):
+    """Samples of the study by blocks, in double precision, each with the positions that they have among them."""
+    if not is_lazy(bulk):
+        yield from each_block(bulk[study.used], MANY_BLOCK)
+        return
+    for positions, held in chosen_blocks(bulk, study.used):
+        # what is made of a block is several times as large
+        for some in row_blocks(held, MANY_BLOCK):
+            yield positions[some], held[some].astype(np.float64, copy=False)
 
 
 def tested_bulk(bulk, study):

@@ -10,13 +10,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, check_scalar
 
+from .._by_genes import room_by_genes
 from .._docstrings import filled
 from .._typing import Column, Seed, Table
 from ..checks.entries import check_nonnegative
-from ..checks.names import column_names, listing
+from ..checks.names import column_names
+from ..cohort import is_lazy
 from ..core.regress.fold_changes import MIN_SHARE, FoldChangeModel, fold_change_tests
 from ..core.regress.permutation import permuted_phenotypes
-from ._bulk import held_bulk
+from ._depth import to_expected_depth
 from ._entries import ENTRIES
 from ._names import check_bulk, matched_reference
 from ._result import Result, benjamini_hochberg, is_constant, too_rare
@@ -117,9 +119,10 @@ def log_fold_change_test(
     the genes of the type, with variances moderated by empirical Bayes. The second is the share of genes of the same
     type, with a similar share of the bulk, that have so large a statistic under permuted phenotypes.
 
-    Memory is that of two copies of the bulk and a few blocks of genes, and n_permutations × cell types × genes
-    numbers of four bytes. A bulk that is not in memory is read into it, if there is room for four copies and for
-    three matrices of samples × samples, by which samples are weighed and hidden factors sought; else it is refused.
+    Memory is that of a copy of the bulk, or two of more than 2,000 samples, a few blocks of genes, and
+    n_permutations × cell types × genes numbers of four bytes. A bulk that is not in memory is read three times by
+    blocks of samples: for checks, for the depth of the samples, and to be laid out by genes in a temporary file, 8
+    bytes × samples × genes, which takes the place of the copies.
 
     Effects are shrunken towards 0, the more so the less the data say; ranks and signs do not need it undone.
 
@@ -180,16 +183,15 @@ def fold_change(bulk, proportions, reference, study, cell_types, genes, settings
         "Fold changes need counts, or values like counts per million: method='interaction' takes signed ones."
     )
     check_nonnegative(reference, "reference", cell_types, genes, reason)
-    bulk = held_bulk(bulk, study, "log_fold_change", copies=4, products=3)
     proportions = proportions[study.used].astype(np.float64, copy=False)
-    check_nonnegative(bulk, "bulk", np.arange(len(bulk)), genes, reason)
     coefficients = 2 + len(study.covariate_names) + len(cell_types) * study.coded.shape[1]
     study.need(coefficients)
     study.design(
         np.column_stack([np.ones(study.n_samples), study.coded]), "phenotype"
     )  # checks the covariates
     result = Result(cell_types, genes, study)
-    bulk = _to_expected_depth(bulk, proportions @ reference)
+    empty = room_by_genes if is_lazy(bulk) else np.empty
+    bulk = to_expected_depth(bulk, study, proportions, reference, genes, reason)
     # hidden factors may take what variances can spare
     room = study.n_samples - coefficients - MIN_DEGREES
     model = FoldChangeModel(
@@ -199,6 +201,7 @@ def fold_change(bulk, proportions, reference, study, cell_types, genes, settings
         study.covariates,
         max(0, min(settings.most_factors(study.n_samples), room)),
         settings.robust,
+        empty=empty,
     )
     rng = check_random_state(settings.random_state)
     permuted = permuted_phenotypes(study.coded, study.covariates, settings.n_permutations, rng)
@@ -209,25 +212,6 @@ def fold_change(bulk, proportions, reference, study, cell_types, genes, settings
     result.drop("low_share", tests.share < settings.min_share)
     more = {"standard_error": tests.error[:, 0]} if study.coded.shape[1] == 1 else {}
     return result.table(benjamini_hochberg(result.p_value), _contrast(study), **more)
-
-
-def _to_expected_depth(bulk, expected):
-    """Bulk brought to the depth of the expected bulk: by totals, then by the median ratio over genes.
-
-    Totals alone would let a few strong changes look like small opposite ones in all other genes.
-    """
-    totals = bulk.sum(axis=1, dtype=np.float64)
-    empty = np.flatnonzero(totals <= 0)
-    if len(empty):
-        raise ValueError(f"bulk has no counts in sample {listing(list(empty))}: leave these samples out.")
-    bulk = bulk * (expected.sum(axis=1) / totals)[:, None]
-    ratio = np.log2(bulk + 1.0)
-    ratio -= np.log2(expected + 1.0)
-    # a gene that is above its expectation in all samples is a matter of platform, not of depth
-    ratio -= ratio.mean(axis=0)
-    # what no sample expresses says nothing of depth
-    present = bulk.mean(axis=0) > 0
-    return bulk * 2.0 ** -np.median(ratio[:, present], axis=1)[:, None]
 
 
 def _effects(tests):

@@ -12,6 +12,7 @@ from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver
 from skenigma._by_genes import by_genes
 from skenigma.checks import memory
 from skenigma.cohort import lazy_matrix
+from skenigma.core.regress import hidden
 from skenigma.differential import (
     _bulk,
     differential_expression,
@@ -84,18 +85,61 @@ def test_samples_that_are_left_out_are_not_tested(cohort):
     assert_same(found, interaction_test(bulk, theta, known, missing="drop"))
 
 
-def test_tests_that_hold_the_bulk_take_rows_where_it_fits(cohort, monkeypatch):
+@pytest.mark.parametrize("rows", [1, 7, 40])
+@pytest.mark.parametrize(
+    "options",
+    [{"n_factors": 2}, {"robust": False}, {"levels": [1, 0], "covariates": np.arange(40.0) % 7}],
+    ids=lambda options: " ".join(options),
+)
+def test_log_fold_change_test_takes_rows(cohort, options, rows):
     bulk, reference, theta, sick = cohort
-    options = {"reference": reference, "n_permutations": 9}
-    found = log_fold_change_test(by_rows(bulk), theta, sick, **options)
+    options = {"reference": reference, "n_permutations": 9, **options}
+    matrix = by_rows(bulk, rows)
+    found = log_fold_change_test(matrix, theta, sick, **options)
+    # checks, depth, and the layout by genes
+    assert matrix.readings == 3
     assert_same(found, log_fold_change_test(bulk, theta, sick, **options))
+
+
+def test_log_fold_change_test_without_the_products_of_samples(cohort, monkeypatch):
+    """A cohort with a hidden factor, as if it had too many samples for their products with each other."""
+    bulk, reference, theta, sick = cohort
+    rng = np.random.default_rng(1)
+    bulk = bulk * 2 ** (rng.normal(size=(40, 1)) * rng.normal(size=40))
+    options = {"reference": reference, "n_permutations": 9, "n_factors": 2}
+    expected = log_fold_change_test(bulk, theta, sick, **options)
+    without = log_fold_change_test(bulk, theta, sick, **options | {"n_factors": 0})
+    assert np.abs(found_effects(expected) - found_effects(without)).max() > 0.01  # there is one
+    monkeypatch.setattr(hidden, "MOST_PRODUCTS", 0)
+    assert_same(log_fold_change_test(by_rows(bulk), theta, sick, **options), expected)
+    assert_same(log_fold_change_test(bulk, theta, sick, **options), expected)
+
+
+def found_effects(table):
+    return table.set_index(["cell_type", "gene"]).effect.sort_index()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(-1.0, "row '9', column 'x5'"), (0.0, r"no counts in sample 9")]
+)
+def test_samples_without_fold_changes_are_named(cohort, value, message):
+    bulk, reference, theta, sick = cohort
+    bulk = bulk.copy()
+    bulk[9, 5 if value else slice(None)] = value
+    for given in (bulk, by_rows(bulk, 1)):
+        with pytest.raises(ValueError, match=message):
+            log_fold_change_test(given, theta, sick, reference=reference)
+
+
+def test_factor_test_takes_rows_where_they_fit(cohort, monkeypatch):
+    bulk, reference, theta, sick = cohort
     centred = bulk - theta @ reference
     found = factor_test(by_rows(centred), theta, sick, reference=0 * reference)
     assert_same(found, factor_test(centred, theta, sick, reference=0 * reference))
     monkeypatch.setattr(memory, "SMALL", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 2**10)
     with pytest.raises(MemoryError, match="method='interaction' takes a bulk of any size"):
-        log_fold_change_test(by_rows(bulk), theta, sick, reference=reference)
+        factor_test(by_rows(centred), theta, sick, reference=0 * reference)
 
 
 def test_a_value_that_is_missing_is_named_by_sample_and_gene(cohort):

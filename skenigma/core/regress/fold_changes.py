@@ -17,6 +17,7 @@ from scipy import stats
 
 from .contrasts import equations
 from .generalized import gene_blocks
+from .hidden import Residuals
 from .moderation import VariancePrior
 from .permutation import calibrate, quantile_groups
 from .weighting import clipped, null_fit, sample_weights
@@ -85,9 +86,11 @@ class FoldChangeModel:
         Hidden factors to look for at most.
     robust : bool
         Whether to weight samples and to bring outlying values back.
+    empty : callable
+        Makes an array of a shape, of the residuals of many samples; see :class:`.hidden.Residuals`.
     """
 
-    def __init__(self, bulk, proportions, reference, covariates, n_factors=0, robust=True):
+    def __init__(self, bulk, proportions, reference, covariates, n_factors=0, robust=True, *, empty=np.empty):
         self._bulk, self._theta, self._reference, self._covariates = bulk, proportions, reference, covariates
         self.n_samples, self.n_genes = bulk.shape
         self.n_types, self._robust = len(reference), robust
@@ -95,7 +98,7 @@ class FoldChangeModel:
         self.share = np.hstack([self._weights(block).mean(axis=0) for block in self._blocks])
         self.weights, self.factors = np.ones(self.n_samples), np.empty((self.n_samples, 0))
         if robust or n_factors:
-            self._look_at_residuals(n_factors)
+            self._look_at_residuals(Residuals(self.n_samples, self.n_genes, n_factors, empty))
 
     def degrees_of_freedom(self, n_coded, factors):
         """Residual degrees of freedom."""
@@ -120,26 +123,20 @@ class FoldChangeModel:
         fitted = null_fit(response, nuisance)
         return (clipped(response, fitted) if self._robust else response), nuisance, fitted
 
-    def _look_at_residuals(self, n_factors):
+    def _look_at_residuals(self, residuals):
         """Weights of samples and hidden factors, from residuals without the phenotype."""
-        products, count = np.zeros((self.n_samples, self.n_samples)), 0
         for block in self._blocks:
             response, _, fitted = self._columns(block)
             residual = response - fitted
             spread = np.sqrt(np.einsum("ng,ng->g", residual, residual))
             varies = spread > 1e-9 * (1.0 + np.abs(response).max(axis=0))
-            standard = residual[:, varies] / spread[varies] * np.sqrt(self.n_samples)
-            products += standard @ standard.T
-            count += varies.sum()
-        products /= max(count, 1)
-        values, vectors = np.linalg.eigh(products)
-        values, vectors = values[::-1], vectors[:, ::-1]
-        found = min(n_factors, _leading(values, self.n_samples, count))
-        self.factors = vectors[:, :found]
-        if self._robust and count:
-            rest = np.diag(products) - (self.factors**2) @ values[:found]
-            leverage = np.full(self.n_samples, (2 + self._covariates.shape[1] + found) / self.n_samples)
-            self.weights = sample_weights(rest, leverage)
+            residuals.add(residual[:, varies] / spread[varies] * np.sqrt(self.n_samples))
+        # values that were brought back are orthogonal to nothing
+        values, self.factors = residuals.factors(0 if self._robust else 1 + self._covariates.shape[1])
+        if self._robust and residuals.count:
+            rest = residuals.squares / residuals.count - self.factors**2 @ values
+            absorbed = 2 + self._covariates.shape[1] + len(values)
+            self.weights = sample_weights(rest, np.full(self.n_samples, absorbed / self.n_samples))
 
     def kept(self, coded):
         """Factors that a phenotype, shape (n, m), does not explain: a tuple of their positions."""
@@ -166,18 +163,6 @@ class FoldChangeModel:
         return equations(
             root * response, root[:, None] * self._weights(block), root[:, None] * nuisance, coded
         )
-
-
-def _leading(values, n_samples, n_genes):
-    """Number of eigenvalues that independent residuals of so many samples and genes would not have."""
-    if not n_genes:
-        return 0
-    edge = (1.0 + np.sqrt(n_samples / n_genes)) ** 2
-    count, rest = 0, values[values > 1e-9 * values[0]]
-    # each factor found is taken out of the level of the others
-    while count < len(rest) - 1 and rest[count] > 2.0 * edge * rest[count:].mean():
-        count += 1
-    return count
 
 
 def fold_change_tests(model, coded, permuted, min_share=MIN_SHARE):
