@@ -52,6 +52,16 @@ def test_the_changelog_has_each_topic_once():
     assert not re.search(r"^[<=>]{7}", text("CHANGELOG.md"), flags=re.MULTILINE)
 
 
+def test_the_address_of_the_repository_is_set_in_one_place_and_its_copies_agree():
+    address = re.findall(r"^url = (.*)$", text("setup.cfg"), flags=re.MULTILINE)
+    assert re.findall(r"^repository-code: (.*)$", text("CITATION.cff"), flags=re.MULTILINE) == address
+    assert re.findall(r"^  home: (.*)$", text(".ci/conda/meta.yaml"), flags=re.MULTILINE) == address
+    # no other file contains it, or an address that somebody made up
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("skenigma/**/*.py")]
+    pattern = r"(github|gitlab)\.com/[\w.-]+/skenigma|skenigma\.(readthedocs\.io|org)"
+    assert [path.name for path in pages if re.search(pattern, path.read_text(encoding="utf-8"))] == []
+
+
 def test_the_policies_are_where_the_others_send_to():
     assert "FutureWarning" in text("CONTRIBUTING.md")
     assert "Report a vulnerability" in text(".github/SECURITY.md")
