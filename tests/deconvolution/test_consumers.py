@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from skenigma import io
+from skenigma import deconvolution, io
 from skenigma.cli import main
 from skenigma.datasets import make_cohort
 from skenigma.deconvolution import BaseDeconvolver, Estimate
@@ -47,6 +47,14 @@ pytestmark = [
     # of the factor model, which is for other scales
     pytest.mark.filterwarnings("ignore:X has no negative value:UserWarning"),
 ]
+
+
+def test_every_public_model_is_among_those_that_tests_loop_over():
+    """A model that is exported and has no row in tests/models.py would be tested by none of the loops."""
+    public = [getattr(deconvolution, name) for name in deconvolution.__all__]
+    public = {one for one in public if issubclass(one, BaseDeconvolver)} - {BaseDeconvolver}
+    assert public <= {type(one) for one in MODELS.values()}
+    assert set(MODELS_BY_NAME.values()) <= public
 
 
 def test_anndata(model, data, tmp_path):

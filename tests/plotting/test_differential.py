@@ -12,19 +12,11 @@ from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression
 from skenigma.plotting import DifferentialExpressionDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
 
-import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
 
 SIZES = pytest.mark.parametrize("size", [(6.4, 4.8), (3.2, 2.4)], ids=["640x480", "320x240"])
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

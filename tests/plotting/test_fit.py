@@ -11,10 +11,8 @@ from sklearn.exceptions import NotFittedError
 
 from skenigma.plotting import GradientNormDisplay, LossCurveDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
 
-import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
 
 SIZES = pytest.mark.parametrize("size", [(6.4, 4.8), (3.2, 2.4)], ids=["640x480", "320x240"])
@@ -29,12 +27,6 @@ class Fitted(BaseEstimator):
 
     def fit(self, X, y=None):
         return self
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

@@ -18,21 +18,13 @@ from skenigma.plotting import (
     RecoveryDisplay,
 )
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
 
-import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
 
 TYPES = ["monocyte", "CD4+/T cell", "B cell"]
 COLOURS = {"B cell": "#1f77b4", "CD4+/T cell": "#ff7f0e", "monocyte": "#2ca02c"}
 N_SAMPLES, N_GENES = 16, 50
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,7 @@ from sklearn.exceptions import NotFittedError
 from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver
 from skenigma.plotting import GeneExpressionDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
+plt = pytest.importorskip("matplotlib.pyplot")
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,11 @@ from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver, ProportionEsti
 from skenigma.datasets import make_cohort
 from skenigma.plotting import ProportionDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
 
-import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgb  # noqa: E402
 
 COUNTS = pytest.mark.parametrize("count", [10, 300])
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def table(count, n_types=5):

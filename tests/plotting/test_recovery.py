@@ -13,17 +13,9 @@ from skenigma.datasets import make_cohort
 from skenigma.metrics import concordance, per_gene_correlation, per_sample_correlation
 from skenigma.plotting import RecoveryDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
 
-import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.collections import PathCollection, PolyCollection  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -23,17 +23,6 @@ def reference():
     return pd.DataFrame(values, index=CELL_TYPES, columns=GENES)
 
 
-@pytest.fixture(scope="module")
-def truth():
-    values = np.random.default_rng(1).dirichlet(np.full(len(CELL_TYPES), 3.0), len(SAMPLES))
-    return pd.DataFrame(values, index=SAMPLES, columns=CELL_TYPES)
-
-
-@pytest.fixture(scope="module")
-def bulk(reference, truth):
-    return truth @ reference * np.random.default_rng(2).gamma(50, 0.02, (len(SAMPLES), len(GENES)))
-
-
 class TestFormula:
     def test_by_hand(self, bulk, reference, truth):
         found = fit_quality(bulk, reference, truth)
