@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._fitted import fitted_values
 from .._typing import Estimator
 from ..core.blocks import spaced
-from ._expression import Expression, doubts
+from ._expression import Expression, uncertainty_figures
 
 LOSSES = ("reconstruction", "reference", "penalty")
 GRADIENTS = ("gradient reconstruction", "gradient reference")
@@ -198,7 +198,7 @@ def uncertainty_frame(expression):
     for k in range(n_cell_types):
         # one cell type at a time: the tensor need not exist
         values, std = (build(samples, [k])[:, 0] for build in (expression.values, expression.std))
-        rows.append(doubts(values, std))
+        rows.append(uncertainty_figures(values, std))
     return pd.DataFrame(rows, pd.Index(expression.cell_types, name="cell_type"))
 
 

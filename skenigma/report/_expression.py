@@ -73,7 +73,7 @@ class Expression:
 def summarise(
     source, proportions, *, bulk=None, reference=None, reliability=None, differential=None, room=ROOM
 ):
-    """Walk through the cell types once.
+    """Summary of the cell types, each of which is read once.
 
     Parameters
     ----------
@@ -102,23 +102,24 @@ def summarise(
     n_curves = min(len(genes), max(1, room // width))
     chosen = choose_genes(genes, types, n_curves, trust if trust is not None else share, differential)
     samples = None if bulk is None else bulk.to_numpy(dtype=float)
-    walk = _Walk(samples, None if profiles is None else _mixture(proportions, reference), len(proportions))
+    mixture = None if profiles is None else _mixture(proportions, reference)
+    summary = _Summary(samples, mixture, len(proportions))
     for name, theta in zip(types, shares.T, strict=True):
-        walk.add(theta, *source.load(name, chosen), chosen)
-    curves = Curves(chosen, *walk.curves(), bulk=None if bulk is None else samples[:, chosen].T)
+        summary.add(theta, *source.load(name, chosen), chosen)
+    curves = Curves(chosen, *summary.curves(), bulk=None if bulk is None else samples[:, chosen].T)
     return Expression(
         types,
         genes,
-        np.array(walk.means),
+        np.array(summary.means),
         reference=None
         if profiles is None
         else profiles[[list(reference.index).index(name) for name in types]],
         share=share,
         reliability=trust,
         # what was written of some cell types alone cannot add up to the bulk
-        level=walk.level(proportions) if len(types) == proportions.shape[1] else None,
-        follows=walk.follows(types),
-        uncertainty=walk.uncertainty(types),
+        level=summary.level(proportions) if len(types) == proportions.shape[1] else None,
+        follows=summary.follows(types),
+        uncertainty=summary.uncertainty(types),
         curves=curves,
     )
 
@@ -187,12 +188,12 @@ def _mixture(proportions, reference):
     return proportions[list(reference.index)].to_numpy(dtype=float) @ reference.to_numpy(dtype=float)
 
 
-class _Walk:
+class _Summary:
     """Sums over cell types, and what is kept of each."""
 
     def __init__(self, bulk, mixture, n_samples):
         self.bulk, self.n_samples = bulk, n_samples
-        self.means, self.kept, self.rows, self.doubts = [], [], [], []
+        self.means, self.kept, self.rows, self.uncertainties = [], [], [], []
         self.total = None if bulk is None else np.zeros_like(bulk)
         self.targets, self.first = {}, None
         if bulk is not None:
@@ -208,7 +209,7 @@ class _Walk:
         self.means.append(values.mean(axis=0))
         self.kept.append((values[:, chosen].T, *(() if limits is None else (limit.T for limit in limits))))
         if std is not None:
-            self.doubts.append(doubts(values[:, spaced(values.shape[1])], std))
+            self.uncertainties.append(uncertainty_figures(values[:, spaced(values.shape[1])], std))
         if self.bulk is None:
             return
         # summed as the types pass by: all of them at once may not fit
@@ -243,10 +244,12 @@ class _Walk:
         return found
 
     def uncertainty(self, types):
-        return pd.DataFrame(self.doubts, pd.Index(types, name="cell_type")) if self.doubts else None
+        if not self.uncertainties:
+            return None
+        return pd.DataFrame(self.uncertainties, pd.Index(types, name="cell_type"))
 
 
-def doubts(values, std):
+def uncertainty_figures(values, std):
     """Medians of a cell type's values and deviations, and the share of genes that vary by more than these."""
     varies = values.std(axis=0, ddof=1) > np.median(std, axis=0) if len(values) > 1 else np.zeros(1)
     return {
