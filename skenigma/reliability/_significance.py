@@ -156,7 +156,7 @@ def _check_design(theta, cell_types):
         raise ValueError(f"The proportion of {listing(absent)} is 0 in every sample: leave it out.")
     _, values, directions = np.linalg.svd(theta, full_matrices=False)
     if values[-1] <= n_samples * np.finfo(float).eps * values[0]:
-        # the last direction is the combination that is nearly zero: whoever takes part in it is collinear
+        # the last direction is the combination that is nearly zero: the types that take part in it are collinear
         involved = cell_types[np.abs(directions[-1]) > np.sqrt(np.finfo(float).eps)]
         raise ValueError(
             f"The proportions of {listing(involved)} are collinear over the samples: merge some of these cell types."

@@ -22,9 +22,8 @@ SHARES = {
     None: "The run does not say whether these are shares of RNA or of cells.",
 }
 LOWER_BOUND = (
-    "The standard errors are a lower bound of the uncertainty: they hold the noise of the genes and a factor "
-    "by which "
-    "a profile may be off as a whole, and nothing else that may be wrong with the reference."
+    "The standard errors are a lower bound of the uncertainty: they hold the noise of the genes and a factor by "
+    "which a profile may be off as a whole, and nothing else that may be wrong with the reference."
 )
 MIN_PER_GROUP = 3
 

@@ -24,10 +24,9 @@ def expression_section(contents):
         text = f"All {counted(n_genes, 'gene')} can be chosen."
     else:
         text = (
-            f"All {n_genes:,} genes can be chosen. {n_curves:,} of them have values for every sample in this "
-            f"page: those "
-            f"that differ, and those that deserve most trust. Of the others it holds means, shares and reliability; "
-            f"the files of the run hold all values."
+            f"All {n_genes:,} genes can be chosen. {n_curves:,} of them have values for every sample in this page: "
+            f"those that differ, and those that deserve most trust. Of the others it holds means, shares and "
+            f"reliability; the files of the run hold all values."
         )
     band = (
         ""
@@ -85,9 +84,8 @@ def _medians(expression):
 def _best(expression):
     if expression.reliability is None:
         return (
-            "This model does not say how reliable a gene is. Trust genes first whose bulk is mostly from one "
-            "cell type: "
-            "their share is near 100%."
+            "This model does not say how reliable a gene is. Trust genes first whose bulk is mostly from one cell "
+            "type: their share is near 100%."
         )
     own = (expression.reliability >= STEPS[1]).any(axis=0)
     return (
