@@ -1,5 +1,7 @@
 """How estimators are shown: tables among their parameters by their shape."""
 
+from functools import cache
+
 import numpy as np
 
 # A table of more numbers than this is shown by its shape.
@@ -18,6 +20,12 @@ class Shape:
 
 class ShortRepr:
     """Estimators that show tables among their parameters by their shape."""
+
+    @classmethod
+    @cache
+    def _get_param_names(cls):
+        # scikit-learn reads the signature whenever it is asked, a few times in every fit
+        return super()._get_param_names()
 
     def __repr__(self, N_CHAR_MAX=700):
         shown = object.__new__(type(self))

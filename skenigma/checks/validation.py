@@ -1,6 +1,7 @@
 """Checks of what users pass in, and the one place that imports scikit-learn's private helpers."""
 
-from contextlib import contextmanager, nullcontext
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -44,9 +45,21 @@ __all__ = [
 SUM_TOLERANCE = 0.05
 
 
+_here = threading.local()
+
+
+@contextmanager
 def few_blas_threads(few):
     """Context in which the BLAS runs on one thread, if ``few``."""
-    return _get_threadpool_controller().limit(limits=1, user_api="blas") if few else nullcontext()
+    if not few or getattr(_here, "is_limited", False):  # to ask the libraries once more takes 0.1 ms
+        yield
+        return
+    with _get_threadpool_controller().limit(limits=1, user_api="blas"):
+        _here.is_limited = True
+        try:
+            yield
+        finally:
+            _here.is_limited = False
 
 
 def check_deconvolver(model):

@@ -37,6 +37,8 @@ class Conversion:
 
     def to_bulk_scale(self, values):
         """``values`` of a model, changed in place: clipped and transformed back."""
+        if not self.positive and self.preprocess is None:
+            return values
         restore = SCALES[self.preprocess].restore
         # by the block, so that both passes over it find it in the cache
         for rows in row_blocks(values):
