@@ -18,9 +18,9 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skenigma import L2MaxDeconvolver, ProportionEstimator
+from skenigma.core.optimize import states
 from skenigma.datasets import make_cohort
 from skenigma.deconvolution import _predict, _solving
-from skenigma.expression import _sources
 from tests.deconvolution.support import NamedOracle, Oracle, Recorder, assert_close, objective
 
 N_SAMPLES, N_GENES = 40, 60
@@ -893,7 +893,8 @@ def test_small_fits_keep_to_one_thread(monkeypatch, small, threads):
 
     monkeypatch.setattr(_predict, "SMALL_RESULT", small)
     watch(_solving, "SpanBasis")
-    watch(_sources, "row_blocks")
+    watch(states, "expand")
+    watch(states, "expand_inside")
     cohort = make_cohort(n_samples=10, n_genes=40, n_cell_types=3, random_state=0)
     with threadpool_limits(2, user_api="blas"):
         fitted = L2MaxDeconvolver(cohort.reference, renorm_size=None).fit(cohort.bulk)
