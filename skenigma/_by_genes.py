@@ -93,7 +93,7 @@ def room_by_genes(shape):
             raise OSError(
                 error.errno,
                 f"A bulk that is read by rows is laid out by genes in a temporary file of {readable(size)}, and "
-                f"there is no room in {room} ({error.strerror}). Make room, or set TMPDIR to a "
-                f"folder that has it.",
+                f"there is no room in {room} ({error.strerror}). Free some space, or "
+                f"set TMPDIR to a folder that has enough.",
             ) from error
         return np.memmap(file, np.float64, "r+", shape=shape, order="F")

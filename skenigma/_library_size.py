@@ -71,10 +71,12 @@ def choose_total(bulk, reference, asked="auto", *, lengths=False, shared_totals=
     if not isinstance(asked, str):
         for what, values in found.items():
             if values.kind == "signed":
-                raise ValueError(f"The {what} has {values}: it has no total that could be {asked:g}.")
+                raise ValueError(
+                    f"The {what} has {values}: such values cannot be scaled to a total of {asked:g}."
+                )
         return Scaling(float(asked), "as asked for")
     if not all(values.is_linear for values in found.values()):
-        return Scaling(None, "values are centred or logarithms, and totals mean nothing")
+        return Scaling(None, "values are centred or logarithmic, so their totals have no meaning")
     if lengths:
         return Scaling(PER_MILLION, "TPM, by the lengths of genes")
     shared = bulk.columns.intersection(reference.columns, sort=False)

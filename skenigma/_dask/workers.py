@@ -219,7 +219,7 @@ class Workers:
         if self._client.status != "running":
             raise RuntimeError(
                 f"The connection to the dask scheduler is {self._client.status}: the fit cannot go on. Nothing was "
-                f"written; start the cluster again and fit once more."
+                f"written; restart the cluster and fit again."
             )
         return self._client.nthreads()
 

@@ -232,5 +232,5 @@ def _fit(model, given, proportions):
     if proportions is None:
         return model.fit(given.bulk)
     if only_proportions:
-        raise ValueError("proportions are known: there is nothing for a ProportionEstimator to do.")
+        raise ValueError("proportions are given, so a ProportionEstimator has nothing to estimate.")
     return model.fit(given.bulk, proportions=proportions)

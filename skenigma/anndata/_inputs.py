@@ -21,7 +21,7 @@ def read_bulk(data, layer, linear):
             f"bulk_adata must be an AnnData, got {type(data).__name__}: the estimators take tables."
         )
     if layer == "raw" and layer not in data.layers:
-        raise ValueError("The raw of a bulk has other genes than the bulk: pass bulk_adata.raw.to_adata().")
+        raise ValueError("bulk_adata.raw has other genes than bulk_adata: pass bulk_adata.raw.to_adata().")
     matrix, genes = choose_layer(data, layer)
     values = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
     samples = np.array([str(name) for name in data.obs_names], dtype=object)
@@ -55,8 +55,8 @@ def refuse_mixed(bulk):
     """Refuse a bulk without negative values beside profiles that have some."""
     if bulk.to_numpy().min() >= 0:
         raise ValueError(
-            "The reference has negative values, and the bulk has none: bring both to one scale, best the linear one "
-            "as it was before centring, or pass normalize=None to take them as they are."
+            "The reference has negative values, and the bulk has none: bring both to the same scale, "
+            "preferably the linear scale before centring, or pass normalize=None to take them as they are."
         )
 
 
@@ -94,7 +94,7 @@ def in_memory(data):
 
 def find_markers(data, groupby, n_markers, **settings):
     if not is_anndata(data):
-        raise ValueError("n_markers needs annotated cells: profiles do not tell how much cells vary.")
+        raise ValueError("n_markers needs annotated cells: profiles do not show how much cells vary.")
     return select_markers(data, groupby, n_markers, **settings)
 
 

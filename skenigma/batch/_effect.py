@@ -56,5 +56,6 @@ def warn_of_units(bulk, reference):
     if max(totals) > FAR_APART * min(totals):
         warn(
             f"On the shared genes, the mean total of X is {totals[0]:.3g} and that of reference {totals[1]:.3g}: "
-            f"scale both to the same total first, or the correction will take the units for the platform.",
+            f"scale both to the same total first, or the correction will treat the difference in units as a "
+            f"batch effect.",
         )

@@ -341,7 +341,7 @@ class ReferenceBatchCorrector(GeneTransformer):
         estimator = clone(self.estimator)
         if "reference" not in estimator.get_params():
             raise ValueError(
-                f"estimator={estimator!r} has no parameter 'reference' to hand the corrected one to."
+                f"estimator={estimator!r} has no parameter 'reference' for the corrected reference."
             )
         return estimator.set_params(reference=self.reference_).fit(X, y)
 
@@ -372,5 +372,5 @@ def _check_identifiable(shares, types):
     if np.linalg.matrix_rank(shares) < len(types):
         raise ValueError(
             f"The proportions of {len(shares)} pseudo-bulk sample(s) cannot tell {len(types)} cell types apart: mix "
-            f"more samples, of proportions that vary independently."
+            f"more samples, with proportions that vary independently."
         )

@@ -125,7 +125,7 @@ def refuse_annotation(names, values, what, kind):
         dropped = ", ".join(repr(str(note.name)) for note in found)
         raise ValueError(
             f"{what} has {len(found)} row(s) that seem to annotate genes and are not {kind}s: {listing(found)}. "
-            f"Drop them ({what}.drop(index=[{dropped}])), or rename what is a {kind} after all."
+            f"Drop them ({what}.drop(index=[{dropped}])), or rename those that really are {kind}s."
         )
 
 

@@ -128,11 +128,11 @@ def _advice(spelling, names, genes, number):
         if not spelling.even(found).equals(found)
     ]
     species = (
-        " If one is of mouse and the other of human, translate by orthologues instead: these have other symbols, too."
+        " If one is from mouse and the other from human, map orthologues instead: their symbols differ, too."
         if spelling.pattern is None and _is_of_mouse(names) != _is_of_mouse(genes)
         else ""
     )
-    return f"Without regard to {spelling.what} they share {number}: spell them alike, {'; '.join(sides)}.{species} "
+    return f"Ignoring {spelling.what}, they share {number}: make the spelling the same, {'; '.join(sides)}.{species} "
 
 
 def _is_of_mouse(names):

@@ -108,7 +108,7 @@ def _refuse_other_numbers(given, wanted, what, kind, other):
         found = f"and those of {other} bear the same numbers, in another order"
     if not same:
         raise ValueError(
-            f"The {what} {found}: which belong together cannot be told. Give the {kind}s of both their names as "
+            f"The {what} {found}: it is not clear which belong together. Give the {kind}s of both their names as "
             f"index; or number both alike, by reset_index(drop=True), if they are in the same order."
         )
 
@@ -125,7 +125,7 @@ def _positions(given, wanted, what, kind):
     if len(missing):
         raise ValueError(
             f"The {what} do not name {kind} {listing(missing)}; they are {listing(given)}. "
-            f"{cause(given, wanted)}Rename them, so that both are alike."
+            f"{cause(given, wanted)}Rename them so that both are the same."
         )
     return positions
 

@@ -41,15 +41,15 @@ def profile_findings(reference, cell_types):
     if flat.any():
         names = listing(cell_types[flat].tolist())
         message = (
-            f"Profiles of the reference have one value in every gene in use: {names}. A flat profile takes up "
-            f"background and is not a cell type: leave it out."
+            f"Profiles of the reference have one value in every gene in use: {names}. A flat profile absorbs "
+            f"background and does not describe a cell type: leave it out."
         )
         found.append(Finding("flat", message))
     pairs = _alike(products[~empty][:, ~empty], cell_types[~empty])
     if pairs:
         message = (
-            f"Profiles of the reference are the same, but for a factor: {listing(pairs)}. Nothing tells how the "
-            f"share of both divides between them: keep one, or take their sum for one cell type."
+            f"Profiles of the reference are the same up to a factor: {listing(pairs)}. Their shares "
+            f"cannot be told apart: keep one of them, or treat the sum of their shares as one cell type."
         )
         found.append(Finding("alike", message))
     return found

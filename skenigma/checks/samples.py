@@ -96,8 +96,8 @@ def _stray(names, likeness):
         "stray",
         f"{stray.sum()} sample(s) are unlike all others, {listing(names[stray].tolist())}: over genes their ranks "
         f"correlate with the middle sample by {likeness[stray].max():.2f} or less, those of all by {middle:.2f} "
-        f"(median). A column that describes genes, another tissue, or genes in another order? They bend the "
-        f"expression of the others: drop them, unless they belong here.",
+        f"(median). They may be columns that describe genes, another tissue, or samples with genes in another "
+        f"order. They distort the expression of the others: drop them, unless they belong here.",
     )
 
 

@@ -47,7 +47,7 @@ class Scale:
             if not size <= LIMITS.get(values.dtype, LIMITS[np.dtype(np.float64)])[1]:
                 raise ValueError(
                     f"The expression diverged: transformed back from preprocess='{self.name}' it reaches {size:.3g}. "
-                    f"Take shorter steps: a smaller renorm_size, or none and tao_k='auto', which is safe."
+                    f"Use shorter steps: a smaller renorm_size, or renorm_size=None with tao_k='auto', which is safe."
                 )
 
 

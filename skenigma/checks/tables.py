@@ -84,7 +84,7 @@ def refuse_anndata(table, what):
     if is_anndata(table):
         raise ValueError(
             f"{what} is an AnnData: pass a table, {what}.to_df() or {what}.to_df(layer=...), of samples or cell "
-            f"types × genes. skenigma.anndata.deconvolve takes AnnData as they are."
+            f"types × genes. skenigma.anndata.deconvolve takes AnnData directly."
         )
 
 

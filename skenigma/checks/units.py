@@ -202,7 +202,8 @@ def _negatives(found, what):
         "negatives",
         f"{what} has {found.n_negative} negative value(s) in otherwise linear data, of which the smallest is "
         f"{found.minimum:.4g}. Because of them the models treat all values as signed: nothing is clipped at 0, "
-        f"and what needs values of at least 0 is not used. Set them to 0, or correct what produced them.",
+        f"and methods that need values of at least 0 are not used. Set them to 0, or correct the step that "
+        f"produced them.",
     )
 
 
@@ -220,7 +221,7 @@ def _kinds(bulk, reference):
     return Finding(
         "mixed",
         f"Bulk and reference must be on the same scale, but X has {bulk}, and the reference has {reference}. "
-        f"Transform both alike.",
+        f"Transform both in the same way.",
         refuse=True,
     )
 
@@ -258,6 +259,7 @@ def _depths(totals, names):
     return Finding(
         "depths",
         f"Library sizes differ {totals[high] / totals[low]:.3g}-fold: the genes in use sum to {totals[low]:.4g} in "
-        f"sample {named[0]} and to {totals[high]:.4g} in sample {named[1]}. A model takes that for expression, and "
-        f"one deep sample moves the others. Divide every sample by its total, as counts per million are.",
+        f"sample {named[0]} and to {totals[high]:.4g} in sample {named[1]}. A model treats this as a "
+        f"difference in expression, and one deep sample affects the others. Divide every sample by its total, "
+        f"as in counts per million.",
     )

@@ -130,7 +130,7 @@ def check_lazy_bulk(estimator, X, *, reset, min_samples=1):
         refuse_repeats(names, "Genes of X", "Sum, average or drop the repeated columns first.")
     if len(X) < min_samples or not X.shape[1]:
         raise ValueError(
-            f"X has {X.shape[0]} sample(s) and {X.shape[1]} gene(s), and needs {min_samples} and 1 at least."
+            f"X has {X.shape[0]} sample(s) and {X.shape[1]} gene(s), and needs at least {min_samples} and 1."
         )
     described = np.broadcast_to(0.0, X.shape)  # scikit-learn looks at nothing but names and shape
     if names is not None:

@@ -278,7 +278,7 @@ def _for_samples(table, samples, path):
     if len(missing):
         raise ValueError(
             f"{path} lacks {len(missing)} of {len(samples)} samples: {listing(list(missing))}; its rows are "
-            f"{listing(list(table.index))}. {cause(table.index, samples)}Rename them, so that both are alike."
+            f"{listing(list(table.index))}. {cause(table.index, samples)}Rename them so that both are the same."
         )
     return table.loc[samples]
 

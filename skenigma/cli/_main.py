@@ -121,7 +121,9 @@ def _explain(error, number, given, console):
 
 def _outcome(console):
     if console.written is None and console.kept is not None and (folder := unfinished(console.kept)):
-        return f"{progress_of(folder)} of the expression are kept in {folder}: a repeat of the command goes on there"
+        return (
+            f"{progress_of(folder)} of the expression are kept in {folder}: the same command continues there"
+        )
     if console.written is None:
         return "nothing was written"
     return f"the results were complete by then, and are in {console.written}"
@@ -138,8 +140,8 @@ def _sentence(error, console):
         case ValueError() | ImportError():
             return str(error)
     return (
-        f"unexpected {type(error).__name__}: {error}. This is a defect of skenigma: please report it, with what "
-        f"--debug shows."
+        f"unexpected {type(error).__name__}: {error}. This is a bug in skenigma: please report it, with the "
+        f"output of --debug."
     )
 
 
@@ -153,7 +155,7 @@ def _system_error(error, console):
         )
         return f"{what}{_place(error)}: {_outcome(console)}. Make room, or choose another --out."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{error.strerror}{_place(error)}: choose a place that you may read and write."
+        return f"{error.strerror}{_place(error)}: choose a place where you have permission to read and write."
     return f"{error.strerror}{_place(error)}"
 
 

@@ -50,8 +50,8 @@ def refit(job, folder, bulk, reference):
     if not difference <= SAME:
         then = folder.record["versions"].get("skenigma")
         job.console.warn(
-            f"Fitted again, the proportions differ from those of the run by up to {difference:.2g}: it is another "
-            f"model. The run was made by skenigma {then}, and this is {__version__}."
+            f"Fitted again, the proportions differ from those of the run by up to {difference:.2g}, "
+            f"so this is not the same model. The run was made by skenigma {then}, and this is {__version__}."
         )
     job.console.facts([("fit", f"{type(model).__name__} of {counted(len(bulk), 'sample')}, again")])
     return model

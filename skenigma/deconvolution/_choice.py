@@ -70,8 +70,8 @@ def choose_model(bulk, reference):
             raise ValueError(
                 f"{values.n_negative} of {matrices[what].size:,} values of the {what} are negative, the smallest "
                 f"{values.minimum:.4g}, and the rest is linear: the model for linear values needs all of them to be "
-                f"at least 0, and the one for centred values needs centred ones. Set them to 0 or correct what made "
-                f"them, or name a model."
+                f"at least 0, and the one for centred values needs centred ones. Set them to 0, correct the step "
+                f"that produced them, or name a model."
             )
     return Choice("bayes", "because values are linear and not negative")
 

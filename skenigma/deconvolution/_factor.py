@@ -286,7 +286,7 @@ def _warn_of_few(n_samples, n_types):
     if n_samples <= n_types:
         warn(
             f"X has {n_samples} samples for {n_types} cell types: shifts of the profiles can explain all of them, "
-            f"and the data do not tell how much of that is noise. Fit more samples, or use "
+            f"and it cannot be determined how much of that is noise. Fit more samples, or use "
             f"EmpiricalBayesDeconvolver for values that are not negative.",
             SampleWarning,
         )
@@ -300,8 +300,8 @@ def _warn_of_repeated(bulk, names):
         named = [f"{names[earlier]} and {names[row]}" for earlier, row in pairs]
         warn(
             f"{len(pairs)} sample(s) of X are equal to another in every gene: {listing(named)}. There is no noise "
-            f"between them, so that too little of it is found, and a handful of samples has several answers: "
-            f"drop the repeats.",
+            f"between them, so the noise is underestimated, and with few samples the solution is not unique: "
+            f"drop the duplicates.",
             SampleWarning,
         )
 
@@ -310,9 +310,9 @@ def warn_of_linear_counts(bulk, name, better):
     """Say where something else is meant for such values."""
     if bulk.size and bulk.min() >= 0 and bulk.max() > LOG_SCALE_MAXIMUM:
         warn(
-            f"X has no negative value and goes up to {bulk.max():.4g}, like counts per million or TPM. {name} takes "
-            f"a gene to vary by as much where it is low as where it is high, which such values do not: on real ones "
-            f"it lost to simpler answers. Use {better}."
+            f"X has no negative value and goes up to {bulk.max():.4g}, like counts per million or TPM. {name} "
+            f"assumes that a gene varies as much at low as at high expression, which is not true of such values: on "
+            f"real data it did worse than the baselines. Use {better}."
         )
 
 

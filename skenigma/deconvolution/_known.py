@@ -31,7 +31,7 @@ def known_variance(table, cell_types, genes):
             f"per gene in use."
         )
     check_finite(values, "reference_variance", cell_types, genes)
-    check_nonnegative(values, "reference_variance", cell_types, genes, "A variance is at least 0.")
+    check_nonnegative(values, "reference_variance", cell_types, genes, "Variances must be at least 0.")
     return values
 
 

@@ -101,8 +101,8 @@ def warn_of_level(name, level, remedy):
     if level is None or LOWEST <= level <= HIGHEST:
         return
     warn(
-        f"The expression of this {name} does not have the level of the bulk: mixed by the proportions, it makes up "
-        f"{level:.2g} of it (median over samples). How it varies over samples and genes may be right, its size is "
-        f"not. {remedy}",
+        f"The expression of this {name} does not have the level of the bulk: mixed by the proportions, it adds up "
+        f"to {level:.2g} of it (median over samples). Its variation over samples and genes may be right, but "
+        f"its size is not. {remedy}",
         LevelWarning,
     )

@@ -308,8 +308,8 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         coding = self._outcome.map.coding
         if covariates is None and coding is not None:
             warn(
-                f"The model was fitted with covariates ({listing(list(coding.categories))}), and these samples come "
-                f"without: each is mapped like an average sample. Pass covariates to protect what they explain.",
+                f"The model was fitted with covariates ({listing(list(coding.categories))}), but these samples come "
+                f"without any: each is mapped like an average sample. Pass covariates to protect what they explain.",
             )
         elif covariates is not None and coding is None:
             raise ValueError(

@@ -98,8 +98,8 @@ class OwnStart:
         """Where any samples start, from their bulk and proportions, on the scale of the model."""
         if not callable(self._init):
             raise ValueError(
-                "This model was fitted with an init that holds a start for every sample of its cohort, and says "
-                "nothing of where other samples start. Fit with a function as init, init(bulk, proportions), which "
+                "This model was fitted with an init that holds a start for every sample of its cohort, which does "
+                "not define a start for other samples. Fit with a function as init, init(bulk, proportions), which "
                 "gives the start of any samples, to transform or score others."
             )
         return self._checked(model, np.asarray(self._init(bulk, proportions), dtype=np.float64), len(bulk))

@@ -133,7 +133,7 @@ def differential_expression(
     rare
         The cell type is too rare to be tested. No p-value.
     low_share
-        Log fold changes: the cell type gives too little of the gene's bulk. No p-value.
+        Log fold changes: the cell type contributes too little of the gene's bulk. No p-value.
     zero_mean
         The fold change divides by 0 and is infinite or NaN; the test stands.
 
@@ -207,6 +207,7 @@ def _bulk_of_fit(model, X):
         return bulk[order]
     if not isinstance(order, slice):
         raise ValueError(
-            "The samples of X stand in another order than in the fit: an X that is read by rows is needed as it was."
+            "The samples of X are in another order than in the fit: an X that is read by rows must be in the "
+            "order of the fit."
         )
     return bulk

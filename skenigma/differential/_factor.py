@@ -259,17 +259,18 @@ class _Report:
         if near > FITS_NONE * far and near > VISIBLE * self.residual:
             found = ", ".join(f"{label}: {np.sqrt(value):.3g}" for label, value in self.deviation.items())
             warn(
-                f"The reference fits no group: profiles deviate from it in all of them (root mean square, {found}). "
-                f"Effects are then known from the difference of the groups alone. p-values hold, but fewer changes "
-                f"are found. Take profiles of one of the groups, or correct the reference for its platform."
+                f"The reference describes none of the groups: profiles deviate from it in all of them (root "
+                f"mean square, {found}). Effects are then determined from the difference between the groups "
+                f"alone. p-values remain valid, but fewer changes are found. Take profiles of one of the "
+                f"groups, or correct the reference for its platform."
             )
         associated = np.flatnonzero(self.factor_p < ASSOCIATED / max(len(self.factor_p), 1))
         if len(associated):
             shares = [f"{self.factor_r2[m]:.2f}" for m in associated]
             warn(
-                f"{len(associated)} hidden factor(s) go with the phenotype or a covariate (R² {listing(shares)}): "
-                f"something else differs between the groups, a batch for instance. What it changes is not counted as "
-                f"an effect. If it is known, pass it as a covariate."
+                f"{len(associated)} hidden factor(s) are associated with the phenotype or a covariate (R² "
+                f"{listing(shares)}): something else differs between the groups, a batch for instance. What it "
+                f"changes is not counted as an effect. If it is known, pass it as a covariate."
             )
         if not self.fit.converged:
             warn("The factor model did not converge: p-values are those of its last step.")

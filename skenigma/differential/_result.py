@@ -17,7 +17,7 @@ REASONS = {
     "constant": "values do not vary",
     "singular": "the design does not determine the effect",
     "rare": "the cell type is too rare",
-    "low_share": "the cell type gives too little of the gene's bulk",
+    "low_share": "the cell type contributes too little of the gene's bulk",
 }
 
 

@@ -148,7 +148,8 @@ class Study:
         if collinear:
             raise ValueError(
                 f"Collinear covariates: {listing(collinear)} can be computed from {what} and the other covariates. "
-                f"Drop them; what goes with the phenotype that closely cannot be told apart from it."
+                f"Drop them; the effect of a covariate that follows the phenotype so closely cannot be "
+                f"separated from it."
             )
         return SharedDesign(columns)
 
@@ -229,7 +230,7 @@ def _refuse_spellings(classes):
     alike = [label for labels in spelt.values() if len(labels) > 1 for label in labels]
     if alike:
         raise ValueError(
-            f"phenotype has classes that differ only in case or spaces: {listing(alike)}. Spell them alike."
+            f"phenotype has classes that differ only in case or spaces: {listing(alike)}. Use one spelling."
         )
 
 

@@ -44,9 +44,9 @@ def refuse_posterior_means(found, what):
     """Refuse to test values that a model has filled in from other samples."""
     if found:
         raise ValueError(
-            f"The expression of {what} is a posterior mean: where the bulk cannot tell, the model has filled in what "
-            f"it expects, and samples are not independent observations. Of unchanged genes, 89 to 94 % had p < 0.05 "
-            f"in such a test. Choose method='factor' or 'interaction', which test the bulk."
+            f"The expression of {what} is a posterior mean: where the bulk has too little information, the model "
+            f"has filled in what it expects, and samples are not independent observations. Of unchanged genes, 89 to "
+            f"94 % had p < 0.05 in such a test. Choose method='factor' or 'interaction', which test the bulk."
         )
 
 

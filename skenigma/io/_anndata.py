@@ -133,7 +133,7 @@ def read_10x_folder(folder, notes):
     if values.shape != (len(genes), len(names)):
         raise ValueError(
             f"{matrix} is of {values.shape[0]} × {values.shape[1]}, but {features.name} names {len(genes)} genes and "
-            f"{barcodes.name} {len(names)} cells: these files are not of one matrix."
+            f"{barcodes.name} {len(names)} cells: these files do not belong to one matrix."
         )
     var = pd.DataFrame({"gene_ids": genes[0].to_numpy()}, index=genes[min(1, genes.shape[1] - 1)].to_numpy())
     if genes.shape[1] > 2:

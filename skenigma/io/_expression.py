@@ -111,7 +111,8 @@ def _from_text(text, choices, what, notes):
         frame = frame.iloc[:-1]
     if table.rows is not None and table.rows != len(frame):
         raise ValueError(
-            f"{text.path} says that it has {table.rows:,} genes, but holds {len(frame):,}: it is damaged, or was cut."
+            f"{text.path} says that it has {table.rows:,} genes, but holds {len(frame):,}: it is "
+            f"damaged or truncated."
         )
     return _from_table(frame, text.path, choices, what, notes, unnamed=table.unnamed)
 
@@ -334,9 +335,7 @@ def _remedy(entries):
     """What to do about cells among numbers that are none."""
     texts = {entry.strip() for entry in entries if isinstance(entry, str)}
     if errors := sorted(texts.intersection(EXCEL_ERRORS)):
-        return (
-            f"{', '.join(errors)} are errors of Excel formulas: correct them there, or write the values anew."
-        )
+        return f"{', '.join(errors)} are errors of Excel formulas: correct them there, or enter the values again."
     if texts <= set(MISSING):
         return "Impute or drop missing values first."
     return "Correct these cells, or drop their rows or columns."

@@ -124,15 +124,15 @@ class BoundedText:
         if position >= 0:
             line = self._lines + text.count("\n", 0, position) + 1
             raise ValueError(
-                f"{self._path} holds a NUL character in line {line}, where names and numbers would be cut: it is no "
-                f"text, or damaged. Write it again, or remove these characters."
+                f"{self._path} holds a NUL character in line {line}, which would cut off names and numbers: it "
+                f"is not text, or is damaged. Write it again, or remove these characters."
             )
         self._lines += text.count("\n")
         self._line_length = len(text) - text.rfind("\n") - 1 + ("\n" not in text) * self._line_length
         if self._line_length > LONGEST_LINE:
             raise ValueError(
-                f"{self._path} has more than {LONGEST_LINE:,} characters in line {self._lines + 1}: it is no table "
-                f"of numbers, or its ends of lines are lost."
+                f"{self._path} has more than {LONGEST_LINE:,} characters in line {self._lines + 1}: it is not a "
+                f"table of numbers, or its line breaks are missing."
             )
         self._needed += len(text) + CELL_SIZE * text.count(self._delimiter)
         if self._free is not None and self._needed > self._free:

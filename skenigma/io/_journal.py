@@ -187,7 +187,7 @@ def _locked(folder, key, facts, same, other, remedies):
         if work and work.facts["key"] != key and other == "refuse":
             raise ValueError(
                 f"{folder} holds another result, of which {work} are complete: of other data, another model or "
-                f"another version of skenigma. Go on with that, remove the folder, or replace it with "
+                f"another version of skenigma. Continue that run, remove the folder, or replace it with "
                 f"{remedies.anew}."
             )
         if work is None or work.facts["key"] != key or same != "keep":
@@ -266,7 +266,7 @@ def _kept(error, work, remedies):
     first = "Make room, and" if full else "When that is fixed,"
     message = (
         f"{what}: {work} are complete, and kept in {work.folder}. {first} "
-        f"{remedies.again}, which goes on from there."
+        f"{remedies.again}, which continues from there."
     )
     return OSError(message)
 

@@ -70,6 +70,6 @@ def _turned_message(wrong, names):
     }[wrong]
     options = {"bulk": "--bulk-rows samples", "reference": "--reference-rows cell-types"}
     return (
-        f"{found}. Tables are read as genes × samples and genes × cell types, AnnData the other way round. Turn it, "
-        f"or say so: {' '.join(options[side] for side in wrong)}."
+        f"{found}. Tables are read as genes × samples and genes × cell types, AnnData the other way round. Transpose "
+        f"it, or pass {' '.join(options[side] for side in wrong)}."
     )

@@ -114,7 +114,7 @@ def _gct(look, choices, notes):
     if len(header) != 1 + row_fields + n_columns:
         raise ValueError(
             f"{look.path} is GCT {version} and says that it has {n_columns} columns, and {row_fields} that describe "
-            f"rows, but its header has {len(header)} fields: it is damaged, or was cut."
+            f"rows, but its header has {len(header)} fields: it is damaged or truncated."
         )
     notes.append(f"read as GCT {version}")
     taken = list(range(1 + row_fields, len(header)))

@@ -291,7 +291,7 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
             kept = pd.Index(cohort.gene_names).get_indexer(self.gene_names_)
             kept = kept[kept >= 0]
         if not len(kept):
-            raise ValueError("cells share no gene with X and the reference: name their genes alike.")
+            raise ValueError("cells share no gene with X and the reference: use the same gene names.")
         bulk, reference = cohort.bulk.iloc[:, kept], cohort.reference.iloc[:, kept]
         scale = size / np.sqrt(np.mean(np.square(bulk.to_numpy())))
         cohort.update(bulk=bulk * scale, reference=reference * scale, cse=cohort.cse[:, :, kept] * scale)

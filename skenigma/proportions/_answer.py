@@ -66,6 +66,6 @@ class Answer:
         warn_of_samples(
             self.unlike,
             rows,
-            "No cell type has a positive coefficient, nor by non-negative least squares, in",
+            "No cell type has a positive coefficient, not even with non-negative least squares, in",
             "The proportions there are equal. Check that X and reference are on the same scale.",
         )

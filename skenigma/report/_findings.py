@@ -25,7 +25,7 @@ REASONS = {
     "constant": "the values do not vary",
     "singular": "the samples do not tell the cell types apart",
     "rare": "the cell type is too rare",
-    "low_share": "the cell type gives too little of the gene's bulk",
+    "low_share": "the cell type contributes too little of the gene's bulk",
     "not computed": "no reason was recorded",
 }
 CAREFUL = {

@@ -475,13 +475,13 @@ class TestIdentifiersThatDoNotMatch:
             (
                 lambda gene: ensembl(gene) + ".12",
                 ensembl,
-                "regard to version suffixes such as '.12' they share 30",
+                "Ignoring version suffixes such as '.12', they share 30",
             ),
             (lambda gene: ensembl(gene) + ".12", lambda gene: ensembl(gene) + ".3", "version suffixes"),
-            (str.capitalize, str.upper, "regard to case they share 30: spell them alike"),
-            (lambda gene: gene + " ", str, "regard to spaces around the names they share 30"),
-            (lambda gene: "GRCh38_" + gene, str, "regard to genome prefixes such as 'GRCh38_' they share 30"),
-            (lambda gene: gene + "|" + gene[4:], str, "regard to what follows '|' they share 30"),
+            (str.capitalize, str.upper, "Ignoring case, they share 30: make the spelling the same"),
+            (lambda gene: gene + " ", str, "Ignoring spaces around the names, they share 30"),
+            (lambda gene: "GRCh38_" + gene, str, "Ignoring genome prefixes such as 'GRCh38_', they share 30"),
+            (lambda gene: gene + "|" + gene[4:], str, "Ignoring what follows '|', they share 30"),
         ],
     )
     @both
@@ -495,7 +495,7 @@ class TestIdentifiersThatDoNotMatch:
     def test_few_shared_genes_warn(self, estimator_class, bulk, reference):
         rename = {gene: gene.upper() for gene in GENES[5:]}
         with pytest.warns(
-            UserWarning, match=r"only 5 genes, of 30 in X and 30 in reference.*regard to case they share 30"
+            UserWarning, match=r"only 5 genes, of 30 in X and 30 in reference.*Ignoring case, they share 30"
         ) as caught:
             estimator_class(reference.rename(columns=rename)).fit(bulk)
         assert caught[0].filename == __file__

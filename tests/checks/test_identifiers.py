@@ -43,7 +43,9 @@ def test_what_would_be_shared_and_how(bulk, reference, words):
         "reference": pd.DataFrame([range(len(reference))], columns=reference),
     }
     remedy = (
-        said[said.index("spell them alike, ") + len("spell them alike, ") :].split(". If one")[0].rstrip(" .")
+        said[said.index("make the spelling the same, ") + len("make the spelling the same, ") :]
+        .split(". If one")[0]
+        .rstrip(" .")
     )
     exec(remedy, {}, frames)
     assert set(frames["X"].columns) == set(frames["reference"].columns)

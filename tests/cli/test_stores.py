@@ -166,7 +166,7 @@ class TestEnded:
         folder = tmp_path / "run.expression.zarr.unfinished"
         assert line == (
             f"skenigma: error: the disk is full: 3 of 6 blocks are complete, and kept in {folder}. Make room, and "
-            f"repeat the command, which goes on from there."
+            f"repeat the command, which continues from there."
         )
         assert [path.name for path in tmp_path.iterdir()] == [folder.name]
         del failing[6], failing["written"][:]

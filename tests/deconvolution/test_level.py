@@ -122,7 +122,7 @@ def test_healthy_fits_are_silent(request, model, data):
 COLLAPSED = {
     "l2max": (
         L2MaxDeconvolver(),
-        r"makes up .* of it .* renorm_size=200 is far below .* Use renorm_size='auto'",
+        r"adds up to .* of it .* renorm_size=200 is far below .* Use renorm_size='auto'",
     ),
     "l2max, auto": (L2MaxDeconvolver(renorm_size="auto"), "smaller beta"),
     "l2max, plain": (L2MaxDeconvolver(renorm_size=None), "smaller beta"),
@@ -151,7 +151,7 @@ def test_a_collapsed_fit_says_so_and_what_to_do(linear, model, remedy):
 
 def test_the_level_of_a_posterior_can_be_wrong_too(linear):
     bulk, reference, theta = linear
-    with pytest.warns(LevelWarning, match="makes up 4.* of it .*Bring bulk and reference to one scale"):
+    with pytest.warns(LevelWarning, match="adds up to 4.* of it .*Bring bulk and reference to one scale"):
         EmpiricalBayesDeconvolver(4 * reference).fit(bulk, proportions=theta)
     noise = np.random.default_rng(0).normal(size=bulk.shape)
     with pytest.warns(LevelWarning, match="on one scale"):

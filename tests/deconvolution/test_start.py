@@ -138,7 +138,7 @@ def test_a_tensor_is_where_the_cohort_starts_and_others_have_no_start(cohort):
     by_function = fit(L2MaxDeconvolver(init=scaled_bulk, **options), cohort)
     assert_allclose(by_tensor.cse_, by_function.cse_, atol=1e-12)
     for method in (by_tensor.transform, by_tensor.score, by_tensor.predict_expression):
-        with pytest.raises(ValueError, match="says nothing of where other samples start"):
+        with pytest.raises(ValueError, match="does not define a start for other samples"):
             method(cohort.bulk, proportions=cohort.proportions)
 
 

@@ -213,7 +213,7 @@ class TestReferenceOfNeitherGroup:
             "platform": np.broadcast_to(rng.normal(size=1000), (5, 1000)),
             "middle": 2.4 * cohort.changed.to_numpy(),
         }[kind]
-        with pytest.warns(UserWarning, match="The reference fits no group"):
+        with pytest.warns(UserWarning, match="The reference describes none of the groups"):
             table = found_in(cohort, reference=cohort.reference + shift)
         called, right = calls(table, cohort)
         assert right >= 0.95 * called
@@ -330,7 +330,7 @@ class TestRefusals:
         rng = np.random.default_rng(0)
         batch = rng.normal(size=100) + 2 * cohort.phenotype.to_numpy()
         bulk = cohort.bulk + batch[:, None] * (cohort.proportions.to_numpy() @ rng.normal(size=(5, 1000)) * 2)
-        with pytest.warns(UserWarning, match=r"hidden factor\(s\) go with the phenotype"):
+        with pytest.warns(UserWarning, match=r"hidden factor\(s\) are associated with the phenotype"):
             table = factor_test(bulk, cohort.proportions, cohort.phenotype, reference=cohort.reference)
         called, right = calls(table, cohort)
         assert right >= 0.95 * called
@@ -386,7 +386,7 @@ class TestGuide:
             ("half-way between the groups", lambda cohort: 2.4 * cohort.changed),
         ],
     )
-    @pytest.mark.filterwarnings("ignore:The reference fits no group")
+    @pytest.mark.filterwarnings("ignore:The reference describes none of the groups")
     def test_spoilt_references(self, cohort, rows, label, shift):
         table = found_in(cohort, reference=cohort.reference + shift(cohort))
         area, called, right = rows[label]

@@ -220,7 +220,9 @@ class TestTheSameAsOfTheModel:
         signed = deconvolve(
             centred, profiles, model=FactorDeconvolver(n_factors=0), proportions="facs", verbose=False
         )
-        with pytest.warns(UserWarning, match="reference fits no group"):  # which only that test looks at
+        with pytest.warns(
+            UserWarning, match="reference describes none of the groups"
+        ):  # which only that test looks at
             display = DifferentialExpressionDisplay.from_anndata(signed, "disease", cell_type="B cell")
         assert display.contrast == "ill - well"
         assert np.isfinite(display.p_value).all()

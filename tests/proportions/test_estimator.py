@@ -353,7 +353,7 @@ class TestEveryMethod:
         X = bulk.copy()
         X.loc["donor6"] = -X.loc["donor6"]
         with pytest.warns(
-            UserWarning, match=r"nor by non-negative least squares.*'donor6'.*equal.*same scale"
+            UserWarning, match=r"not even with non-negative least squares.*'donor6'.*equal.*same scale"
         ):
             shares = ProportionEstimator(reference, method=method).fit_transform(X)
         assert_array_equal(shares[6], np.full(len(CELL_TYPES), 1 / len(CELL_TYPES)))
