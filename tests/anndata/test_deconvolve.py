@@ -484,7 +484,7 @@ class TestBadInput:
             deconvolve(bulk, cells, model=model)
 
     def test_known_proportions_for_an_estimator_of_them(self, bulk, cells, cohort):
-        with refused("nothing for a ProportionEstimator"):
+        with refused("a ProportionEstimator has nothing"):
             deconvolve(bulk, cells, model=ProportionEstimator(), proportions=cohort.proportions)
 
     def test_no_such_proportions(self, bulk, cells):

@@ -260,7 +260,7 @@ def test_variance_between_donors_is_matched_by_name(cohort, model):
             {"reference_variance": pd.DataFrame(np.ones((2, 120)), TYPES[:2], GENES)},
         ),
         ("has shape .3, 5., but .3, 120. is needed", {"reference_variance": np.ones((3, 5))}),
-        ("A variance is at least 0", {"reference_variance": -np.ones((3, 120))}),
+        ("Variances must be at least 0", {"reference_variance": -np.ones((3, 120))}),
         (
             "rows of reference_donors do not name cell type 'NK', 'T'",
             {"reference_donors": pd.Series([2], ["B"])},

@@ -398,7 +398,7 @@ class TestPlace:
         # root may write everywhere, so the refusal of the system is imitated
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "expression")
         assert simulate(run, "--force") == 1
-        assert "choose a place that you may read and write" in error_of(capsys)
+        assert "choose a place where you have permission to read and write" in error_of(capsys)
         assert "expression" in names(run)
 
     @POSIX
