@@ -2,11 +2,11 @@
 Choosing parameters without the truth
 =====================================
 
-No bulk tells how well its cell-type-specific expression was recovered, so there is nothing to search over with an
-ordinary cross-validation: a model that reproduces the bulk perfectly can be wrong in every cell type.
-:class:`~skenigma.L2MaxDeconvolverCV` tries its settings on a cohort that resembles the bulk and whose truth is known,
-and fits the best of them to the bulk. This example does so where the truth of the bulk is known, too, and asks
-whether the choice was right.
+The bulk does not tell how well its cell-type-specific expression was recovered, so ordinary cross-validation
+cannot choose parameters: a model that reproduces the bulk perfectly can be wrong in every cell type.
+:class:`~skenigma.L2MaxDeconvolverCV` tries its settings on a cohort that resembles the bulk and whose truth
+is known, and fits the best of them to the bulk. This example does so for a bulk whose truth is known as well,
+and checks whether the choice was right.
 """
 
 import warnings
@@ -101,8 +101,8 @@ print(
 )
 
 # %%
-# The score on the tuning cohort puts the settings in nearly the order that the truth would, and the chosen one is as
-# good as the best. The value of a score is not a promise: the simulation can be kinder than the bulk. So compare it
-# with the scores, on the same cohort, of the answers that need no model. (The third is a ratio of bulk and reference,
-# and NaN for signed values as here.)
+# The score on the tuning cohort puts the settings in nearly the order that the truth would, and the chosen
+# one is as good as the best. The value of the score need not hold for the bulk: the simulation can be easier
+# than real data. So compare it with the scores, on the same cohort, of the baselines that need no model. (The
+# third is a ratio of bulk and reference, and NaN for signed values as here.)
 pd.Series(model.baseline_scores_).to_frame("score")

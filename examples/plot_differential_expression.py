@@ -59,7 +59,8 @@ figure.savefig("differential_expression.png", dpi=150)
 # - ``"joint"``: *does it differ, given the estimates of all other cell types?* A logistic model of the phenotype per
 #   gene, which sets the cell types against each other. It calls a gene in one cell type at most.
 #
-# The naive answer is a t-test on the bulk, every gene that it calls being called in all cell types.
+# For comparison, the naive approach is a t-test on the bulk: a gene that it calls is called in all cell
+# types.
 #
 # The second cohort is the same, but for changes of 2 standard deviations.
 cohorts = {"strong changes": cohort, "weak changes": make_cohort(effect=2, as_frame=True, random_state=0)}
@@ -124,17 +125,17 @@ for name, cohort in cohorts.items():
 print("\nfigure: differential_expression.png")
 
 # %%
-# Only the interaction test keeps its promise, and where changes are weak it hardly calls anything. The marginal test
-# finds most of the strong changes, but more than seven of ten of its calls are wrong: little better than the naive
-# test, and nothing in its q-values says so. The joint test comes close to what it promises, and on the trace-norm
-# tensor finds more of the strong changes than the interaction test. It remains a test of estimates, though: nothing
-# guarantees its false discovery rate.
+# Only the interaction test keeps its error rate, and where changes are weak it hardly calls anything. The
+# marginal test finds most of the strong changes, but more than seven of ten of its calls are wrong: little
+# better than the naive test, although its q-values do not show it. The joint test comes close to its nominal
+# rate, and on the trace-norm tensor finds more of the strong changes than the interaction test. It remains a
+# test of estimates, though: nothing guarantees its false discovery rate.
 #
 # Ranking
 # -------
 #
-# Where a list of candidates is wanted, their order counts, not the threshold: precision among the pairs with the
-# largest statistics, for every length of the list.
+# If you want a list of candidates, their order matters, not the threshold. The figure shows the precision
+# among the pairs with the largest statistics, for every length of the list.
 styles = {
     "t-test of the bulk": ("#000000", ":"),
     "marginal, L2-max": ("#56B4E9", "--"),

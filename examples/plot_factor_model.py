@@ -25,8 +25,9 @@ model = FactorDeconvolver(cohort.reference).fit(cohort.bulk, proportions=cohort.
 print(model.n_factors_, "factor")
 
 # %%
-# The factor is the phenotype, though the model was not told. Its loadings are what it changes: on the right, those of
-# one cell type, over their standard deviations, apart for genes that change and genes that do not.
+# The factor is the phenotype, although the model was not told about it. Its loadings are the changes of the
+# genes: on the right, those of one cell type, divided by their standard deviations, separately for genes that
+# change and genes that do not.
 first = cohort.cell_types[0]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
 left.scatter(cohort.phenotype + np.random.default_rng(0).uniform(-0.1, 0.1, 100), model.scores_[:, 0], s=12)
@@ -62,7 +63,7 @@ print(table.attrs["factor_model"]["deviation"])
 table.head()
 
 # %%
-# Against the interaction test, which uses the bulk alone and not the reference:
+# Compared with the interaction test, which uses the bulk alone and not the reference:
 figure, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
 truth = cohort.changed.stack() != 0
 for method in ("factor", "interaction"):

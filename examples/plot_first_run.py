@@ -2,9 +2,10 @@
 From counts to proportions, expression and findings
 ===================================================
 
-The whole way in a minute: counts of bulk samples and of annotated cells go in; proportions, a table of the genes that
-change, and figures come out. The counts are simulated, so the right answer is known; with data of your own, replace
-the first step. The last section runs the published argument for gradients of norm 200, with which this project began.
+A complete analysis in a minute: from counts of bulk samples and of annotated cells to proportions, a table of
+the genes that change, and figures. The counts are simulated, so the right answer is known; to use your own
+data, replace the first step. The last section runs the published argument for gradients of norm 200, with
+which this project began.
 
 The script writes ``proportions.csv``, ``findings.csv``, ``findings.png`` and ``gradient_norm.png`` to the current
 folder.
@@ -36,8 +37,8 @@ state = cohort.phenotype.map({0: "control", 1: "case"}).rename("state")
 cohort.bulk.iloc[:3, :6]
 
 # %%
-# Both are brought to counts per million: the cells while they become one profile per cell type, the bulk by its
-# totals.
+# Both are scaled to counts per million: the cells when they are averaged to one profile per cell type, the
+# bulk by the totals of its samples.
 reference = make_reference(cohort.cells, cohort.labels, normalize=1e6)
 bulk = 1e6 * cohort.bulk.div(cohort.bulk.sum(axis=1), axis=0)
 
@@ -99,8 +100,9 @@ figure.savefig("findings.png", dpi=150)
 # The published argument for 200
 # ------------------------------
 #
-# The published model rescales its gradients to one norm in every iteration. Left as they are, on data like those it
-# was published with, their norm is about 200: hence the 200. :doc:`The whole argument <plot_gradient_norm>`.
+# The published model rescales its gradients to one norm in every iteration. Without rescaling, on data like
+# those of the publication, their norm is about 200; this is where the value comes from.
+# :doc:`The whole argument <plot_gradient_norm>`.
 published = make_cohort(as_frame=True, random_state=0)
 plain = L2MaxDeconvolver(published.reference, renorm_size=None).fit(published.bulk)
 display = GradientNormDisplay.from_estimator(plain)

@@ -97,8 +97,8 @@ axes[1].set_ylabel("")
 # What is recovered
 # -----------------
 #
-# Two answers are free, and every method should be compared with them: the bulk itself in place of every cell
-# type, and the reference profile in place of every sample. Three questions are asked:
+# Two baselines need no model, and every method should be compared with them: the bulk itself in place of
+# every cell type, and the reference profile in place of every sample. Three questions are asked:
 #
 # - per gene: does the estimate follow the gene over the samples? (correlation, mean over cell types and
 #   genes; and over the changed genes only). The reference is the same for all samples and cannot answer.
@@ -139,8 +139,8 @@ print("\nagreement with the truth (correlation; error: root mean square)")
 print(summary.to_string(float_format="{:.3f}".format, na_rep="-"))
 
 # %%
-# The renormalised fit needs fewer iterations and follows genes over samples, and profiles over genes,
-# better than the plain one and either baseline. The margin over the better baseline is small in both, and
-# by the error the reference itself is still the better answer: expression of single samples is a hard
-# target, so look at correlations and baselines before trusting a gene. The size itself hardly matters near
-# 200: ``"auto"`` finds a slightly different one, with almost the same result.
+# The renormalised fit needs fewer iterations and follows genes over samples, and profiles over genes, better
+# than the plain one and either baseline. The margin over the better baseline is small in both, and by the
+# error the reference itself is still the better answer: expression in single samples is hard to estimate, so
+# look at correlations and baselines before you trust a gene. The size itself hardly matters near 200:
+# ``"auto"`` finds a slightly different one, with almost the same result.

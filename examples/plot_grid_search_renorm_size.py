@@ -41,7 +41,7 @@ bulk, new_bulk, phenotype, new_phenotype = train_test_split(
 # ------
 #
 # ``fit`` sees nothing but the training samples of a fold, and ``transform`` treats every held-out sample on
-# its own, by repeating the fitted iterations: the scores are honest.
+# its own, by repeating the fitted iterations, so the scores are those of unseen samples.
 #
 # The published size of 200 belongs to data of the published size. Gradient norms grow with the numbers of
 # samples and genes; on this small cohort they are near 65 by themselves (what ``"auto"`` finds), and steps
@@ -81,7 +81,8 @@ ax.set_ylabel("area under the ROC curve on held-out samples\n(mean ± standard d
 # Which one wins?
 # ---------------
 #
-# The best score of a search is flattered, because it is the best of several. The samples set aside decide.
+# The best score of a search is biased upwards, because it is the best of several. The samples set aside give
+# a fair comparison.
 score = get_scorer(scoring)
 with_expression = score(search.best_estimator_, new_bulk, new_phenotype)
 with_bulk = score(classifier.fit(bulk, phenotype), new_bulk, new_phenotype)
@@ -90,7 +91,7 @@ print(f"new samples, cell-type-specific expression: {with_expression:.3f}")
 print(f"new samples, bulk itself: {with_bulk:.3f}")
 
 # %%
-# Neither. A hundredth of the area under the curve is nothing on 300 samples, and repeating all this on
-# other simulated cohorts puts sometimes one ahead, sometimes the other. That is no surprise: a linear classifier
+# Neither. A difference of 0.01 in the area under the curve is within chance for 300 samples, and on other
+# simulated cohorts sometimes one is better and sometimes the other. That is no surprise: a linear classifier
 # can use the genes of the bulk as well as those of the cell types. Deconvolution is for the question *in
 # which cell type* a gene changes; to predict a phenotype, try the bulk first.

@@ -2,11 +2,11 @@
 Maximum-L2 norm or trace norm?
 ==============================
 
-The two models of expression ask for different things. The maximum-L2 norm
-(:class:`~skenigma.L2MaxDeconvolver`) asks that no sample stands out; the trace norm
-(:class:`~skenigma.TraceNormDeconvolver`) asks that the samples of a cell type differ along few directions
-only. Which of them is right depends on how cell types vary, so this example simulates both kinds of
-variation, and compares the models with each other and with what is free.
+The two published models penalise different things. The maximum L2 norm (:class:`~skenigma.L2MaxDeconvolver`)
+penalises samples that stand out; the trace norm (:class:`~skenigma.TraceNormDeconvolver`) penalises samples
+of a cell type that differ along many directions. Which of them is better depends on how cell types vary, so
+this example simulates two kinds of variation, and compares the models with each other and with baselines that
+need no model.
 """
 
 import warnings
@@ -124,10 +124,11 @@ axes[0].invert_yaxis()
 figure.legend(*axes[0].get_legend_handles_labels(), title="cell types vary by", loc="outside right upper")
 
 # %%
-# Where cell types vary by few programmes, the trace norm with the automatic weight is clearly ahead in both: it
-# finds the programmes. Where genes vary on their own, there is nothing of the kind to find. It then takes
-# most of the variation for noise and follows genes worse than the bulk itself does, although it still has the
-# best profiles. There the maximum-L2 norm, renormalised, follows genes best, by a small margin over the bulk.
+# Where cell types vary by few programmes, the trace norm with the automatic weight is clearly ahead in both:
+# it finds the programmes. Where genes vary on their own, there is nothing of the kind to find. It then treats
+# most of the variation as noise and follows genes less well than the bulk itself does, although it still has
+# the best profiles. There the maximum-L2 norm, renormalised, follows genes best, by a small margin over the
+# bulk.
 
 # %%
 # Changed genes

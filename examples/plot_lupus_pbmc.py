@@ -2,13 +2,13 @@
 Lupus: which patients respond to interferon, and in which cells
 ===============================================================
 
-Blood of eight patients with lupus (:func:`~skenigma.datasets.fetch_lupus_pbmc`). Its cells were sequenced one by
-one, and their sum per patient is the bulk here. So the truth is known: how much of a sample comes from each cell
-type, and what that cell type expresses in that patient. This page goes from the tables to figures and to sentences
-that may be written, as you would with tubes of blood, and compares every step with the truth and with answers that
-need no model.
+Blood of eight patients with lupus (:func:`~skenigma.datasets.fetch_lupus_pbmc`). Its cells were sequenced one
+by one, and their sum per patient is the bulk here. So the truth is known: how much of a sample comes from
+each cell type, and what that cell type expresses in that patient. This page goes from tables to figures and
+to sentences for a paper, as you would with real blood samples, and compares every step with the truth and
+with baselines that need no model.
 
-Where the data are neither kept nor to be downloaded, this page uses simulated counts in their place and says so.
+If the data are not stored here and cannot be downloaded, this page uses simulated counts instead and says so.
 """
 
 import numpy as np
@@ -60,8 +60,9 @@ display = ProportionDisplay.from_proportions(shares, shares_of="RNA")
 display.figure_.set_size_inches(8, 4.2)
 
 # %%
-# Beside the truth: r says how well an estimate follows the patients, and CCC, the concordance, also whether it is
-# as large. Where both are low, the level may be right, but which patient has more of the cell type is not known.
+# Compared with the truth: r says how well the estimates follow the patients, and CCC, the concordance, also
+# whether they have the right size. If both are low, the mean may be right, but the estimates do not show
+# which patient has more of the cell type.
 display = RecoveryDisplay.from_predictions(lupus.proportions, shares)
 agreement = pd.Series(concordance(lupus.proportions, shares), types)
 always_the_mean = (lupus.proportions - lupus.proportions.mean()).abs().to_numpy().mean()
@@ -89,9 +90,9 @@ by_type = pd.DataFrame({name: values.mean(axis=1) for name, values in correlatio
 by_type.round(2)
 
 # %%
-# The mean over all genes is low, and the gain over the reference scaled to each sample is small. What a model adds
-# is that it says of which genes to expect more. The reliability of a gene is the correlation that it expects, and
-# here is what was found for genes of each:
+# The mean over all genes is low, and the gain over the reference scaled to each sample is small. But the
+# model also says for which genes to expect more. The reliability of a gene is the correlation that the model
+# expects; here it is compared with the correlation that was found:
 bins = pd.cut(np.ravel(model.reliability_), [0, 0.3, 0.5, 0.7, 0.85, 1])
 by_bin = pd.DataFrame({name: np.ravel(values) for name, values in correlation.items()}).groupby(
     bins, observed=True
@@ -147,10 +148,10 @@ for ax, (name, cse) in zip(axes, found.items(), strict=True):
 axes[0].set_ylabel("estimated score (log2)")
 
 # %%
-# What may be written
-# -------------------
+# What you can write
+# ------------------
 #
-# Filled in from the results above, and no more than they support:
+# Sentences with the results from above, which claim no more than these support:
 enough = (reliability > 0.5).sum(axis=1)
 sure = agreement[agreement > 0.8].index
 counts = ", ".join(f"{count} in {kind}" for kind, count in enough.items())
@@ -166,6 +167,7 @@ print(
 )
 
 # %%
-# What may not: that the model found who responds where the bulk had not. Where one cell type gives most of a gene,
-# the bulk tells as much, as the panels show, and with eight patients no difference between correlations this high
-# is known. What the model adds is in which cell type this can be said, and in which it cannot.
+# What you cannot write: that the model found responders which the bulk did not show. Where one cell type
+# contributes most of a gene's expression, the bulk tells as much, as the panels show, and with eight patients
+# such high correlations cannot be told apart. What the model adds is the information for which cell types
+# this can be said.

@@ -2,12 +2,12 @@
 Whole blood, and what can be said about its cells
 =================================================
 
-From a table of whole blood to figures, and to the sentences that they support. The samples are real: twenty visits of
-healthy people and of patients, and from each visit five cell types that were sorted and sequenced by themselves
-(:func:`~skenigma.datasets.fetch_whole_blood`). So every answer can be compared with what it ought to be, which is
-what you cannot do with your own.
+From a table of whole-blood samples to figures, and to sentences that they support. The samples are real:
+twenty visits of healthy people and of patients, and from each visit five cell types that were sorted and
+sequenced separately (:func:`~skenigma.datasets.fetch_whole_blood`). So every result can be compared with the
+truth, which is not possible with your own data.
 
-Where the data are neither kept nor to be downloaded, this page uses simulated counts in their place and says so.
+If the data are not stored here and cannot be downloaded, this page uses simulated counts instead and says so.
 """
 
 import numpy as np
@@ -42,15 +42,16 @@ blood.bulk.iloc[:3, :4].round(1)
 # How much of each cell type
 # --------------------------
 #
-# Bulk and reference are counts per million, and that is all that has to be known about them. The model estimates the
-# proportions on the way; they are shares of RNA, not of cells.
+# Bulk and reference are both counts per million. The model also estimates the proportions; they are shares of
+# RNA, not of cells.
 model = EmpiricalBayesDeconvolver(blood.reference).fit(blood.bulk)
 display = ProportionDisplay.from_estimator(model)
 display.figure_.set_size_inches(9, 4.8)
 pd.DataFrame(model.proportions_, blood.sample_names, model.cell_types_).mean().round(2).to_frame("mean share")
 
 # %%
-# Does the fit explain the bulk? The mixture of what it says should add up to what was measured: a level of 1.
+# Does the fit explain the bulk? The estimates, mixed by the proportions, should add up to the measured bulk:
+# a level of 1.
 print(f"level of the expression: {model.level_:.2f}")
 
 # %%
