@@ -216,12 +216,16 @@ class Workers:
 
     def _threads(self):
         """Number of threads by worker."""
-        if self._client.status != "running":
-            raise RuntimeError(
-                f"The connection to the dask scheduler is {self._client.status}: the fit cannot go on. Nothing was "
-                f"written; restart the cluster and fit again."
-            )
-        return self._client.nthreads()
+        cause = None
+        if self._client.status == "running":
+            try:
+                return self._client.nthreads()
+            except (OSError, asyncio.TimeoutError) as error:  # a lost connection is an OSError
+                cause = error
+        raise RuntimeError(
+            "The connection to the dask scheduler is lost: the fit cannot go on. Nothing was written; restart the "
+            "cluster and fit again."
+        ) from cause
 
     def _replaced(self, lost):
         """Place the partitions of lost workers on others."""

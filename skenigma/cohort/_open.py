@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..checks.tables import is_anndata
 from ._matrix import BLOCK_BYTES, LazyMatrix
-from ._sources import KINDS, Rows, package_of
+from ._sources import KINDS, MappedRows, Rows, package_of
 
 # Bytes from which on a memory map is read by rows. A smaller one is an array like any other.
 MAPPED_BYTES = 2**26
@@ -53,7 +53,7 @@ def lazy_matrix(X: Any, *, block_bytes: int = BLOCK_BYTES) -> LazyMatrix:
     if isinstance(X, LazyMatrix):
         return X
     if isinstance(X, np.ndarray) and X.ndim == 2:
-        return LazyMatrix(Rows(X, path=getattr(X, "filename", None)), block_bytes=block_bytes)
+        return LazyMatrix(MappedRows(X) if isinstance(X, np.memmap) else Rows(X), block_bytes=block_bytes)
     names = {}
     store = X
     if is_anndata(X):

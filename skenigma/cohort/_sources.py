@@ -3,7 +3,7 @@
 import os
 import threading
 from dataclasses import dataclass
-from mmap import mmap
+from mmap import ALLOCATIONGRANULARITY, mmap
 
 import numpy as np
 
@@ -90,6 +90,37 @@ class Rows:
         if hasattr(block, "compute"):  # dask
             block = block.compute()
         return block.toarray() if hasattr(block, "toarray") else block
+
+
+class MappedRows(Rows):
+    """Rows of a memory map, read from its file: a map whose file is cut short ends the process when it is touched."""
+
+    def __init__(self, store):
+        super().__init__(store, path=store.filename)
+
+    def read(self, start, stop):
+        """Rows as a dense array."""
+        first = _first_byte(self.store) if self.path is not None else None
+        if first is None or not os.path.isfile(self.path):
+            return self.store[start:stop]
+        n_columns, n_rows = self.shape[1], stop - start
+        offset = first + start * n_columns * self.dtype.itemsize
+        found = np.fromfile(self.path, self.dtype, n_rows * n_columns, offset=offset)
+        if len(found) < n_rows * n_columns:
+            raise ChangedError(f"has been cut short ({self.path})")
+        return found.reshape(n_rows, n_columns)
+
+
+def _first_byte(mapped):
+    """Where a map begins in its file; None where its rows do not lie there one after the other."""
+    base = mapped
+    while isinstance(base, np.ndarray):
+        base = base.base
+    # what is written to a copy of pages is in no file
+    if mapped.mode == "c" or not mapped.flags.c_contiguous or not isinstance(base, mmap):
+        return None
+    pages = np.frombuffer(base, np.uint8).ctypes.data
+    return mapped.ctypes.data - pages + mapped.offset - mapped.offset % ALLOCATIONGRANULARITY
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ def differential_expression(
     would otherwise pass for a change wherever proportions go with the phenotype. To test ``cse_`` as it is, pass it
     to :func:`marginal_test` or :func:`joint_test`.
 
-    An X that is not in memory is taken as the tests take it: "interaction" in any size, "log_fold_change" and
-    "factor" where there is room for what they hold. "marginal" and "joint" read the X of the fit once for every 34
+    An X that is not in memory is taken as the tests take it: "interaction" and "log_fold_change" in any size,
+    "factor" where there is room for what it holds. "marginal" and "joint" read the X of the fit once for every 34
     million numbers of expression.
 
     Flags:

@@ -4,10 +4,12 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_array_equal
 from scipy import sparse
 
 from skenigma.checks.facts import examine
@@ -241,6 +243,52 @@ def test_a_file_that_is_written_to_or_gone_is_noticed(tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match=r"X is gone \(.*x.npy\)"):
         matrix[:2]
+
+
+PARTS = [
+    lambda X: X,
+    lambda X: X[3:],
+    lambda X: X[5:20][2:],
+    lambda X: X[::2],  # not in one piece
+    lambda X: X[:, 4:],
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_a_part_of_a_memory_map_is_read_where_it_stands_in_its_file(tmp_path, part, mode):
+    with open(tmp_path / "x.bin", "wb") as file:
+        file.write(b"x" * 4100)  # more than a page, and not a multiple of one
+        VALUES.tofile(file)
+    mapped = part(np.memmap(tmp_path / "x.bin", np.float32, mode, 4100, VALUES.shape))
+    if mode == "c":
+        mapped[1, 1] += 1  # which is in no file
+    assert_array_equal(lazy_matrix(mapped)[1:3], np.asarray(mapped)[1:3])
+    assert_array_equal(lazy_matrix(mapped)[:], mapped)
+
+
+def test_maps_of_columns_and_of_no_name_are_read_as_they_are(tmp_path):
+    np.save(tmp_path / "x.npy", np.asfortranarray(VALUES))
+    assert_array_equal(lazy_matrix(np.load(tmp_path / "x.npy", mmap_mode="r"))[2:9], VALUES[2:9])
+    with tempfile.TemporaryFile() as file:
+        VALUES.tofile(file)
+        mapped = np.memmap(file, np.float32, "r", shape=VALUES.shape)
+    assert_array_equal(lazy_matrix(mapped)[2:9], VALUES[2:9])
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_mapped_file_that_is_cut_short_is_an_error_and_not_the_end_of_the_process(
+    tmp_path, monkeypatch, seen
+):
+    matrix = lazy_matrix(memmap(tmp_path))
+    assert_array_equal(matrix[:2], VALUES[:2])
+    if not seen:  # as if that happened between the look at the file and the reading
+        monkeypatch.setattr(matrix._source, "check", lambda: None)
+    os.truncate(tmp_path / "x.npy", 1000)
+    with pytest.raises(
+        ValueError, match="X has been written to" if seen else r"X has been cut short \(.*x.npy\)"
+    ):
+        matrix[8:20]
 
 
 def test_a_store_whose_chunks_are_deleted_is_noticed(tmp_path):

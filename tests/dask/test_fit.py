@@ -1,7 +1,11 @@
 """Fits whose rows are on the workers of a dask cluster."""
 
+import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import fields
 
 import numpy as np
@@ -95,6 +99,56 @@ def test_a_worker_that_is_killed_during_a_fit_is_done_without(client, in_memory,
     monkeypatch.setattr(Workers, "all", killing)
     assert_equal_fits(l2max(chunked()), in_memory)
     assert killed
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """A cluster whose scheduler is a process of its own, the first of these; and the file that leads to it."""
+    file = tmp_path / "scheduler.json"
+    there = ["--scheduler-file", str(file)]
+    commands = [
+        ["dask_scheduler", "--port", "0", "--no-dashboard", *there],
+        *(2 * [["dask_worker", "--nthreads", "1", "--no-dashboard", "--no-nanny", *there]]),
+    ]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = [
+        subprocess.Popen([sys.executable, "-m", f"distributed.cli.{name}", *options], **silent)
+        for name, *options in commands
+    ]
+    while not file.exists():
+        time.sleep(0.05)
+    yield started, file
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_scheduler_that_is_killed_ends_a_fit_and_a_reading_in_one_error(processes, monkeypatch):
+    import dask
+    import distributed
+
+    started, file = processes
+    ask, during = Workers.all, []
+
+    def killing(workers, asked, *args):
+        if asked == "look" and workers._past[2:] and not during:
+            during.append(asked)
+            started[0].kill()
+        return ask(workers, asked, *args)
+
+    monkeypatch.setattr(Workers, "all", killing)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # the client looks for a lost scheduler for so long
+    short = dask.config.set({"distributed.comm.timeouts.connect": "2s"})
+    with short, distributed.Client(scheduler_file=str(file)) as client:
+        client.wait_for_workers(2, timeout=60)
+        with pytest.raises(
+            RuntimeError, match="connection to the dask scheduler is lost: the fit cannot go on"
+        ):
+            l2max(chunked())
+        assert during
+        with pytest.raises(ValueError, match="X could not be read at samples 0 to 8"):
+            lazy_matrix(chunked())[:9]
 
 
 def test_a_missing_value_is_named(client):
