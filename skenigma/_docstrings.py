@@ -39,7 +39,7 @@ def filled(entries: Mapping[str, str]) -> Callable[[Target], Target]:
 
 
 def with_entries(text, entry_of):
-    """A docstring with the entries in the place of the lines that name them, indented like these."""
+    """A docstring with the entries in place of the lines that name them, indented like these."""
     # whole lines only: formulas are full of braces
     return re.sub(
         r"^( *)\{(\w+)\}$",

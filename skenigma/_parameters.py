@@ -238,7 +238,7 @@ WARNINGS = {
     """,
     "model_warnings": """
     ReferenceWarning
-        If ``reference`` is None, or profiles are zero, flat, or the same but for a factor.
+        If ``reference`` is None, or profiles are zero, flat, or the same up to a factor.
     SampleWarning
         If a sample is zero in every gene, or unlike all others, as a column that describes genes. From 100 genes on.
     ScaleWarning

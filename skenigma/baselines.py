@@ -32,7 +32,7 @@ ValueError
 
 @filled(ENTRIES)
 def bulk_itself(X: Table, reference: Table) -> np.ndarray:
-    """The bulk of a sample in the place of each of its cell types.
+    """The bulk of a sample in place of each of its cell types.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def bulk_itself(X: Table, reference: Table) -> np.ndarray:
 
 @filled(ENTRIES)
 def reference_itself(X: Table, reference: Table) -> np.ndarray:
-    """The reference profiles in the place of every sample.
+    """The reference profiles in place of every sample.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def scaled_reference(X: Table, reference: Table, proportions: Table) -> np.ndarr
 
     .. math:: p_{jkg} = r_{kg}\, x_{jg} \Big/ \sum_i \theta_{ji} r_{ig}
 
-    It has the profiles of the reference and follows every gene of the bulk from sample to sample, and adds up to the
-    bulk. Where a gene is in no profile that the sample holds, the reference stays as it is.
+    It follows every gene of the bulk from sample to sample, and adds up to the bulk. If no cell type in the
+    sample expresses a gene according to its profile, the reference is returned unchanged.
 
     Parameters
     ----------

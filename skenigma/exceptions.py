@@ -42,8 +42,8 @@ class SampleWarning(UserWarning):
 class LevelWarning(UserWarning):
     """The expression of a fit, mixed by the proportions, makes up far less or far more than the bulk.
 
-    Correlations over samples may be right nevertheless; sums, folds against the reference and whatever else takes the
-    values for expression are not.
+    Correlations over samples may still be right; sums, fold changes relative to the reference and anything
+    else that depends on the size of the values are not.
 
     Examples
     --------

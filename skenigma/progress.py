@@ -22,9 +22,9 @@ def show_progress(**options: Any) -> Iterator[None]:
     """Show progress bars inside a ``with`` block.
 
     Bars show the iterations of the models that are fitted by iteration, the settings of
-    :class:`~skenigma.L2MaxDeconvolverCV`, the cohorts of :func:`~skenigma.reliability.bootstrap_reliability`, and the
-    cell types that :func:`skenigma.anndata.deconvolve` writes. It works alike in terminals and in notebooks, where
-    the package ipywidgets makes it a widget.
+    :class:`~skenigma.L2MaxDeconvolverCV`, the cohorts of :func:`~skenigma.reliability.bootstrap_reliability`,
+    and the cell types that :func:`skenigma.anndata.deconvolve` writes. It works in terminals and in
+    notebooks, where the package ipywidgets turns it into a widget.
 
     Parameters
     ----------
@@ -43,9 +43,10 @@ def show_progress(**options: Any) -> Iterator[None]:
 
     Notes
     -----
-    A fit does not know after how many iterations it will have converged, so its bar counts and does not fill. What
-    runs inside a task, such as the fits of a bootstrap, is part of it and has no bar of its own; fits in other
-    threads and processes have none. Without the ``with`` block nothing is shown, and tqdm is not imported.
+    The number of iterations until convergence is not known beforehand, so the bar of a fit counts without a
+    known end. Work inside another task, such as the fits of a bootstrap, has no separate bar; neither have
+    fits in other threads and processes. Without the ``with`` block nothing is shown, and tqdm is not
+    imported.
 
     Examples
     --------

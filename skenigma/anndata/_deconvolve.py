@@ -39,9 +39,9 @@ def deconvolve(
 ) -> AnnData:
     """Deconvolve an AnnData of bulk samples by an AnnData of annotated cells.
 
-    The mean of the cells of each type is the reference. Bulk and reference are brought to the genes that they share,
-    counts also to one library size, a model is chosen by what the data are and fitted, and what it finds is written
-    to an AnnData that can be saved as ``.h5ad``. What was decided is printed and recorded.
+    The mean of the cells of each type is the reference. Bulk and reference are restricted to the genes that
+    they share, counts are scaled to one library size, a model is chosen from the data and fitted, and the
+    results are written to an AnnData that can be saved as ``.h5ad``. The decisions are printed and recorded.
 
     Parameters
     ----------

@@ -114,5 +114,5 @@ def known_proportions(data, proportions, names):
     if proportions not in data.obsm:
         raise ValueError(f"obsm has no entry '{proportions}'. It has: {listing(list(data.obsm)) or 'none'}.")
     entry = data.obsm[proportions]
-    # columns that deconvolve wrote have '|' in the place of '/'
+    # columns that deconvolve wrote have '|' in place of '/'
     return entry.rename(columns=names) if isinstance(entry, pd.DataFrame) else entry

@@ -101,7 +101,7 @@ def prepare(
     reference, dropped = read_reference(reference_adata, groupby, reference_layer, min_cells, total)
     columns = [layer_name(name) for name in reference.index.astype(str)]
     # 'T/NK' and 'T|NK' would be one layer
-    refuse_repeats(columns, "Cell types, with '|' in the place of '/',", "Rename them.")
+    refuse_repeats(columns, "Cell types, with '|' in place of '/',", "Rename them.")
     by_length = gene_lengths is not None
     # before totals: TPM are shares of reads per base
     if by_length:

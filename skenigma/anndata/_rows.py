@@ -68,9 +68,9 @@ def cse_to_anndata(
 
     Notes
     -----
-    The values are estimates by a model, not counts, and rows of one sample are made from the same bulk. What ranks
-    genes can be used on them; a p-value that takes them for independent measurements is none. See the guide, "From
-    here to scanpy, decoupler and pydeseq2".
+    The values are model estimates, not counts, and the rows of one sample are estimated from the same bulk.
+    You can rank genes by them, but p-values that treat them as independent measurements are not valid. See
+    "Continue with AnnData and scanpy" in the user guide.
 
     Memory: the expression as a whole, twice with ``log1p=True``, and its deviations.
 

@@ -25,10 +25,10 @@ from ._effect import (
 class BulkBatchCorrector(ProportionsTransformer):
     """Bring bulk to the platform of the reference: B mode.
 
-    Mixes the reference profiles by each sample's own proportions, and takes the difference between the measured and
-    the mixed samples, gene by gene, for a batch effect: ComBat [1]_ on log2(x + 1). The bulk is corrected, the
-    reference stays. Use it where the reference is a table of profiles, as of sorted cells. Both must be on the linear
-    scale, and have the same total.
+    Mixes the reference profiles by each sample's own proportions, and treats the difference between the
+    measured and the mixed samples, gene by gene, as a batch effect: ComBat [1]_ on log2(x + 1). The bulk is
+    corrected, the reference stays. Use it where the reference is a table of profiles, as of sorted cells.
+    Both must be on the linear scale, and have the same total.
 
     Parameters
     ----------
@@ -71,14 +71,15 @@ class BulkBatchCorrector(ProportionsTransformer):
 
     Notes
     -----
-    ``transform`` sends every row through the fitted effect. A row's result depends on no other row, rows of the
-    cohort come back as they were fitted, and the proportions of new rows are not needed.
+    ``transform`` applies the fitted correction to every row. The result of a row does not depend on other
+    rows, rows of the cohort get the values of the fit, and the proportions of new rows are not needed.
 
     A gene that is constant in the bulk or in all mixtures (as one without expression, or with the same in all
-    profiles) tells nothing about a batch effect and keeps its values. No gene that X and reference share is lost;
-    genes of X that the reference lacks cannot be compared, and are left out of the result. What would fall below 0
-    is 0. The R function of ENIGMA for this mode drops genes without expression from the bulk, but not from the
-    reference, and leaves negative values. Otherwise its numbers are reproduced by the defaults.
+    profiles) tells nothing about a batch effect and keeps its values. No gene that X and reference share is
+    lost; genes of X that the reference lacks cannot be compared, and are left out of the result. Values that
+    would be negative are set to 0. The R function of ENIGMA for this mode drops genes without expression from
+    the bulk, but not from the reference, and leaves negative values. Otherwise its numbers are reproduced by
+    the defaults.
 
     The correction can be no better than the proportions it starts from. Their means over the cohort determine the
     mean of every mixed gene, so that the corrected bulk agrees with the first estimate of the mean composition,

@@ -123,8 +123,9 @@ class ReferenceBatchCorrector(GeneTransformer):
 
     A gene that is constant in the bulk or in the pseudo-bulk keeps its values; no shared gene is lost.
 
-    What differs between pseudo-bulk and bulk because they differ in composition is taken for a batch effect too. If
-    the cells hold a cell type much more often than the tissue, give the expected ``composition`` of the bulk.
+    Differences between pseudo-bulk and bulk that are due to their composition are treated as a batch effect,
+    too. If a cell type is much more frequent among the cells than in the tissue, pass the expected
+    ``composition`` of the bulk.
 
     The class has no default reference, and so no fit without cells or pseudo-bulk.
 

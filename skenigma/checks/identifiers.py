@@ -60,7 +60,7 @@ SPELLINGS = (
     Spelling("what stands in brackets, as in 'CD4 (920)'", r"\s*\(.*\)$"),
     Spelling("what stands around Ensembl identifiers", r"^.*?(ENS[A-Z]*[GT]\d{6,}).*$", r"\1"),
     Spelling("Ensembl identifiers behind the symbols", r"[_|. -]ENS[A-Z]*G\d{6,}(\.\d+)?$"),
-    Spelling("dots that R puts in the place of dashes and other signs", r"[^A-Za-z0-9_]", "."),
+    Spelling("dots that R puts in place of dashes and other signs", r"[^A-Za-z0-9_]", "."),
     Spelling("the X that R puts before digits", r"^X(?=\d)"),
     Spelling("the b'…' of bytes", r"^b'(.*)'$", r"\1"),
 )

@@ -5,7 +5,7 @@ import numpy as np
 from .names import listing
 from .units import FEWEST_GENES, Finding
 
-# One minus the cosine of two profiles up to which they are the same but for rounding and a factor: 1e-3 and more
+# One minus the cosine of two profiles up to which they are the same up to rounding and a factor: 1e-3 and more
 # between any two types of the real references at hand.
 ALIKE = 1e-6
 

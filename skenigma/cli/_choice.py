@@ -56,7 +56,7 @@ def fit_choice(job, model, bulk, proportions):
     described = ", ".join(f"{name}={value}" for name, value in chosen.items())
     compared = ", ".join(f"{name} {score:.3g}" for name, score in scores.items())
     job.console.facts([("choice", described), ("scores", compared)])
-    # a choice among settings says nothing of whether any of them is worth it
+    # a choice among settings says nothing about whether any of them is worth it
     better = [name for name, score in search.baseline_scores_.items() if score >= search.best_score_]
     if better:
         job.console.warn(

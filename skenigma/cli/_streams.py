@@ -6,7 +6,7 @@ import sys
 
 
 def ready_streams():
-    """Make both fit for any text, and see that no file is opened in the place of one that is closed."""
+    """Make both fit for any text, and see that no file is opened in place of one that is closed."""
     for number in range(3):
         try:
             os.fstat(number)

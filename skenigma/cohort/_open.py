@@ -14,7 +14,7 @@ MAPPED_BYTES = 2**26
 
 
 def lazy_matrix(X: Any, *, block_bytes: int = BLOCK_BYTES) -> LazyMatrix:
-    """A bulk that is read by blocks of samples, to be passed to estimators in the place of what it reads.
+    """A bulk that is read by blocks of samples, to be passed to estimators in place of what it reads.
 
     Estimators do this themselves with the inputs named here; it is for another size of blocks, and to count
     readings.

@@ -125,7 +125,7 @@ def _first_byte(mapped):
 
 @dataclass(frozen=True)
 class InFile:
-    """Where a matrix is in a file, in the place of what reads it, which cannot be sent or kept.
+    """Where a matrix is in a file, in place of what reads it, which cannot be sent or kept.
 
     Attributes
     ----------

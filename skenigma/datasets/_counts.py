@@ -50,9 +50,9 @@ def make_counts(
 ) -> Bunch:
     """Simulate counts of annotated cells and of bulk samples, with all that deconvolution should recover.
 
-    Where :func:`make_cohort` has the centred values of the published benchmark, this has what people's tables look
-    like: counts, library sizes that differ, markers, donors that differ, rare cell types, and a bulk that was
-    measured on another platform than the cells.
+    Unlike :func:`make_cohort`, which has the centred values of the published benchmark, this resembles real
+    tables: counts, varying library sizes, markers, differences between donors, rare cell types, and a bulk
+    that was measured on another platform than the cells.
 
     Parameters
     ----------

@@ -22,9 +22,9 @@ OFFSET = 0.01
 def simulate_like(bulk: Table, reference: Table, proportions: Table, *, random_state: Seed = None) -> Bunch:
     """Simulate a cohort that resembles a bulk, with the cell-type-specific expression known.
 
-    It has as many samples and genes as ``bulk``, the same proportions, gene by gene the same mean and about the
-    same variance, and what genes vary together in the bulk varies together in its cell types: the deviations of
-    the bulk's samples from the mixture of the profiles are dealt out anew.
+    It has as many samples and genes as ``bulk``, the same proportions, gene by gene the same mean and about
+    the same variance, and what genes vary together in the bulk varies together in its cell types: the
+    deviations of the bulk's samples from the mixture of the profiles are redistributed.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def simulate_like(bulk: Table, reference: Table, proportions: Table, *, random_s
 
 
 class Deviations:
-    """Deviations of bulk samples from the mixture of the profiles, to be dealt out anew; see :func:`simulate_like`.
+    """Deviations of bulk samples from the mixture of the profiles, to be redistributed; see :func:`simulate_like`.
 
     Attributes
     ----------

@@ -46,9 +46,10 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
         p_{jkg} = r_{kg} + b_{0kg} + \sum_m f_{jm} b_{mkg} + u_{jkg} , \qquad
         x_{jg} = \sum_k \theta_{jk} p_{jkg} + e_{jg} ,
 
-    with bulk x, proportions θ and reference profiles r. The factors f are shared by the cell types, and follow
-    N(0, 1); the loadings b, the own parts u and the noise e are Gaussian with variances that are estimated. What a
-    sample cannot tell is filled in from the others by the factors, and from the reference.
+    with bulk x, proportions θ and reference profiles r. The factors f are shared by the cell types, and
+    follow N(0, 1); the loadings b, the own parts u and the noise e are Gaussian with variances that are
+    estimated. Where a sample contains too little information, the estimate relies on the other samples,
+    through the factors, and on the reference.
 
     Parameters
     ----------
@@ -116,18 +117,21 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
 
     Notes
     -----
-    A variational approximation: loadings and factors are independent and Gaussian. Steps update the variances of the
-    loadings (each block at its maximum), the loadings, the factors and the variances of the samples, each of which
-    raises a lower bound of the evidence. Steps are over-relaxed [1]_, and taken back where the bound falls.
+    A variational approximation: loadings and factors are independent and Gaussian. Steps update the variances
+    of the loadings (each block at its maximum), the loadings, the factors and the variances of the samples,
+    each of which raises a lower bound of the evidence. Steps are over-relaxed [1]_, and undone if the bound
+    decreases.
 
-    Expression is the posterior mean: its variance over samples is smaller than that of the truth, and it carries the
-    structure of the model, so that no test of it has valid p-values. To find changed genes use
-    ``differential_expression(..., method="factor")``, which fits the model with the phenotype in it.
+    The expression is the posterior mean: it varies less over samples than the truth does, and reflects the
+    structure of the model, so tests of it do not have valid p-values. To find genes that change use
+    ``differential_expression(..., method="factor")``, which includes the phenotype in the model.
 
-    ``transform`` computes the factors of a row from that row alone. It needs no phenotype: the model has none.
+    ``transform`` computes the factors of a row from that row alone. It needs no phenotype, since the model
+    has none.
 
-    Memory: one copy of X on top of what is kept, which is X and, with p = (1 + ``n_factors_``) × cell types, loadings
-    of p × genes; with ``materialize`` also the tensor. A step takes time as samples × p × min(samples, genes).
+    Memory: one copy of X in addition to what is kept, which is X and, with p = (1 + ``n_factors_``) × cell
+    types, loadings of p × genes; with ``materialize`` also the tensor. A step takes time as samples × p ×
+    min(samples, genes).
 
     An X that is read by rows is read five times: for checks, proportions, what the reference leaves of it,
     ``reliability_`` and ``level_``. What the reference leaves is held, 8 bytes × samples × genes, beside four

@@ -129,17 +129,17 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
 
     Notes
     -----
-    The iteration is that of the R function ``cell_deconvolve`` in the analysis scripts of ENIGMA [1]_, with one
-    difference: a gradient that is zero but for rounding is not rescaled to ``renorm_size``. The original
-    rescales it, and so begins with a step along noise.
+    The iteration is the one in the R function ``cell_deconvolve`` in the analysis scripts of ENIGMA [1]_,
+    with one difference: a gradient that is zero up to rounding is not rescaled to ``renorm_size``. The
+    original rescales it, and so begins with a step along noise.
 
     ``solver="admm"`` and ``solver="accelerated"`` minimise the same F. The original's ADMM has data terms with 1/2:
     its β and γ are half of those here.
 
-    ``transform`` replays the fitted iteration for each row: its step factors, shared shifts and caps are all
-    that a sample needs from the cohort. So a row's result depends on no other row, rows of the cohort come back
-    as they were fitted, and held-out scores are honest. The cohort itself is not kept; its expression is, in
-    ``cse_``.
+    ``transform`` repeats the fitted iteration for each row: its step factors, shared shifts and caps are all
+    that a sample needs from the cohort. So the result of a row does not depend on other rows, rows of the
+    cohort get the values of the fit, and scores on held-out samples are valid. The cohort itself is not kept;
+    its expression is, in ``cse_``.
 
     Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``, less with
     ``materialize=False``), and about the size of X once more while fitting, with ``solver="admm"`` twice. Of an X

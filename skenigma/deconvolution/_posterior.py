@@ -39,9 +39,9 @@ LARGE_MISMATCH = 2.0
 class EmpiricalBayesDeconvolver(BaseDeconvolver):
     r"""Cell-type-specific expression with an error bar on every value, by empirical Bayes on the log scale.
 
-    For counts per million, TPM and other values of at least 0. On real donors it follows genes over samples better
-    than the bulk itself or the reference scaled to it, or as well as the better of the two; of the other models none
-    does. The gain is small nevertheless: see "What the estimates cannot tell" in the user guide.
+    For counts per million, TPM and other values of at least 0. On two cohorts of real donors it follows genes
+    over samples at least as well as the bulk itself and the reference scaled to it, which no other model here
+    does. Even so, the gain is small: see "What the estimates cannot tell" in the user guide.
 
     Parameters
     ----------
@@ -138,23 +138,23 @@ class EmpiricalBayesDeconvolver(BaseDeconvolver):
         f(p_{jkg}) &= f(r_{kg}) + \kappa_{kg} s_{jg}, \qquad
             \kappa_{kg} = (b + w_{kg} d_k) / \mathrm{var}\, s_g
 
-    with leading directions v over samples of the share s of the variance, and variance components b, d and σ² by
-    weighted non-negative least squares over genes. "The method" in the documentation has all of it.
+    with leading directions v over samples of the share s of the variance, and variance components b, d and σ²
+    by weighted non-negative least squares over genes. All formulas are in "The method" in the documentation.
 
-    A sample needs nothing of the others once the model is fitted, so that ``transform`` equals ``fit_transform`` to
-    rounding and results do not depend on what else is transformed. Besides X, a fit of up to 1,000 samples needs
-    memory of twice its size. Of more samples it holds a few tables of 256 × n_genes numbers, sums with random signs
-    over groups of the samples: the leading directions are then those of the Nyström approximation in the span of
-    these, the same in memory and by rows. ``cse_`` takes n_cell_types times the size of X; deviations are built when
-    they are asked for.
+    Once the model is fitted, samples are mapped independently of each other, so that ``transform`` equals
+    ``fit_transform`` up to rounding and results do not depend on what else is transformed. Besides X, a fit
+    of up to 1,000 samples needs memory of twice its size. Of more samples it holds a few tables of 256 ×
+    n_genes numbers, sums with random signs over groups of the samples: the leading directions are then those
+    of the Nyström approximation in the span of these, the same in memory and by rows. ``cse_`` takes
+    n_cell_types times the size of X; deviations are built when they are asked for.
 
-    An X that is not in memory is read five times by blocks of samples: for checks, proportions, moments, directions
-    and ``level_``; four times if proportions are given, and once less up to 1,000 samples, whose deviations are held.
-    What is asked of ``expression_`` reads the samples that it is about.
+    An X that is not in memory is read five times by blocks of samples: for checks, proportions, moments,
+    directions and ``level_``; four times if proportions are given, and once less up to 1,000 samples, whose
+    deviations are held. Requests to ``expression_`` read the samples that they concern.
 
-    ``covariates`` are protected: what they explain, gene by gene, is not taken for a hidden direction. Give the
-    phenotype if it dominates the bulk. New samples must then come with theirs; without them they are mapped like an
-    average sample, and their part in what the covariates explain is treated like the rest.
+    ``covariates`` are protected: what they explain, gene by gene, is not treated as a hidden direction. Pass
+    the phenotype if it dominates the bulk. New samples then need covariates, too; without them they are
+    mapped like an average sample.
 
     Examples
     --------

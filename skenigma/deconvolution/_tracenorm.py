@@ -36,8 +36,9 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
             & + \beta \sum_k \bar\theta_k \| P_k \|_*
         \end{aligned}
 
-    with bulk x, proportions θ of mean θ̄, and reference profiles r. The trace norm ‖P_k‖_*, the sum of the singular
-    values of a cell type's samples × genes matrix, asks for few directions in which its samples differ.
+    with bulk x, proportions θ of mean θ̄, and reference profiles r. The trace norm ‖P_k‖_*, the sum of the
+    singular values of a cell type's samples × genes matrix, favours solutions in which its samples differ
+    along few directions.
 
     Parameters
     ----------
@@ -98,22 +99,22 @@ class TraceNormDeconvolver(OptimisedDeconvolver):
     The iterations are those of the R function ``cell_deconvolve_trace`` of ENIGMA [1]_. All solvers minimise the
     same F; the original's ``proximalpoint`` with β and tao_k is ``solver="proximal"`` with β/2 and 2·tao_k.
 
-    ``transform`` replays the fitted iteration for each row. Thresholding the singular values of a cohort's matrix
-    M = U diag(σ) Vᵀ is a linear map of its rows, v ↦ v V diag(max(0, 1 − t/σ)) Vᵀ, so once the maps of every
-    iteration are fixed, each row follows on its own. The maps are kept up to 128 MiB; beyond that the coordinates of
-    the cohort are kept in their place and its iteration is repeated, with the same results to rounding. Either way a
-    fitted model holds what amounts to the cohort.
+    ``transform`` replays the fitted iteration for each row. Thresholding the singular values of a cohort's
+    matrix M = U diag(σ) Vᵀ is a linear map of its rows, v ↦ v V diag(max(0, 1 − t/σ)) Vᵀ, so once the maps of
+    every iteration are fixed, each row follows on its own. The maps are kept up to 128 MiB; beyond that the
+    coordinates of the cohort are kept in their place and its iteration is repeated, with the same results to
+    rounding. Either way, a fitted model contains information equivalent to the cohort.
 
-    ``beta="auto"`` is α times the largest singular value that noise alone reaches, (1 + √r)·σ·√N with N the longer
-    side of X, r the shorter over the longer, and the noise level σ estimated from the median singular value [2]_. The
-    directions that the fit drops are then those that noise of this level would explain. It has the smallest error on
-    simulated cohorts of the published recipe. On two real cohorts with known truth it followed genes over samples
-    worse than ``beta=1``, on every scale, and no multiple of it was better than a weight that hardly acts: "What the
-    estimates cannot tell" in the user guide has the figures.
+    ``beta="auto"`` is α times the largest singular value that noise alone reaches, (1 + √r)·σ·√N with N the
+    longer side of X, r the shorter over the longer, and the noise level σ estimated from the median singular
+    value [2]_. The directions that the fit drops are then those that noise of this level would explain. It
+    has the smallest error on simulated cohorts of the published recipe. On two real cohorts with known truth
+    it followed genes over samples less well than ``beta=1``, on every scale, and no multiple of it was better
+    than a weight with hardly any effect: see "What the estimates cannot tell" in the user guide.
 
-    Counts per million, TPM and other values of wide range need ``preprocess="log"`` or "sqrt": on the 20 bloods of
-    GSE60424 (10,067 genes) "admm" takes 62 steps on the first, 245 on the second, and does not end within 1,000 on
-    the values as they are.
+    Counts per million, TPM and other values of wide range need ``preprocess="log"`` or "sqrt": on the 20
+    blood samples of GSE60424 (10,067 genes) "admm" takes 62 steps with the first, 245 with the second, and
+    does not converge within 1,000 on untransformed values.
 
     Memory: the result, twice the size of X, and four copies of samples × cell types × min(genes, samples + cell
     types) while fitting. Time per iteration is that of one eigendecomposition of samples × samples per cell type.

@@ -60,7 +60,7 @@ def _at_depth(block, expected, mean, present):
     block, expected = _at_total(block, expected)
     ratios = _ratios(block, expected)
     ratios -= mean
-    # what no sample expresses says nothing of depth
+    # what no sample expresses says nothing about depth
     block *= 2.0 ** -np.median(ratios[:, present], axis=1)[:, None]
     return block
 

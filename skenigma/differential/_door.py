@@ -31,7 +31,7 @@ def differential_expression(
     missing: str = "raise",
     significance_level: float | None = None,
 ) -> pd.DataFrame:
-    """Genes whose expression in a cell type goes with the phenotype, from a fitted deconvolver.
+    """Genes whose expression in a cell type is associated with the phenotype, from a fitted deconvolver.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def differential_expression(
         cell_type, gene : str
             Names.
         effect : float
-            Second class minus the level of reference, in units of the expression, or the ratio of the two; slope per
+            Second class minus the reference level, in units of the expression, or the ratio of the two; slope per
             unit for a quantity; largest minus smallest mean for more than two classes. By "log_fold_change" all of
             these are log2 fold changes.
         standard_error : float
@@ -112,10 +112,10 @@ def differential_expression(
 
     Notes
     -----
-    "marginal" and "joint" test the expression as ``normalize`` of the model asks, and by default without the linear
-    effect of each cell type's proportion, as the original does: what a sample's expression owes to its composition
-    would otherwise pass for a change wherever proportions go with the phenotype. To test ``cse_`` as it is, pass it
-    to :func:`marginal_test` or :func:`joint_test`.
+    "marginal" and "joint" test the expression as ``normalize`` of the model asks, and by default without the
+    linear effect of each cell type's proportion, as the original does: otherwise, the effect of composition
+    would look like a change wherever proportions are associated with the phenotype. To test ``cse_`` as it
+    is, pass it to :func:`marginal_test` or :func:`joint_test`.
 
     An X that is not in memory is taken as the tests take it: "interaction" and "log_fold_change" in any size,
     "factor" where there is room for what it holds. "marginal" and "joint" read the X of the fit once for every 34

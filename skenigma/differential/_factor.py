@@ -47,20 +47,20 @@ def factor_test(
     cell_types: ArrayLike | None = None,
     gene_names: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""Test by the factor model in which cell type a gene goes with the phenotype.
+    r"""Test by the factor model in which cell type a gene is associated with the phenotype.
 
-    The bulk x, less what reference r and proportions θ expect of it, is explained by the cell types' deviations from
-    the reference: those of all samples, those of a group c, and those that go with hidden factors f,
+    The bulk x, minus what reference r and proportions θ predict, is explained by the cell types' deviations
+    from the reference: those of all samples, those of a group c, and those associated with hidden factors f,
 
     .. math::
 
         x_{jg} = \sum_k \theta_{jk} \Bigl( r_{kg} + s_{kg} + \sum_c [y_j = c]\, a_{ckg}
         + \sum_m f_{jm} b_{mkg} + u_{jkg} \Bigr) + e_{jg} .
 
-    All terms have normal priors whose variances, one per cell type, the genes determine together. Where the reference
-    describes one of the groups, the variances of s and of this group's a go to 0, and the other group's expression is
-    compared with a reference that has no noise: that is where the test has its strength. Nobody has to say which
-    group it is, and the level of reference decides about signs alone.
+    All terms have normal priors whose variances, one per cell type, the genes determine together. Where the
+    reference describes one of the groups, the variances of s and of this group's a go to 0, and the other
+    group's expression is compared with a reference that has no noise, which gives the test its power. The
+    test determines which group that is; the reference level only determines the signs.
 
     Parameters
     ----------
@@ -119,18 +119,19 @@ def factor_test(
 
     Notes
     -----
-    p is the probability of so large a ratio of posterior mean and deviation were there no effect. Priors shrink the
-    ratio: of unchanged genes, fewer than 5 % have p < 0.05. A gene may also, with a probability that all genes
-    determine, have one cell type whose reference is off by as much in all samples; p-values are averaged over that.
+    p is the probability of a ratio of posterior mean to deviation at least this large if there is no effect.
+    Priors shrink the ratio: of unchanged genes, fewer than 5 % have p < 0.05. With a probability that is
+    estimated from all genes, the reference of a gene in one cell type may be off by the same amount in all
+    samples; p-values are averaged over this possibility.
 
-    The fit belongs to these samples and this phenotype: there is nothing to transform new samples by, whose phenotype
-    would be part of their expression.
+    The fit is specific to these samples and this phenotype: it cannot be applied to new samples, because
+    their expression would depend on their phenotype.
 
     A bulk that is not in memory is read into it, if there is room for three copies and for four matrices of samples ×
     samples; else it is refused.
 
-    Effects are shrunken towards 0, by a prior that most genes, of no effect, have made narrow: with the published
-    recipe (100 samples, a tenth of the genes changed) to about 0.6 of what they are.
+    Effects are shrunk towards 0, by a prior that is narrow because most genes have no effect: with the
+    published recipe (100 samples, a tenth of the genes changed) to about 0.6 of what they are.
 
     Examples
     --------
@@ -191,7 +192,7 @@ def _determined(proportions, study):
 def _columns(study):
     """Columns of the groups, or of a quantity's two ends, and the weights of their loadings in each effect.
 
-    The order is that of the samples, so that neither names nor the level of reference have a say in the fit.
+    The order is that of the samples, so that neither names nor the reference level have a say in the fit.
     """
     if study.classes is None:
         columns, weights = _ends(study.coded), np.array([[1.0, -1.0]]) / np.ptp(study.coded)

@@ -59,9 +59,9 @@ def log_fold_change_test(
         = a + c\, m_j + z_j^T \gamma + \sum_k w_{jk}\, y_j \delta_k + \varepsilon_j ,
         \qquad \delta_k \sim N(0, \tau_k) ,
 
-    with the phenotype y, covariates and hidden factors z, and the logarithm m of the expected bulk, less its mean.
-    These are half as many coefficients as :func:`interaction_test` needs, and the prior puts changes where the genes
-    together have them. δ is the log2 fold change of the cell type's expression.
+    with the phenotype y, covariates and hidden factors z, and the logarithm m of the expected bulk, less its
+    mean. This needs half as many coefficients as :func:`interaction_test`, and the prior variance of each
+    cell type is estimated from all genes. δ is the log2 fold change of the cell type's expression.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def log_fold_change_test(
         See :func:`interaction_test`.
     min_share : float, default=0.01
         A gene is tested in a cell type only if this share of its expected bulk, on average, is the type's; else it is
-        flagged "low_share", because the bulk says nothing of it.
+        flagged "low_share", because the bulk says nothing about it.
     n_factors : int or "auto", default="auto"
         Hidden factors (quality, batch, donors' differences) to adjust for at most. Only those are that stand out of
         noise, and that the phenotype does not explain. "auto" allows one per 30 samples, and three.
@@ -115,16 +115,18 @@ def log_fold_change_test(
 
     Notes
     -----
-    p is the larger of two. The first is the model's: the probability of so large a statistic without an effect, over
-    the genes of the type, with variances moderated by empirical Bayes. The second is the share of genes of the same
-    type, with a similar share of the bulk, that have so large a statistic under permuted phenotypes.
+    p is the larger of two p-values. The first comes from the model: the probability of a statistic at least
+    this large without an effect, over the genes of the type, with variances moderated by empirical Bayes. The
+    second is the share of genes of the same type, with a similar share of the bulk, that have a statistic at
+    least this large under permuted phenotypes.
 
     Memory is that of a copy of the bulk, or two of more than 2,000 samples, a few blocks of genes, and
     n_permutations × cell types × genes numbers of four bytes. A bulk that is not in memory is read three times by
     blocks of samples: for checks, for the depth of the samples, and to be laid out by genes in a temporary file, 8
     bytes × samples × genes, which takes the place of the copies.
 
-    Effects are shrunken towards 0, the more so the less the data say; ranks and signs do not need it undone.
+    Effects are shrunk towards 0, more strongly if the data contain less information; this does not affect
+    their signs.
 
     Examples
     --------

@@ -40,7 +40,7 @@ def interaction_test(
     cell_types: ArrayLike | None = None,
     gene_names: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""Test on the bulk in which cell type a gene goes with the phenotype.
+    r"""Test on the bulk in which cell type a gene is associated with the phenotype.
 
     Per gene, the bulk x is regressed on the proportions and on their products with the phenotype y,
 

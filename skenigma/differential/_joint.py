@@ -33,7 +33,7 @@ def joint_test(
     cell_types: ArrayLike | None = None,
     gene_names: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""Test, for every gene, which cell type's expression goes with the phenotype given all others.
+    r"""Test, for every gene, which cell type's expression is associated with the phenotype given all others.
 
     Per gene, a logistic model of the phenotype on the expression in all cell types, or, for a quantity, a linear
     one,
@@ -69,12 +69,13 @@ def joint_test(
 
     Notes
     -----
-    The R function ``FindCSE_DEG`` of ENIGMA with ``FDR_control=TRUE``, to the limits of R's ``glm`` (25 iterations,
-    relative change of the deviance 1e-8). Its q-value belongs to the gene, not to the pair of gene and cell
-    type: a multivariate analysis of variance tests the gene in all cell types at once, Benjamini and Hochberg's
-    procedure goes over the genes, and the result is given to the cell type with the smallest p-value, if that is
-    below 0.05 over the number of cell types. All other q-values are 1: at most one cell type per gene is called. The
-    analysis of variance is sequential, phenotype first: covariates adjust the p-values, but hardly the q-values.
+    The R function ``FindCSE_DEG`` of ENIGMA with ``FDR_control=TRUE``, to the limits of R's ``glm`` (25
+    iterations, relative change of the deviance 1e-8). Its q-value belongs to the gene, not to the pair of
+    gene and cell type: a multivariate analysis of variance tests the gene in all cell types at once,
+    Benjamini and Hochberg's procedure is applied to the genes, and the result is assigned to the cell type
+    with the smallest p-value, if that is below 0.05 over the number of cell types. All other q-values are 1:
+    at most one cell type per gene is called. The analysis of variance is sequential, phenotype first:
+    covariates adjust the p-values, but hardly the q-values.
 
     A cell type in which a gene is constant is left out of that gene's model, and flagged.
 

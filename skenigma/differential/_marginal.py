@@ -29,7 +29,7 @@ def marginal_test(
     cell_types: ArrayLike | None = None,
     gene_names: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""Test, for every cell type and gene on its own, whether the expression goes with the phenotype.
+    r"""Test, for every cell type and gene on its own, whether the expression is associated with the phenotype.
 
     A linear model per cell type and gene, with phenotype y and covariates c,
 
@@ -63,9 +63,9 @@ def marginal_test(
 
     Notes
     -----
-    The R function ``FindCSE_DEG`` of ENIGMA with ``FDR_control=FALSE``. Expression that was estimated from one bulk
-    shares its noise: a change in one cell type shows, weaker, in the others too, and the test cannot tell which
-    of them it comes from.
+    The R function ``FindCSE_DEG`` of ENIGMA with ``FDR_control=FALSE``. The expression of all cell types is
+    estimated from the same bulk: a change in one cell type also appears, weaker, in the others, and the test
+    cannot tell where it comes from.
 
     Examples
     --------

@@ -200,7 +200,7 @@ class CellTypeExpression(VersionedPickle):
         samples, genes : None, slice, or array-like of str, int or bool, default=None
             Which of them, as in :meth:`values`.
         std : bool, default=False
-            Whether to return the standard deviations in the place of the values.
+            Whether to return the standard deviations in place of the values.
 
         Returns
         -------

@@ -42,7 +42,7 @@ MISSING = (
     "null",
     "None",
 )
-# What Excel writes in the place of a value that a formula does not have.
+# What Excel writes in place of a value that a formula does not have.
 EXCEL_ERRORS = ("#VALUE!", "#REF!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "#N/A")
 
 

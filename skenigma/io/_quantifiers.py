@@ -24,7 +24,7 @@ STRANDS = ("unstranded", "forward", "reverse")
 REVERSE, MIXED, FORWARD = 0.2, (0.35, 0.65), 0.8
 TRANSCRIPT = re.compile(r"(ENS[A-Z]*T\d{6,}|[NX][MR]_\d+)", re.IGNORECASE)
 GENE = re.compile(r"ENS[A-Z]*G\d{6,}", re.IGNORECASE)
-# Ends of names of such files, and whole names that say nothing of the sample.
+# Ends of names of such files, and whole names that say nothing about the sample.
 ENDS = re.compile(
     r"(\.(gz|bz2|xz))?$|(\.(sf|tsv|txt|tab|csv|results|counts|count|out|htseq|genes|isoforms|featureCounts|"
     r"rna_seq|augmented_star_gene_counts))$|[._-]?ReadsPerGene$|[._-](abundance|quant)$",

@@ -295,7 +295,7 @@ def _rename_over_empty(whole, target):
 
 
 def _replace(whole, target, states):
-    """Put the whole in the place of an old result; returns where that is now, and its files."""
+    """Put the whole in place of an old result; returns where that is now, and its files."""
     _sync(whole)
     _check_is_folder(target)
     if exchanged := exchange(whole, target):

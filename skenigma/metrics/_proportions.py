@@ -9,8 +9,9 @@ from ._checks import check_tables
 def concordance(proportions_true: Table, proportions_pred: Table) -> np.ndarray:
     """Lin's concordance correlation coefficient of estimated with true proportions, per cell type.
 
-    2·s_xy / (s_x² + s_y² + (x̄ − ȳ)²) over samples, with moments over n: 1 only if the estimates lie on the line of
-    equality [1]_. Unlike a correlation it sees that a cell type is estimated too high or too narrow throughout.
+    2·s_xy / (s_x² + s_y² + (x̄ − ȳ)²) over samples, with moments over n: 1 only if the estimates lie on the
+    line of equality [1]_. Unlike a correlation, it is lower if the estimates of a cell type are too high or
+    vary too little.
 
     Parameters
     ----------

@@ -37,10 +37,10 @@ REFERENCE_SHARE = 0.5
 class L2MaxDeconvolverCV(L2MaxDeconvolver):
     """Maximum-L2-norm model whose alpha, beta and renorm_size are chosen by recovery of a known truth.
 
-    No bulk tells how well its cell-type-specific expression is recovered. So the settings of a grid are fitted to a
-    *tuning cohort*, whose truth is known and which resembles the bulk: a given one, pseudo-bulk mixed from the
-    reference's cells, or one simulated from bulk and reference (:func:`simulate_like`). The setting that recovers it
-    best is fitted to the bulk.
+    The bulk does not tell how well its cell-type-specific expression is recovered. So the settings of a grid
+    are fitted to a *tuning cohort*, whose truth is known and which resembles the bulk: a given one,
+    pseudo-bulk mixed from the reference's cells, or one simulated from bulk and reference
+    (:func:`simulate_like`). The setting that recovers it best is fitted to the bulk.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
         ``std_test_score``, ``rank_test_score``, and ``converged`` and ``n_iter`` (the largest of the splits). The
         score of a setting that diverges is NaN.
     baseline_scores_ : dict
-        Scores on the tuning cohort of three answers that need no model: ``"bulk itself"`` in the place of every cell
-        type, ``"reference itself"`` in the place of every sample, and ``"scaled reference"``, each gene of the
+        Scores on the tuning cohort of three answers that need no model: ``"bulk itself"`` in place of every cell
+        type, ``"reference itself"`` in place of every sample, and ``"scaled reference"``, each gene of the
         reference scaled to the bulk (NaN where bulk or reference hold negative values); see
         :mod:`skenigma.baselines`. If ``best_score_`` is not above them, the model adds nothing by this measure.
     best_estimator_ : L2MaxDeconvolver
@@ -123,18 +123,19 @@ class L2MaxDeconvolverCV(L2MaxDeconvolver):
 
     Notes
     -----
-    A fitted estimator has also all attributes of a fitted :class:`~skenigma.L2MaxDeconvolver`, ``cse_``,
-    ``proportions_`` and so on, and is one.
+    A fitted estimator is an :class:`~skenigma.L2MaxDeconvolver` with all its attributes, ``cse_``,
+    ``proportions_`` and so on.
 
-    The basis and the proportions of either cohort are computed once for the whole grid, a plain run also serves to
-    find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75 iterations. A setting
-    that has not converged by then is chosen only if it scores better by more than 1 % than every one that has: it is
-    slow, or does not settle at all, so that its result depends on when it is stopped.
+    The basis and the proportions of either cohort are computed once for the whole grid, a plain run also
+    serves to find the size of ``renorm_size="auto"``, and every run on the tuning cohort ends after 75
+    iterations. A setting that has not converged by then is chosen only if it scores better by more than 1 %
+    than every one that has: it converges slowly, or not at all, so that its result depends on when it is
+    stopped.
 
-    What a setting means depends on the number of samples. A tuning cohort that is made for a larger bulk has 32
-    samples, like 32 of its own drawn at random (all, with ``cv``), and every fit counts each of them as often as it
-    takes to make up the number in X: settings mean the same in both, and the search costs little more for a large
-    bulk than for a small one.
+    What a setting means depends on the number of samples. A tuning cohort that is made for a larger bulk has
+    32 samples, like 32 of its own drawn at random (all, with ``cv``), and every fit weights each of them so
+    that together they count as many as the samples in X: settings have the same meaning in both, and the
+    search costs little more for a large bulk than for a small one.
 
     The tuning cohort's proportions are estimated from it, as those of X were. If proportions are given to ``fit``, or
     there is a ``proportion_estimator`` of your own, its true ones are used.

@@ -168,7 +168,7 @@ class DifferentialExpressionDisplay:
         covariates : DataFrame or array-like of shape (n_samples, n_covariates), default=None
             What else to adjust for.
         fold_change : bool, default=False
-            Show fold changes in the place of differences.
+            Show fold changes in place of differences.
         {drawn_on_axes}
 
         Raises

@@ -25,8 +25,8 @@ GENE_ENTRIES = {
 class GeneExpressionDisplay:
     """One gene over the samples, a panel per cell type: estimates, their interval, and the reference profile.
 
-    Samples are in the order of the estimates, so that the band can be read against their trend: where it is wider
-    than the whole rise of the line, the gene's order over samples is not known.
+    Samples are in the order of the estimates, so that the interval can be compared with their trend: if it is
+    wider than the whole rise of the line, the order of the samples is not known.
 
     It is recommended to use :meth:`from_estimator`, :meth:`from_anndata` or :meth:`from_expression` to create a
     display. All parameters are stored as attributes.

@@ -161,7 +161,7 @@ class LossCurveDisplay:
 
 
 def _without_rounding_noise(history):
-    """Replace values that are zero but for rounding by NaN, which matplotlib leaves out."""
+    """Replace values that are zero up to rounding by NaN, which matplotlib leaves out."""
     # the second bound is for a history of one row, where every value is the largest of its term
     largest = np.maximum(history.max(axis=0), NEGLIGIBLE * history.max())
     return np.where(history > NEGLIGIBLE * largest, history, np.nan)

@@ -190,7 +190,7 @@ class ProportionDisplay:
             Cell type by whose proportion the samples are sorted, the largest first. "auto" is the most abundant, None
             keeps the samples in their order.
         colours : dict or sequence of matplotlib colours, default=None
-            Colours in the place of the attribute of this name.
+            Colours in place of the attribute of this name.
         bar_kw : dict, default=None
             Options of ``Axes.bar``.
 

@@ -209,9 +209,9 @@ class PackageTraceNormDeconvolver(PackageEdition, TraceNormDeconvolver):
 
     Notes
     -----
-    What the editions do is told at :class:`PackageL2MaxDeconvolver`, but for the mask: here what a step finds, the
-    expression and with ADMM its copy that the penalty has shrunk, is set to 0 where the bulk is 0. So the iteration
-    is no longer that of a proximal operator, and where it rests need not be a minimum.
+    The editions are described at :class:`PackageL2MaxDeconvolver`, except for the mask: here the result of
+    each step, the expression and with ADMM its shrunk copy, is set to 0 where the bulk is 0. So the iteration
+    no longer applies a proximal operator, and need not converge to a minimum.
 
     Edition 0.1.6 has a second condition for the end of its iteration, on a condition number, which it cannot compute
     as installed. It is left out.

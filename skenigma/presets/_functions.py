@@ -101,7 +101,7 @@ def enigma_l2_max_norm(
 
     with what an edition adds to that, see :class:`PackageL2MaxDeconvolver`.
 
-    Two things differ. A gradient that is zero but for rounding is not rescaled: the package's first step goes along
+    Two things differ. A gradient that is zero up to rounding is not rescaled: the package's first step goes along
     rounding noise, so that its own result moves by 1e-5 to 1e-4 when the bulk changes in the last bit; results agree
     to that. Where the first gradient is a true one they agree to 1e-13. And the package aborts with a "Convergence
     Error" when the largest squared change has grown, by more than 2, over ten steps; here the iteration goes on, and
@@ -265,8 +265,9 @@ def enigma_losses(model: Estimator, X: Table, *, proportions: Table | None = Non
     to the reference instead of the distance of their mean. The latter is n/4 times the squared norm of the second
     gradient, for the iterations whose update was applied. For the last it is what the others leave of the objective.
 
-    The package's own rows differ from the second on, by 6 % at most and 1e-5 in the last, because its first step goes
-    along rounding noise. No step of ours could repeat it: it is that of one machine's linear algebra.
+    The package's own rows differ from the second on, by 6 % at most and 1e-5 in the last, because its first
+    step goes along rounding noise. That step cannot be reproduced: it depends on the rounding of one
+    machine's linear algebra.
 
     Examples
     --------

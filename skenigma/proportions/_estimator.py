@@ -83,7 +83,7 @@ class ProportionEstimator(ReferenceTransformer):
     UserWarning
         If a sample has no positive coefficient, or X and reference share few genes.
     ReferenceWarning
-        If ``reference`` is None, or profiles are zero, flat, or the same but for a factor.
+        If ``reference`` is None, or profiles are zero, flat, or the same up to a factor.
     SampleWarning
         If a sample is zero in every gene, or unlike all others, as a column that describes genes. From 100 genes on.
     ScaleWarning
@@ -92,28 +92,31 @@ class ProportionEstimator(ReferenceTransformer):
     Notes
     -----
     Negative coefficients become 0 and the others are divided by their sum. A sample without a positive
-    coefficient gets the NNLS answer and a warning that names it; if that has none either (the sample resembles
-    no profile at all), equal proportions.
+    coefficient gets the NNLS proportions and a warning that names it; if NNLS has no positive coefficient
+    either (the sample resembles no profile at all), it gets equal proportions.
 
     "rlm" is R's ``MASS::rlm`` with its defaults, as called by ``get_proportion`` of ENIGMA: same scale, same
     stopping rule, same numbers. "nusvr" follows the method "CBS" of the same package: sample and profiles are
     standardised, the kernel is linear, C = 1, and ν is chosen by the root mean squared error of the
-    proportions' mixture on the values as they are: with several ν, bulk and reference must have the same scale.
-    The problem is libsvm's, the solver is not: its duality gap says how far the optimum is. On the recorded samples
-    of the original, proportions are within ``tol`` of the exact optimum (1e-5 with the default), in any order of
-    the genes. R's libsvm, which stops at a tolerance of 1e-3, is up to 3.4e-3 away there.
+    proportions' mixture on the values as they are: with several ν, bulk and reference must have the same
+    scale. The optimisation problem is that of libsvm, but not the solver, which uses the duality gap as a
+    bound on its distance from the optimum. On the recorded samples of the original, proportions are within
+    ``tol`` of the exact optimum (1e-5 with the default), in any order of the genes. R's libsvm, which stops
+    at a tolerance of 1e-3, is up to 3.4e-3 away there.
 
     "log" minimises, with sample and profiles over their means,
     :math:`\sum_g w_g\,\rho(\log(x_g + c) - \log(\sum_k b_k r_{kg} + c))`, :math:`\rho` being Huber's loss with
-    threshold log 2, over coefficients b of at least 0, which divided by their sum are the proportions. c is half the
-    smallest positive value of the sample, within 0.01 and 1. Genes weigh by the cube of the log ratio of two
-    profiles, scaled so that every pair of cell types has the same total weight. A ridge, 1e-5 of the mean squared
-    length of a profile, makes identical profiles share evenly. A sample that is zero in all genes is refused.
+    threshold log 2, over coefficients b of at least 0, which divided by their sum are the proportions. c is
+    half the smallest positive value of the sample, within 0.01 and 1. Genes are weighted by the cube of the
+    log ratio of two profiles, scaled so that every pair of cell types has the same total weight. A ridge,
+    1e-5 of the mean squared length of a profile, gives identical profiles equal shares. A sample that is zero
+    in all genes is refused.
 
-    Its standard errors hold the noise of the genes (a sandwich estimate) and a factor by which every profile may be
-    off as a whole, whose variance is half the mean squared residual of the genes. That half was set on 14 sets with
-    known proportions, where 83 % of the truths lie within two standard errors, on single sets from 60 % to all. They
-    are a lower bound. Fitting takes a fixed number of blocks beside X.
+    Its standard errors account for the noise of the genes (a sandwich estimate) and for a factor by which
+    every profile may be off as a whole, whose variance is half the mean squared residual of the genes. That
+    half was chosen on 14 sets with known proportions, where 83 % of the true values lie within two standard
+    errors (60 % to 100 % on single sets). The standard errors are a lower bound. Fitting takes a fixed number
+    of blocks beside X.
 
     An X that is not in memory is read twice by blocks of samples, whatever the method: for checks, among them what
     "auto" and "log" take from the cohort, and for all answers together.

@@ -66,17 +66,17 @@ def fit_quality(X: Table, reference: Table, proportions: Table) -> pd.DataFrame:
 
     Notes
     -----
-    Proportions say nothing of how deeply a sample was sequenced, so the mixture is scaled before it is compared. An X
-    that is not in memory is read twice by blocks of samples, for checks and for these figures.
+    Proportions do not depend on how deeply a sample was sequenced, so the mixture is scaled before it is
+    compared. An X that is not in memory is read twice by blocks of samples, for checks and for these figures.
 
     A sample that is the same in all genes has no "r2" and no "correlation" (NaN), nor has a mixture that is a
     "correlation"; a sample whose total is not above 0 has no "explained"; nothing else is NaN.
 
-    A sample that falls behind the others is not a mixture of these profiles: it may hold a cell type that the
-    reference lacks, come from another platform or batch, be on another scale (logarithmic, say), or be of low
-    quality. Its proportions deserve little trust, and so does its cell-type-specific expression. The reverse does
-    not hold: on a linear scale a few highly expressed genes decide these figures, and cell types that resemble
-    each other can be exchanged with hardly a loss.
+    A sample that scores much worse than the others is not a mixture of these profiles: it may contain a cell
+    type that the reference lacks, come from another platform or batch, be on another scale (for instance
+    logarithmic), or be of low quality. Do not trust its proportions or its cell-type-specific expression. The
+    reverse does not hold: on a linear scale a few highly expressed genes dominate these figures, and similar
+    cell types can be exchanged with hardly any effect on them.
 
     Examples
     --------
@@ -178,10 +178,10 @@ def unexplained_genes(
 
     Notes
     -----
-    A type that the reference lacks shows as an excess of its genes in the samples that hold it. Those that a relative
-    in the reference expresses, too, say which type takes its share. Differences of platform and of the donors show in
-    the same way, so that the list is a hint what to look for, and no proof of a missing type; how much of it there is
-    cannot be told from it.
+    A type that the reference lacks shows as an excess of its genes in the samples that contain it. The genes
+    that it shares with a type in the reference show which type its share is credited to. Differences between
+    platforms and donors have the same effect, so the list is a hint at what to look for, not proof of a
+    missing type, and it does not tell how much of that type there is.
 
     An X that is not in memory is read twice by blocks of samples; the ratios are laid out by genes in a temporary
     file, 8 bytes × samples × genes.

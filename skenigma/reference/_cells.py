@@ -272,7 +272,7 @@ def check_linear(source, values, layer, rows, genes, what):
     # counts of shallow cells are as small as logarithms, but whole
     if maximum >= LOG_SCALE_MAXIMUM or whole(values):
         return
-    # scanpy notes its logarithm of X here; it says nothing of a layer
+    # scanpy notes its logarithm of X here; it says nothing about a layer
     if layer is None and "log1p" in getattr(source, "uns", ()):
         raise ValueError(f"uns['log1p'] says that X of {what} holds logarithms. {reason}")
     warn(

@@ -126,16 +126,17 @@ def make_reference(
 
     Notes
     -----
-    Profiles of cells as they are keep the differences in size: a cell type with twice the RNA has twice the
-    profile, and proportions that are estimated with them are shares of *cells*. Profiles of cells that were scaled
-    to one total give shares of *RNA*. Neither makes up for a bulk on another scale: scale the bulk to the same
-    total as the cells (with ``normalize=1e6``, a bulk in counts per million).
+    Profiles of unscaled cells keep the differences in size: a cell type with twice the RNA has twice the
+    profile, and proportions that are estimated with them are shares of *cells*. Profiles of cells that were
+    scaled to one total give shares of *RNA*. Neither makes up for a bulk on another scale: scale the bulk to
+    the same total as the cells (with ``normalize=1e6``, a bulk in counts per million).
 
-    With donors, each donor's profile of a type is the mean of its cells, if there are ``min_cells`` of them, and the
-    variance is that of log2(x + 1) of these profiles. Few donors tell little about a single gene: the variances are
-    pulled to the trend over the level of the type's genes (Smyth 2004, Linear models and empirical Bayes methods for
-    assessing differential expression in microarray experiments). They hold the noise of few cells as well. The scale
-    matters to a logarithm: give the total that the bulk has, such as ``normalize=1e6``.
+    With donors, each donor's profile of a type is the mean of its cells, if there are ``min_cells`` of them,
+    and the variance is that of log2(x + 1) of these profiles. With few donors, the variance of a single gene
+    is poorly known, so variances are pulled towards the trend over the expression level of the type's genes
+    (Smyth 2004, Linear models and empirical Bayes methods for assessing differential expression in microarray
+    experiments). They include the noise from having few cells. Logarithms depend on the scale, so use the
+    total of the bulk, such as ``normalize=1e6``.
 
     Examples
     --------
@@ -266,9 +267,9 @@ def select_markers(
     ``ProportionEstimator(method="log")`` gives to genes, less the noise of the cells. c is 0.03 of the mean over all
     cell types and genes; it was chosen on simulated cells, see the user guide.
 
-    "fold" scores it by :math:`d^{kl} / \ln 2` of the two cell types with the highest means, a lower bound of their
-    log2 fold change, with c the mean over all cell types and genes: genes too faint to be seen in a bulk do not win
-    by a ratio of small numbers.
+    "fold" scores it by :math:`d^{kl} / \ln 2` of the two cell types with the highest means, a lower bound of
+    their log2 fold change, with c the mean over all cell types and genes: genes with very low expression do
+    not rank first by a ratio of small numbers.
 
     Genes with a positive score are ranked by it; equal scores stay in the order of the genes. The rules depend on no
     random number, and not on the unit of the expression.

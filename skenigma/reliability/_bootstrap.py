@@ -110,10 +110,11 @@ def bootstrap_reliability(
     Notes
     -----
     What the model found by itself ("auto" parameters, learned profiles, the choice of
-    :class:`~skenigma.L2MaxDeconvolverCV`) is kept, so errors are those of the expression given these settings and
-    the reference. Both models draw the mean of a cell type towards its reference profile. The standard error says how
-    much the estimate scatters, not how far the reference leads it astray: a wrong profile has a small one too, and
-    where the reference dominates, as with renormalised gradients, nearly every gene is stable.
+    :class:`~skenigma.L2MaxDeconvolverCV`) is kept, so errors are those of the expression given these settings
+    and the reference. Both models pull the mean of a cell type towards its reference profile. The standard
+    error measures how much the estimate scatters, not its bias from the reference: it is small even if the
+    profile is wrong, and if the reference dominates, as with renormalised gradients, nearly every gene is
+    stable.
 
     Memory: a few tables of cell types × genes, and per job one cell type's samples × genes.
 

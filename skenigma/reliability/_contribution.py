@@ -11,10 +11,10 @@ from ..checks.entries import check_nonnegative
 def gene_contribution(model: Estimator) -> pd.DataFrame:
     """Share of each gene's bulk that comes from each cell type: the first thing to ask of a gene.
 
-    What varies in a gene's bulk between samples can only tell of the cell types that it comes from. On simulated
-    and pseudo-bulk cohorts of non-negative expression this share ranks genes by how well their expression is
-    recovered over samples, as the p-values of :func:`gene_significance` do, and as a bootstrap does not; see the user
-    guide for figures.
+    The variation of a gene's bulk between samples is only informative about the cell types that it comes
+    from. On simulated and pseudo-bulk cohorts of non-negative expression this share ranks genes by how well
+    their expression is recovered over samples, as the p-values of :func:`gene_significance` do, and as a
+    bootstrap does not; see the user guide for figures.
 
     Parameters
     ----------

@@ -30,9 +30,9 @@ def gene_significance(
 ) -> pd.DataFrame:
     """Test which genes each cell type contributes to the bulk: the original's gene-significance test.
 
-    Per gene, the bulk is regressed on the proportions without an intercept, and the coefficient of each cell type is
-    tested to be above 0 [1]_. The bulk of a gene that a cell type contributes nothing to says nothing about its
-    expression there, so that such a gene's cell-type-specific expression is only what the reference says.
+    Per gene, the bulk is regressed on the proportions without an intercept, and the coefficient of each cell
+    type is tested to be above 0 [1]_. If a cell type contributes nothing to the bulk of a gene, the bulk is
+    not informative about its expression there, and the estimate is only what the reference says.
 
     Parameters
     ----------

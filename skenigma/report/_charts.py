@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 60, 14, 10, 40
 MOST_TICKS = 7
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-NEGLIGIBLE = 1e-12  # below this share of the largest, a loss is zero but for rounding
+NEGLIGIBLE = 1e-12  # below this share of the largest, a loss is zero up to rounding
 
 
 def line_chart(series, title, x_label, y_label):

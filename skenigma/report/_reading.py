@@ -34,7 +34,7 @@ TEXTS = {
     "reliability": (
         "Share: how much of a gene's bulk comes from the cell type, by reference and proportions. What varies in the "
         "bulk can only tell of the cell types that it comes from: a gene of which a cell type gives a few "
-        "percent says nothing of that cell type.",
+        "percent says nothing about that cell type.",
         "Reliability: the correlation with the truth over samples that the model expects. 1 would be perfect, 0 is "
         "nothing. It is the model's own opinion and holds if its assumptions do.",
     ),
@@ -46,7 +46,7 @@ TEXTS = {
         "These figures find samples that fall behind the others. They do not show that the others are right.",
     ),
     "fit": (
-        "For whoever ran the analysis. All axes are logarithmic; zeros but for rounding are left out. The loss terms "
+        "For whoever ran the analysis. All axes are logarithmic; zeros up to rounding are left out. The loss terms "
         "are those that the model records: unweighted by L2MaxDeconvolver, weighted by TraceNormDeconvolver.",
     ),
 }

@@ -126,7 +126,7 @@ class SpanBasis:
 
     @cached_property
     def shorter(self):
-        """The compressed basis in the place of that of the genes, None where rows would not become much shorter."""
+        """The compressed basis in place of that of the genes, None where rows would not become much shorter."""
         bulk, _ = self._given.parts
         small = GENES_PER_SAMPLE * self._given.n_rows <= self._given.n_genes
         if self._compressed or not small or not isinstance(bulk, np.ndarray):
@@ -204,7 +204,7 @@ def _from_gram(rows):
 
 
 def _multiply_triangular(lower, matrix):
-    """``lower @ matrix`` at half the cost, in the place of ``matrix``."""
+    """``lower @ matrix`` at half the cost, in place of ``matrix``."""
     # BLAS knows columns: to it, a matrix by rows is its transpose
     return linalg.blas.dtrmm(1.0, lower, matrix.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
 

@@ -113,7 +113,7 @@ def iterate(
         Norm to which gradients are rescaled or NaN; step along θ_jk e_j and gradient norm per (Σ_j ‖θ_j‖² ‖e_j‖²)^½;
         the same along mean minus reference.
     noise : ndarray of shape (2,)
-        Gradient norms up to which a gradient is zero but for rounding.
+        Gradient norms up to which a gradient is zero up to rounding.
     weight, small : float
         As of :func:`~skenigma.core.optimize.passes.caps` and :func:`~skenigma.core.optimize.passes.step`.
     held : ndarray of shape (2, n_samples, n_cell_types)

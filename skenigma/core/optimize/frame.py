@@ -164,7 +164,7 @@ class Frame:
         typical_norm : float
             Norm of the expression of a sample.
         ahead : callable, optional
-            What the means of this and later iterations hold there, to join in the place of ``outside``: each reading
+            What the means of this and later iterations hold there, to join in place of ``outside``: each reading
             of the bulk then serves several iterations.
 
         Returns

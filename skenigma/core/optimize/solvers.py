@@ -68,7 +68,7 @@ class Settings:
     def rescale(self, norm, scale):
         """Factor for a gradient with this norm, computed from terms of size ``scale``.
 
-        The first gradient of the reconstruction term is zero but for rounding, because the start reproduces
+        The first gradient of the reconstruction term is zero up to rounding, because the start reproduces
         the bulk. Blown up to ``renorm_size`` it would move everything along noise, so it counts as zero.
         """
         if self.renorm_size is None:

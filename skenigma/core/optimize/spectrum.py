@@ -11,7 +11,7 @@ import numpy as np
 from scipy import linalg
 
 # The Gram matrix halves the digits of small singular values. With rounding u its entries are off by a few u·σ₁²,
-# which moves a singular value σ ≥ t, and so the shrunken matrix, by a few u·σ₁²/t. Up to this ratio t/σ₁ that is a
+# which moves a singular value σ ≥ t, and so the shrunk matrix, by a few u·σ₁²/t. Up to this ratio t/σ₁ that is a
 # few 1e-10·σ₁ at worst (1e-13·σ₁ at t/σ₁ = 1e-3); below it, the singular value decomposition takes over.
 SMALLEST_GRAM_THRESHOLD = 1e-6
 

@@ -27,7 +27,7 @@ SHARED = 0.1
 EXACT_MIXTURE = 0.02
 # Expression measured on a share of the reads below this is as uncertain as at this share.
 SMALLEST_SHARE = 1e-3
-# Squares of own parts beyond this multiple of their variance are cut off: they say nothing of noise.
+# Squares of own parts beyond this multiple of their variance are cut off: they say nothing about noise.
 LARGEST_SQUARE = 20.0
 # Noise of a sample relative to the cohort's, least and most.
 NOISE_FACTORS = 0.05, 100.0

@@ -1,4 +1,4 @@
-r"""ComBat: location and scale of every gene in every batch, shrunken towards what the batch's genes have in common.
+r"""ComBat: location and scale of every gene in every batch, shrunk towards what the batch's genes have in common.
 
 Parametric empirical Bayes of Johnson, Li and Rabinovic (2007), without covariates. The model of gene g in sample j of
 batch i is
@@ -151,13 +151,13 @@ def _shrink(n, shift, spread, mean_only, tol):
     """Posterior means of a batch's γ and δ, given their estimates, by alternating between the two."""
     centre, width = shift.mean(), _variance(shift)
     if mean_only:
-        return _shrunken_shift(n, shift, 1.0, centre, width), np.ones_like(spread)
+        return _shrunk_shift(n, shift, 1.0, centre, width), np.ones_like(spread)
     gamma, delta = shift, spread
     for _ in range(MAX_ROUNDS):
         previous = gamma, delta
-        gamma = _shrunken_shift(n, shift, delta, centre, width)
+        gamma = _shrunk_shift(n, shift, delta, centre, width)
         squares = (n - 1) * spread + n * (shift - gamma) ** 2
-        delta = _shrunken_spread(n, squares, spread.mean(), _variance(spread))
+        delta = _shrunk_spread(n, squares, spread.mean(), _variance(spread))
         if all(
             np.all(np.abs(a - b) <= tol * np.abs(b)) for a, b in zip((gamma, delta), previous, strict=True)
         ):
@@ -165,12 +165,12 @@ def _shrink(n, shift, spread, mean_only, tol):
     return gamma, delta
 
 
-def _shrunken_shift(n, shift, delta, centre, width):
+def _shrunk_shift(n, shift, delta, centre, width):
     """Posterior mean of γ under a normal prior; a prior without width leaves its centre."""
     return (n * width * shift + delta * centre) / (n * width + delta)
 
 
-def _shrunken_spread(n, squares, centre, width):
+def _shrunk_spread(n, squares, centre, width):
     r"""Posterior mean of δ under an inverse gamma prior with this mean and variance.
 
     With the prior's parameters :math:`a = m^2/v + 2`, :math:`b = m^3/v + m` put into
