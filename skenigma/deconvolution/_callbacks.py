@@ -27,12 +27,15 @@ def iteration_monitor(estimator, X, max_iterations):
     Yields
     ------
     report : callable
-        To be called after each iteration; a true answer asks to stop.
+        To be called after each iteration; a true answer asks to stop. Where there is none to expect, it has a true
+        attribute ``only_watches``.
     """
     with task(f"{type(estimator).__name__}, at most {max_iterations:,} iterations") as count:
         if not getattr(estimator, "_skl_callbacks", None):
             # not what a display returns, which would ask to stop
-            yield lambda: count() and False
+            report = lambda: count() and False  # noqa: E731
+            report.only_watches = True
+            yield report
             return
         fit = estimator._init_callback_context(max_subtasks=max_iterations)
         fit.call_on_fit_task_begin(estimator=estimator, X=X)

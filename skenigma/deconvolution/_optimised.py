@@ -149,6 +149,7 @@ class OptimisedDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
                 trace.iteration(delta)
             return report()
 
+        monitor.only_watches = getattr(report, "only_watches", False)
         try:
             return solve(setting, basis, cohort.proportions, monitor)
         except FloatingPointError as error:

@@ -1,9 +1,9 @@
-"""An iteration of samples whose frame is the whole space, as one call of what numba compiles.
+"""Iterations of samples whose frame is the whole space, several in one call of what numba compiles.
 
 Where directions join, two states are held, and an iteration goes through :mod:`.compiled` in four calls, with Python
 between them, which takes as long as the arithmetic of a hundred samples. Here one state is enough: every sample is
 looked at twice, first at where a step would end, of which norms and distances are kept; then, once the caps are known
-and the next iteration is asked for, the step is taken and cut, and mean and residual are added up in passing.
+and there is a next iteration, the step is taken and cut, and mean and residual are added up in passing.
 """
 
 import numpy as np
@@ -90,14 +90,14 @@ def _look(mean, reference, squares, theta_squares, rule, noise, shift, numbers):
 
 
 @_compile(
-    TENSOR, MATRIX, MATRIX, VECTOR, MATRIX, VECTOR, VECTOR, "float64", "float64",
-    MATRIX, TENSOR, MATRIX, VECTOR, TENSOR, MATRIX, VECTOR, MATRIX, VECTOR,
+    TENSOR, MATRIX, MATRIX, VECTOR, MATRIX, VECTOR, VECTOR, "float64", "float64", "float64",
+    TENSOR, MATRIX, VECTOR, TENSOR, TENSOR, MATRIX, TENSOR, MATRIX,
 )  # fmt: skip
 def iterate(
-    rows, residual, proportions, theta_squares, reference, rule, noise, weight, small,
-    before, held, mean, squares, found, shift, caps, sums, numbers,
+    rows, residual, proportions, theta_squares, reference, rule, noise, weight, small, epsilon,
+    held, mean, squares, found, shifts, caps, sums, numbers,
 ):  # fmt: skip
-    """Take the step of the iteration before, and find the next.
+    """Take the step of the iteration before, find the next, and so on, until changes are below epsilon or not finite.
 
     Parameters
     ----------
@@ -107,8 +107,7 @@ def iterate(
         Of ``rows``; written.
     proportions : ndarray of shape (n_samples, n_cell_types)
     theta_squares : ndarray of shape (n_samples,)
-    reference, before : ndarray of shape (n_cell_types, n_columns - 1)
-        Profiles, and the shift of the step to take.
+    reference : ndarray of shape (n_cell_types, n_columns - 1)
     rule : ndarray of shape (5,)
         Norm to which gradients are rescaled or NaN; step along θ_jk e_j and gradient norm per (Σ_j ‖θ_j‖² ‖e_j‖²)^½;
         the same along mean minus reference.
@@ -116,18 +115,28 @@ def iterate(
         Gradient norms up to which a gradient is zero up to rounding.
     weight, small : float
         As of :func:`~skenigma.core.optimize.passes.caps` and :func:`~skenigma.core.optimize.passes.step`.
+    epsilon : float
+        An iteration whose largest change is below it is the last.
     held : ndarray of shape (2, n_samples, n_cell_types)
-        Factors of the cut to make, and the norms that it leaves; overwritten by those of the next.
+        Factors of the cut to make, and the norms that it leaves; overwritten by those of the last.
     mean, squares, found
         Room for :func:`_take` and :func:`_propose`.
-    shift, caps, sums : ndarray
-        What is found: see :func:`~skenigma.core.optimize.passes.cut` for the last, of shape (3, n_cell_types).
-    numbers : ndarray of shape (6,)
-        Step factor of the step to take, then of the next; Σ_j ‖e_j‖², Σ_k ‖mean_k − r_k‖², Σ_k ⟨r_k, 2 mean_k − r_k⟩
-        and both gradient norms of where the first has led.
+    shifts : ndarray of shape (1 + n_iterations, n_cell_types, n_columns - 1)
+        That of the step to take, and what is found.
+    caps : ndarray of shape (n_iterations, n_cell_types)
+    sums : ndarray of shape (n_iterations, 3, n_cell_types)
+        See :func:`~skenigma.core.optimize.passes.cut`.
+    numbers : ndarray of shape (1 + n_iterations, 6)
+        Factor of the step to take, then a row per iteration: its step factor; Σ_j ‖e_j‖², Σ_k ‖mean_k − r_k‖²,
+        Σ_k ⟨r_k, 2 mean_k − r_k⟩ and both gradient norms of where it started. The first row says how many there are.
     """
-    _take(rows, residual, proportions, numbers[0], before, held[0], mean, squares)
-    _look(mean, reference, squares, theta_squares, rule, noise, shift, numbers)
-    _propose(rows, residual, proportions, held[1], small, numbers[0], shift, found)
-    _caps(found[0], weight, caps)
-    _cut(found[0], caps, found[1], found[2], held, sums)
+    for t in range(len(caps)):
+        _take(rows, residual, proportions, numbers[t, 0], shifts[t], held[0], mean, squares)
+        _look(mean, reference, squares, theta_squares, rule, noise, shifts[t + 1], numbers[t + 1])
+        _propose(rows, residual, proportions, held[1], small, numbers[t + 1, 0], shifts[t + 1], found)
+        _caps(found[0], weight, caps[t])
+        _cut(found[0], caps[t], found[1], found[2], held, sums[t])
+        numbers[0, 1] = t + 1
+        largest = np.max(sums[t, 1])
+        if not epsilon <= largest < np.inf:
+            break

@@ -178,7 +178,8 @@ def proximal_gradient(problem, settings, monitor, basis=None):
         Its penalty has ``caps(norms, step)``, its start is shared by all samples.
     settings : Settings
     monitor : callable
-        Called with the delta row after each evaluation; a true answer ends the iteration.
+        Called with the delta row after each evaluation; a true answer ends the iteration. One that never ends it says
+        so by an attribute ``only_watches``, and may be called of several evaluations one after the other.
     basis : SpanBasis, optional
         Of the problem: where directions keep joining, the iteration goes on in one of shorter rows.
 
@@ -208,7 +209,10 @@ def proximal_gradient(problem, settings, monitor, basis=None):
     steps = StepSizes(problem, settings, gradient_scales(problem, frame.n_samples, *squares))
     size, count = len(problem.reference) * squares[0], problem.proportions.size
     longest = _longest(frame)
-    iterate = InPlace(frame, steps) if InPlace.suits(frame, steps) else _InFrame(frame, steps, basis)
+    if InPlace.suits(frame, steps):
+        iterate = InPlace(frame, steps, getattr(monitor, "only_watches", False))
+    else:
+        iterate = _InFrame(frame, steps, basis)
     progress = Progress(settings.epsilon, settings.max_iter, size, monitor)
     factors, caps, gradients, losses = [], [], [], []
     while True:

@@ -29,7 +29,18 @@ class OtherCaps(MaxL2Norm):
         return 0.5 * super().caps(norms, step)
 
 
-def run(monkeypatch, problem, settings, *, compiled):
+class Monitor:
+    """Keeps what it is told, and ends the iteration after ``last``; one that never does says so."""
+
+    def __init__(self, last=None):
+        self.told, self._last, self.only_watches = [], last, last is None
+
+    def __call__(self, delta):
+        self.told.append(delta)
+        return len(self.told) == self._last
+
+
+def run(monkeypatch, problem, settings, *, compiled, monitor=None):
     """A run, and which kind of iterations it took."""
     kinds = []
 
@@ -42,7 +53,7 @@ def run(monkeypatch, problem, settings, *, compiled):
         patch.setattr(InPlace, "suits", suits)
         if not compiled:
             patch.setattr(passes, "fastest", lambda: passes)
-        found = proximal_gradient(problem, settings, lambda delta: False)
+        found = proximal_gradient(problem, settings, monitor or Monitor())
     return found, kinds == [True]
 
 
@@ -85,6 +96,36 @@ def test_the_update_of_the_last_is_not_applied(monkeypatch):
     assert in_place
     expression = frame.part.expression
     assert_array_equal(expression.inside, np.repeat(posed.bulk[:, None], N_CELL_TYPES, axis=1))
+
+
+@pytest.mark.parametrize("together", [1, 4, 100])
+@pytest.mark.parametrize("ended", ["converged", "at the last", "told to"])
+def test_several_together(monkeypatch, together, ended):
+    """However many are made in a call, a run ends after the same one and in the same state."""
+    pytest.importorskip("numba")
+    settings = Settings(0.5, 1e-3, 10 if ended == "at the last" else 1000, 5.0)
+    last = 10 if ended == "told to" else None
+    known, _ = run(monkeypatch, problem(), settings, compiled=False, monitor=Monitor(last))
+    rows = known[0].part.expression.rows
+    monkeypatch.setattr("skenigma.core.optimize.in_place.TOGETHER", together * rows.size)
+    monitor = Monitor(last)
+    (frame, trajectory, progress, losses, norms), in_place = run(
+        monkeypatch, problem(), settings, compiled=True, monitor=monitor
+    )
+    assert in_place
+    assert len(monitor.told) == len(progress.delta) == len(known[2].delta) == len(losses.values)
+    assert progress.converged == known[2].converged == (ended == "converged")
+    assert_array_equal(monitor.told, progress.delta)
+    assert len(trajectory.factors) == len(norms) == len(monitor.told) - 1
+    # roundings of some tens of iterations, as above
+    assert_allclose(frame.part.expression.rows, rows, rtol=1e-9, atol=1e-9)
+    assert_allclose(losses.values, known[3].values, rtol=1e-9)
+
+
+def test_divergence_is_told(monkeypatch):
+    pytest.importorskip("numba")
+    with pytest.raises(FloatingPointError, match=r"the change (became infinite|kept growing)"):
+        run(monkeypatch, problem(0.0), Settings(1e3, 1e-7, 1000), compiled=True)
 
 
 def test_short_steps_keep_their_digits(monkeypatch):
