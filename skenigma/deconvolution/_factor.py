@@ -1,5 +1,6 @@
 """The factor model."""
 
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -7,7 +8,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._parameters import COMMON, COUNT, POSITIVE, constraints, documented, set_parameters
-from ..checks.memory import check_memory
 from ..checks.names import listing
 from ..checks.samples import repeated_samples
 from ..checks.scales import LOG_SCALE_MAXIMUM
@@ -17,6 +17,8 @@ from ..cohort import is_lazy, open_bulk
 from ..core.blocks import each_block
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_map import FactorMap, reliability
+from ..core.posterior.factor_rest import residual_of
+from ..core.posterior.factor_rows import fit_factors_by_rows
 from ..exceptions import SampleWarning
 from ..progress import task
 from ..proportions import ProportionEstimator
@@ -26,10 +28,11 @@ from ._predict import few_threads
 from ._rows import parts
 from ._scores import ScoreOnOwnScale
 
-# How many roundings of the largest value of a gene may add up in its residual: those of bulk, proportions, reference.
-ROUNDING = 8.0
-# Numbers of expression that are built at a time to see how it varies, and square matrices that a fit holds at once.
-STATE_BLOCK, PRODUCTS = 2**21, 4
+# Numbers of expression that are built at a time to see how it varies.
+STATE_BLOCK = 2**21
+# Numbers, 1 GB of them, up to which a fit holds what the reference leaves and some products of samples or genes with
+# each other. Beyond, wherever X is, it reads X a few times more and holds coordinates.
+HELD, PRODUCTS = 2**27, 4
 
 
 @documented
@@ -98,8 +101,6 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
     ------
     ValueError
         If X, reference or proportions do not fit together; the message names the first offenders.
-    MemoryError
-        If X is read by rows, and what a fit holds of it is more than there is.
 
     Warns
     -----
@@ -133,14 +134,21 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
     types, loadings of p × genes; with ``materialize`` also the tensor. A step takes time as samples × p ×
     min(samples, genes).
 
+    Where that copy and four matrices of min(samples, genes)² would be more than 1 GB, as from some 3,800 samples of
+    20,000 genes on, a fit holds some hundred numbers of every sample and gene in their place, whether X is in memory
+    or read by rows: coordinates of the samples along directions over genes, which are found in rounds, by fits
+    with the directions so far [2]_. The result is an approximation: what loadings and factors say of the bulk differs
+    from that of the whole fit by a few hundredths of the noise, and a factor that hardly rises above the noise can
+    be missed.
+
     An X that is read by rows is read five times: for checks, proportions, what the reference leaves of it,
-    ``reliability_`` and ``level_``. What the reference leaves is held, 8 bytes × samples × genes, beside four
-    matrices of 8 bytes × min(samples, genes)²: 1.5 GB for 5,000 samples and 20,000 genes, 11.6 GB for 17,382. Where
-    that is more than there is, the fit is refused. New samples are mapped by rows in any number.
+    ``reliability_`` and ``level_``. Of a large one what the reference leaves is read six times, ten in all. New
+    samples are mapped by rows in any number.
 
     References
     ----------
     .. [1] Salakhutdinov, Roweis (2003), Adaptive overrelaxed bound optimization methods. ICML.
+    .. [2] Halko, Martinsson and Tropp (2011), Finding structure with randomness. SIAM Review 53.
 
     Examples
     --------
@@ -179,26 +187,29 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
         n_samples = len(cohort.bulk)
         _warn_of_few(n_samples, len(cohort.reference))
         _warn_of_repeated(cohort.raw, cohort.sample_names)
-        if is_lazy(cohort.bulk):
-            _check_products(*cohort.bulk.shape)
-        n_factors = None if self.n_factors == "auto" else min(self.n_factors, n_samples)
         with task(f"steps of {type(self).__name__}") as count:
-            found = fit_factors(
-                residual_of(cohort.bulk, cohort.proportions, cohort.reference),
-                cohort.proportions,
-                np.ones((n_samples, 1)),
-                n_factors=n_factors,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                report=count,
-            )
+            found = self._found(cohort, np.ones((n_samples, 1)), count)
         self._say(found)
         fitted = FactorMap.of(found, cohort.reference.astype(np.float64))
-        record = {
-            **_record(found),
-            "reliability_": reliability(_states(fitted, cohort.bulk, cohort.proportions), n_samples),
+        seen = []
+        reliable = reliability(_states(fitted, cohort.bulk, cohort.proportions, seen), n_samples)
+        scores, spread = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        found = replace(found, scores=scores, score_covariance=spread)
+        return Estimate(fitted, record={**_record(found), "reliability_": reliable})
+
+    def _found(self, cohort, known, report):
+        """The posterior of the model, as it is found for as many samples."""
+        given = cohort.bulk, cohort.proportions, cohort.reference
+        settings = {
+            "n_factors": None if self.n_factors == "auto" else min(self.n_factors, len(known)),
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "report": report,
         }
-        return Estimate(fitted, record=record)
+        n_samples, n_genes = cohort.bulk.shape
+        if n_samples * n_genes + PRODUCTS * min(n_samples, n_genes) ** 2 <= HELD:
+            return fit_factors(residual_of(*given), cohort.proportions, known, **settings)
+        return fit_factors_by_rows(*given, known, **settings)
 
     def _say(self, found):
         if self.verbose:
@@ -243,46 +254,13 @@ class FactorDeconvolver(ScoreOnOwnScale, BaseDeconvolver):
             return float(state.bound().sum())
 
 
-def _states(fitted, bulk, proportions):
-    """States of a cohort, a few samples at a time."""
+def _states(fitted, bulk, proportions, seen):
+    """States of a cohort, a few samples at a time; their factors are appended to ``seen``."""
     proportions = proportions.astype(np.float64, copy=False)
     for rows, block in each_block(bulk, STATE_BLOCK // proportions.shape[1]):
-        yield fitted.replay(block, proportions[rows])
-
-
-def _check_products(n_samples, n_genes):
-    """Refuse a cohort by rows for which a fit has no room."""
-    products = min(n_samples, n_genes) ** 2
-    check_memory(
-        8 * (n_samples * n_genes + PRODUCTS * products),
-        f"FactorDeconvolver holds what the reference leaves of {n_samples:,} samples and {n_genes:,} genes, and the "
-        f"products of {min(n_samples, n_genes):,} of them with each other: each of its steps asks for these with "
-        f"other weights, so that no number of readings by rows would be enough. This",
-        "Fit fewer samples or genes and transform the others, which are read by rows, or use "
-        "EmpiricalBayesDeconvolver, which reads X five times.",
-    )
-
-
-def residual_of(bulk, proportions, reference):
-    """Bulk minus what the reference says of it, in double precision: a new array.
-
-    Genes that the reference explains but for the rounding of the bulk have none: what rounding leaves is so small
-    next to other genes that it would pass for a wide spread of variances.
-    """
-    proportions = proportions.astype(np.float64, copy=False)
-    residual = proportions @ reference.astype(np.float64, copy=False)
-    largest = np.zeros(bulk.shape[1])
-    for rows, block in each_block(bulk):
-        np.subtract(block, residual[rows], out=residual[rows])
-        np.maximum(largest, _largest(block), out=largest)
-    rounding = ROUNDING * np.finfo(bulk.dtype).eps * largest
-    residual[:, _largest(residual) <= rounding] = 0.0
-    return residual
-
-
-def _largest(values):
-    """Largest absolute value per column."""
-    return np.maximum(values.max(axis=0), -values.min(axis=0))
+        state = fitted.replay(block, proportions[rows])
+        seen.append((state.scores, state.spread))
+        yield state
 
 
 def _warn_of_few(n_samples, n_types):

@@ -15,7 +15,8 @@ from ..checks.names import listing
 from ..checks.warning import warn
 from ..core.posterior.factor import fit_factors
 from ..core.posterior.factor_effects import deviations_from_reference, explained_by_known, known_effects
-from ..deconvolution._factor import residual_of, warn_of_linear_counts
+from ..core.posterior.factor_rest import residual_of
+from ..deconvolution._factor import warn_of_linear_counts
 from ._bulk import held_bulk
 from ._entries import ENTRIES
 from ._names import check_bulk, matched_reference

@@ -6,7 +6,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skenigma import EmpiricalBayesDeconvolver, FactorDeconvolver
-from skenigma.checks import memory
 from skenigma.cohort import lazy_matrix
 from skenigma.core.posterior import fit as fit_module
 from tests.core.posterior.test_model import mixtures
@@ -135,12 +134,22 @@ def test_repeated_samples_are_named_from_the_store(signed):
         FactorDeconvolver(reference, n_factors=0).fit(by_rows(twice), proportions=theta)
 
 
-def test_factor_model_refuses_by_rows_what_it_cannot_hold(signed, monkeypatch):
-    bulk, reference, theta = signed
-    monkeypatch.setattr(memory, "SMALL", 0)
-    monkeypatch.setattr(memory, "available_memory", lambda: 2**16)
-    model = FactorDeconvolver(reference, materialize=False)
-    with pytest.raises(MemoryError, match="no number of readings by rows would be enough") as error:
-        model.fit(by_rows(bulk), proportions=theta)
-    # 8 bytes for each of 50 x 70 values, and for four times 50 x 50 products
-    assert f"needs {8 * (50 * 70 + 4 * 50 * 50) / 2**10:.1f} kB" in str(error.value)
+def test_a_large_factor_model_is_the_same_by_rows_in_ten_readings(signed, monkeypatch):
+    """And that of the whole residual, where there are no more samples than directions."""
+    bulk, reference, _ = signed
+    whole = FactorDeconvolver(reference).fit(bulk)
+    monkeypatch.setattr("skenigma.deconvolution._factor.HELD", 0)
+    expected = FactorDeconvolver(reference).fit(bulk)
+    matrix = by_rows(bulk, 7)
+    found = FactorDeconvolver(reference, materialize=False).fit(matrix)
+    # checks, proportions, three rounds of two, reliability, level
+    assert matrix.readings == 10
+    for name in ("scores_", "scores_std_", "loadings_", "own_variance_", "reliability_", "level_"):
+        given = getattr(expected, name)
+        assert_allclose(getattr(found, name), given, err_msg=name, rtol=1e-9, atol=1e-10)
+    # the same steps on the same numbers but for rounding, which steps carry on
+    for name in ("cse_", "cse_std_", "own_variance_", "reliability_", "gene_scale_", "shift_"):
+        given, other = getattr(expected, name), getattr(whole, name)
+        assert_allclose(given, other, err_msg=name, rtol=1e-6, atol=1e-8)
+    assert_allclose(found.expression_.values(), expected.cse_, **ROUNDING)
+    assert_allclose(found.transform(bulk), expected.cse_.reshape(len(bulk), -1), **ROUNDING)

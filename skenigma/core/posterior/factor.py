@@ -143,7 +143,7 @@ def fit_factors(
         residual /= size
         unit *= size
     scale, degrees = np.full(residual.shape[1], unit if unit > 0 else 1.0), np.inf
-    fit = _Fit(residual, proportions, known, max_iter, tol, report)
+    fit = Search(Genes(residual), proportions, known, max_iter, tol, report)
     for repeat in range(2):
         ratio, found = fit.relative_scale()
         if ratio is not None:
@@ -151,21 +151,34 @@ def fit_factors(
             scale, degrees = scale * ratio, min(degrees, found)
         elif repeat:
             break
-        fit = _Fit(residual, proportions, known, max_iter, tol, report)
+        fit = Search(Genes(residual), proportions, known, max_iter, tol, report)
         fit.search(limit, automatic)
     return fit.posterior(scale, degrees)
 
 
-class _Fit:
-    """The fit in progress: without factors at first."""
+class Search:
+    """The fit in progress: without factors at first.
 
-    def __init__(self, residual, proportions, known, max_iter, tol, report=None):
-        self.genes = Genes(residual)
+    Parameters
+    ----------
+    genes : Genes
+        Of the residual.
+    proportions, known, max_iter, tol, report
+        As of :func:`fit_factors`.
+
+    Attributes
+    ----------
+    state : State
+        Where it stands.
+    """
+
+    def __init__(self, genes, proportions, known, max_iter, tol, report=None):
+        self.genes = genes
         self.theta = np.asarray(proportions, dtype=np.float64)
         n_samples, n_types = self.theta.shape
         self.pairs = (self.theta[:, :, None] * self.theta[:, None]).reshape(n_samples, -1)
         self.n_known = known.shape[1]
-        self._max_iter, self._tol = max_iter, tol * residual.size
+        self._max_iter, self._tol = max_iter, tol * genes.number * n_samples
         self._report = report if report is not None else lambda: None
         variance = self.genes.squares.mean()
         least = LEAST_NOISE * variance if variance > 0 else 1.0
@@ -179,19 +192,19 @@ class _Fit:
             np.zeros(self.n_known * n_types),
         )
         self._history = []
-        self._state, self._bound, self._converged = self._ascend(start, EARLY * self._tol)
+        self.state, self._bound, self._converged = self._ascend(start, EARLY * self._tol)
 
     def search(self, limit, automatic):
         """Add factors up to a limit, then step until the bound stands still."""
-        while self._state.spread.shape[1] < limit:
+        while self.state.spread.shape[1] < limit:
             score = self._direction(automatic)
             if score is None or not self._add(score, automatic):
                 break
-        self._state, self._bound, self._converged = self._ascend(self._state, self._tol)
+        self.state, self._bound, self._converged = self._ascend(self.state, self._tol)
 
     def _direction(self, only_signal):
         """Scores of the leading direction of the whitened residual; None if it is no longer than noise."""
-        parts = Parts(self, self._state)
+        parts = Parts(self, self.state)
         length, direction = self.genes.leading_rest(parts)
         degrees = max(len(self.theta) - parts.fitted_degrees(), 1)
         noise = EDGE * (1 + np.sqrt(degrees / self.genes.number))
@@ -201,7 +214,7 @@ class _Fit:
 
     def _add(self, score, must_gain):
         """Fit one factor more, from these scores; whether it is kept."""
-        old, taken = self._state, len(self._history)
+        old, taken = self.state, len(self._history)
         scores = np.column_stack([old.scores, score * np.sqrt(1 - NEW_SPREAD)])
         spread = np.pad(old.spread, [(0, 0), (0, 1), (0, 1)])
         spread[:, -1, -1] = NEW_SPREAD
@@ -211,7 +224,7 @@ class _Fit:
         if must_gain and bound - self._bound <= EARLY * self._tol:
             del self._history[taken:]
             return False
-        self._state, self._bound, self._converged = state, bound, converged
+        self.state, self._bound, self._converged = state, bound, converged
         return True
 
     def _ascend(self, state, floor):
@@ -236,40 +249,59 @@ class _Fit:
 
     def relative_scale(self):
         """Moderated standard deviations of the genes, None where all are 1, and their degrees of freedom."""
-        parts = Parts(self, self._state)
+        parts = Parts(self, self.state)
         loadings = parts.covariance @ parts.information
         squares = np.empty(self.genes.number)
         for block in gene_blocks(len(squares), len(self.theta)):
             rest = self.genes.residual[:, block] - parts.design @ loadings[:, block]
             squares[block] = np.einsum("ng,ng,n->g", rest, rest, 1 / parts.variance)
-        degrees = max(len(self.theta) - parts.fitted_degrees(), 1.0)
-        prior = VariancePrior.fit(squares / degrees, degrees)
-        if not 0 < prior.degrees < MOST_DEGREES:
-            return None, prior.degrees + degrees
-        ratio = prior.moderate(squares / degrees, degrees) / prior.variance
-        return np.sqrt(np.maximum(ratio, LEAST_RATIO)), prior.degrees + degrees
+        return moderated_scale(squares, max(len(self.theta) - parts.fitted_degrees(), 1.0))
 
     def posterior(self, scale, degrees):
         """The posterior, after one last step of the factors, so that a new row is treated as the cohort was."""
-        parts = Parts(self, self._state)
+        parts = Parts(self, self.state)
         scores, spread = parts.factors()
-        loadings = parts.covariance @ parts.information
+        information = self.genes.to_genes(parts.information)
+        loadings = parts.covariance @ information
         return FactorPosterior(
             scores,
             spread,
             loadings.reshape(scores.shape[1], self.theta.shape[1], -1),
             parts.covariance,
-            self._state.prior,
+            self.state.prior,
             parts.precision,
-            parts.information,
-            self._state.own,
-            self._state.noise,
+            information,
+            self.state.own,
+            self.state.noise,
             scale,
             degrees,
             np.array(self._history) - [len(self.theta) * np.log(scale).sum(), 0],
             self._converged,
             self.n_known,
         )
+
+
+def moderated_scale(squares, degrees):
+    """Moderated standard deviations of genes over that which they have in common, and their degrees of freedom.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (n_genes,)
+        Sums that a model leaves.
+    degrees : float
+        Degrees of freedom of each.
+
+    Returns
+    -------
+    ratio : ndarray of shape (n_genes,), or None
+        None where all are 1.
+    degrees : float
+    """
+    prior = VariancePrior.fit(squares / degrees, degrees)
+    if not 0 < prior.degrees < MOST_DEGREES:
+        return None, prior.degrees + degrees
+    ratio = prior.moderate(squares / degrees, degrees) / prior.variance
+    return np.sqrt(np.maximum(ratio, LEAST_RATIO)), prior.degrees + degrees
 
 
 def _relaxed(old, new, omega, n_known):

@@ -42,6 +42,14 @@ class Genes:
             return rows @ self._gram
         return (rows @ self.residual) @ self.residual.T / self.number
 
+    def rest(self, parts):
+        """What ``parts`` leave of y."""
+        return self.residual - parts.design @ (parts.covariance @ parts.information)
+
+    def to_genes(self, rows):
+        """Rows along what y has for columns as rows over genes."""
+        return rows
+
     def leading_rest(self, parts):
         """Leading left singular vector of what ``parts`` leave of y, whitened, and its singular value over √G."""
         whiten = 1 / np.sqrt(parts.variance)[:, None]
@@ -50,7 +58,7 @@ class Genes:
             fitted = smooth @ parts.crossed
             fitted = fitted + fitted.T - smooth @ parts.moments @ smooth.T
             return _leading((self._gram - fitted) * whiten * whiten.T)
-        rest = (self.residual - parts.design @ (parts.covariance @ parts.information)) * whiten
+        rest = self.rest(parts) * whiten
         value, vector = _leading(rest.T @ rest / self.number)
         left = rest @ vector
         return value, left / max(np.linalg.norm(left), np.finfo(float).tiny)

@@ -17,6 +17,7 @@ from skenigma.core.posterior.factor_effects import (
 )
 from skenigma.core.posterior.factor_loadings import maximise_prior
 from skenigma.core.posterior.factor_map import FactorMap
+from skenigma.core.posterior.factor_step import Genes
 from skenigma.core.posterior.factor_variances import SampleVariances
 from skenigma.datasets import make_cohort
 
@@ -41,7 +42,7 @@ def tiny():
     n_samples, n_types, n_genes, n_factors = 7, 2, 5, 2
     theta = rng.dirichlet(np.ones(n_types), n_samples)
     y = rng.normal(size=(n_samples, n_genes))
-    fit = factor._Fit(y, theta, columns(n_samples), max_iter=1, tol=1e-6)
+    fit = factor.Search(Genes(y), theta, columns(n_samples), max_iter=1, tol=1e-6)
     scores = np.column_stack([np.ones(n_samples), rng.normal(size=(n_samples, n_factors))])
     spread = np.stack([random_covariance(rng, n_factors) for _ in range(n_samples)])
     prior = rng.uniform(0.5, 2, n_types * (1 + n_factors))
@@ -106,8 +107,8 @@ class TestBound:
         """Without factors the posterior is exact: the bound is the density of y, less the pull on the variances."""
         cohort = make_cohort(12, 9, 3, random_state=0)
         y, theta = residual(cohort), cohort.proportions
-        fit = factor._Fit(y, theta, columns(12), max_iter=5, tol=1e-12)
-        state = fit._state
+        fit = factor.Search(Genes(y), theta, columns(12), max_iter=5, tol=1e-12)
+        state = fit.state
         covariance = theta @ np.diag(state.prior) @ theta.T + np.diag(theta**2 @ state.own + state.noise)
         evidence = multivariate_normal(np.zeros(12), covariance).logpdf(y.T).sum()
         penalty = 9 / 2 * fit.variances.penalty(state.own, state.noise)
@@ -357,9 +358,9 @@ class TestScale:
         """What the scales are for."""
         cohort = make_cohort(50, 300, 3, effect=0, random_state=0)
         y = residual(cohort) * np.exp(np.random.default_rng(0).normal(size=300))
-        fit = factor._Fit(y, cohort.proportions, columns(50), 1000, 1e-6)
+        fit = factor.Search(Genes(y), cohort.proportions, columns(50), 1000, 1e-6)
         fit.search(10, True)
-        assert fit._state.spread.shape[1] > 3
+        assert fit.state.spread.shape[1] > 3
 
 
 class TestNumberOfFactors:
