@@ -16,11 +16,12 @@ from ._formats import Text
 def sheet_text(path, notes):
     """The first sheet of a workbook as a text with tabs; numbers with all digits, dates as Excel shows them."""
     openpyxl = import_optional("openpyxl", "excel", f"Reading {path}")
-    with warnings.catch_warnings():
+    # opened here, because openpyxl goes by the name of a file, and a workbook may be called .tsv
+    with open(path, "rb") as file, warnings.catch_warnings():
         # openpyxl warns of formats and styles, which make no difference here
         warnings.simplefilter("ignore")
         try:
-            workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
         except Exception as error:  # openpyxl raises many kinds for a damaged file
             raise ValueError(f"{path} cannot be read as an Excel workbook: {error}") from error
         names = workbook.sheetnames

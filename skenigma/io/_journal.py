@@ -148,7 +148,9 @@ def resumable(target, key, facts, *, is_own, same="keep", other="refuse", remedi
 
 def unfinished(target):
     """The folder in which a result of this name lies unfinished; None if there is none."""
-    folder = Path(target).with_name(Path(target).name + UNFINISHED)
+    target = Path(target)
+    # joined, because "." has no name that with_name could replace
+    folder = target.parent / (target.name + UNFINISHED)
     return folder if (folder / JOURNAL).is_file() else None
 
 

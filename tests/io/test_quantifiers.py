@@ -285,9 +285,11 @@ class TestManyFiles:
         io.read_bulk(tmp_path, notes=notes)
         assert "left out 1 other files in the folder: 'samples.tsv'" in notes
 
-    def test_a_folder_without_any(self, tmp_path):
+    @pytest.mark.parametrize("current", [False, True], ids=["by its name", "as a dot"])
+    def test_a_folder_without_any(self, tmp_path, monkeypatch, current):
+        monkeypatch.chdir(tmp_path)
         with refused("is a folder without the output of a quantifier", "salmon"):
-            io.read_bulk(tmp_path)
+            io.read_bulk("." if current else tmp_path)
 
 
 class TestNoHeader:

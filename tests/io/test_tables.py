@@ -226,6 +226,10 @@ class TestWorkbook:
         check(io.read_bulk(self.write(tmp_path / "t.xlsx", rows, ["other"]), notes=notes))
         assert notes == ["read sheet 'expression' of the workbook; other sheets are not read: 'other'"]
 
+    def test_whatever_its_name(self, tmp_path):
+        rows = [["gene", "S1", "S2"], ["CD19", 1.5, 1200], ["CD4", 0.25, 3]]
+        check(io.read_bulk(self.write(tmp_path / "t.xlsx", rows).rename(tmp_path / "t.tsv"), notes=[]))
+
     def test_no_digit_is_lost(self, tmp_path):
         value = 1 / 3
         found = io.read_bulk(self.write(tmp_path / "t.xlsx", [["gene", "S1"], ["CD4", value]]), notes=[])
