@@ -5,9 +5,11 @@ import numpy as np
 from .._parameters import constraints, documented, set_parameters
 from .._transformers import ProportionsTransformer
 from ..checks.entries import check_nonnegative
+from ..checks.memory import check_memory
 from ..checks.names import row_names
 from ..checks.validation import StrOptions, fit_context
 from ..checks.warning import warn
+from ..cohort import is_lazy, open_bulk
 from ..core.regress.combat import Moments, alignment
 from ..proportions import ProportionEstimator
 from ._effect import (
@@ -115,8 +117,6 @@ class BulkBatchCorrector(ProportionsTransformer):
     (40, 600)
     """
 
-    _instead_of_rows = "Pass it as an array, if it fits."
-
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
         **constraints("reference", "proportion_estimator", "mean_only", "n_components"),
         "target": [StrOptions({"pooled", "reference"})],
@@ -143,6 +143,7 @@ class BulkBatchCorrector(ProportionsTransformer):
         self : object
             Fitted transformer.
         """
+        X = open_bulk(X)
         bulk = self._fit_genes(X, min_samples=2)
         check_expression(bulk, "X", row_names(X), self.gene_names_)
         warn_of_logarithms(bulk)
@@ -152,11 +153,7 @@ class BulkBatchCorrector(ProportionsTransformer):
         self.proportions_ = proportions.astype(bulk.dtype, copy=False)
         # the mixtures are the second batch
         anchor = None if self.target == "pooled" else 1
-        # moments are those of a gene over all samples; ComBat's priors, of all genes, come after them
-        step = max(1, LOGS_AT_ONCE // len(bulk))
-        parts = (slice(start, start + step) for start in range(0, bulk.shape[1], step))
-        moments = Moments.joined([Moments.of(self._batches(bulk, proportions, genes)) for genes in parts])
-        effects = alignment(moments, anchor=anchor, mean_only=self.mean_only)
+        effects = alignment(self._moments(bulk, proportions), anchor=anchor, mean_only=self.mean_only)
         self.slope_, self.intercept_ = (effect[0] for effect in effects)
         if np.all(self.slope_ == 1) and not self.intercept_.any():
             warn(
@@ -176,8 +173,13 @@ class BulkBatchCorrector(ProportionsTransformer):
         corrected : ndarray of shape (n_samples, n_genes)
             On the linear scale, at least 0; genes are ``gene_names_``.
         """
+        X = open_bulk(X)
         bulk = self._new_bulk(X)
         check_nonnegative(bulk, "X", row_names(X), self.gene_names_, NEGATIVE)
+        if is_lazy(bulk):
+            check_memory(
+                bulk.nbytes, f"Correcting {len(bulk):,} samples at once", "Correct some after the others."
+            )
         return apply_effect(bulk, self.slope_, self.intercept_)
 
     def get_feature_names_out(self, input_features=None):
@@ -193,6 +195,16 @@ class BulkBatchCorrector(ProportionsTransformer):
             One gene per column.
         """
         return self._genes_out(input_features)
+
+    def _moments(self, bulk, proportions):
+        """Moments of a gene over all samples; ComBat's priors, of all genes, come after them."""
+        if is_lazy(bulk):
+            return Moments.of_blocks(
+                lambda: (self._batches(block, proportions[rows]) for rows, block in bulk.blocks()), len(bulk)
+            )
+        step = max(1, LOGS_AT_ONCE // len(bulk))
+        parts = (slice(start, start + step) for start in range(0, bulk.shape[1], step))
+        return Moments.joined([Moments.of(self._batches(bulk, proportions, genes)) for genes in parts])
 
     def _batches(self, bulk, proportions, genes=slice(None)):
         """The measured samples and their mixtures of the reference, as logarithms, of some genes."""

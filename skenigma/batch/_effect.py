@@ -31,7 +31,7 @@ def apply_effect(values, slope, intercept):
 def check_expression(values, what, rows, genes):
     """Refuse negative values; warn of rows without any expression, which distort what is fitted."""
     check_nonnegative(values, what, rows, genes, NEGATIVE)
-    empty = np.flatnonzero(values.sum(axis=1) <= 0)
+    empty = np.flatnonzero(_totals(values) <= 0)
     if len(empty) == len(values):
         raise ValueError(f"{what} has no expression at all on the {len(genes)} gene(s) in use.")
     if len(empty):
@@ -52,10 +52,15 @@ def warn_of_logarithms(bulk):
 
 def warn_of_units(bulk, reference):
     """Warn where units differ so much that it cannot be a matter of platforms."""
-    totals = [values.sum(axis=1, dtype=np.float64).mean() for values in (bulk, reference)]
+    totals = [_totals(values).mean() for values in (bulk, reference)]
     if max(totals) > FAR_APART * min(totals):
         warn(
             f"On the shared genes, the mean total of X is {totals[0]:.3g} and that of reference {totals[1]:.3g}: "
             f"scale both to the same total first, or the correction will treat the difference in units as a "
             f"batch effect.",
         )
+
+
+def _totals(values):
+    """Sum of every row; of a matrix that is read by rows it is known."""
+    return values.sum(axis=1, dtype=np.float64) if isinstance(values, np.ndarray) else values.facts.totals

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector
 from skenigma.batch._reference import _draw_shares
+from skenigma.cohort import lazy_matrix
 from skenigma.core.regress.combat import combat
 from skenigma.core.regress.robust import nonnegative_least_squares
 from skenigma.reference import make_reference
@@ -757,3 +758,24 @@ def test_effect_is_that_of_combat(data):
     slope, intercept = combat([logs(data.bulk), logs(mixed)], anchor=1)
     assert_allclose(corrector.slope_, slope[0], rtol=1e-12)
     assert_allclose(corrector.intercept_, intercept[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("options", [{}, {"target": "reference"}, {"mean_only": True}], ids=str)
+def test_bulk_that_is_read_by_rows(options, dtype):
+    rng = np.random.default_rng(0)
+    reference = rng.lognormal(4, 1, (3, 50))
+    bulk = (rng.dirichlet(np.ones(3), 30) @ reference * rng.lognormal(0, 0.4, (30, 50))).astype(dtype)
+    bulk[:, 7] = 3.0  # tells nothing of a scale
+    expected = BulkBatchCorrector(reference, **options).fit(bulk)
+    for rows in (1, 7, 30):
+        matrix = lazy_matrix(bulk, block_bytes=8 * rows * 50)
+        found = BulkBatchCorrector(reference, **options).fit(matrix)
+        # checks, proportions, means, deviations
+        assert matrix.readings == 4
+        assert_allclose(found.slope_, expected.slope_, rtol=1e-10)
+        assert_allclose(found.intercept_, expected.intercept_, rtol=1e-10, atol=1e-12)
+        assert found.slope_[7] == 1
+        assert found.transform(matrix).dtype == dtype
+        # logarithms and powers in the type of the bulk
+        assert_allclose(found.transform(matrix), expected.transform(bulk), rtol=1e2 * np.finfo(dtype).eps)

@@ -129,6 +129,30 @@ class Moments:
         return cls(size, mean, variance, variance <= (rounding * np.abs(mean)) ** 2)
 
     @classmethod
+    def of_blocks(cls, blocks, n_samples):
+        """The same of batches of as many samples each, from blocks of their samples.
+
+        Parameters
+        ----------
+        blocks : callable
+            Iterator over lists of blocks, one of each batch. Called twice.
+        n_samples : int
+            At least two.
+        """
+        sums = squares = 0.0
+        for parts in blocks():
+            sums = sums + np.array([part.sum(axis=0, dtype=np.float64) for part in parts])
+            rounding = ROUNDING_MARGIN * np.array([_precision(part) for part in parts])[:, None]
+        mean = sums / n_samples
+        for parts in blocks():
+            squares = squares + np.array(
+                [np.square(part - centre).sum(axis=0) for part, centre in zip(parts, mean, strict=True)]
+            )
+        variance = squares / (n_samples - 1)
+        size = np.full(len(mean), n_samples)
+        return cls(size, mean, variance, variance <= (rounding * np.abs(mean)) ** 2)
+
+    @classmethod
     def joined(cls, parts):
         """Moments of all genes, from those of parts of them."""
         tables = ("mean", "variance", "constant")
