@@ -83,6 +83,9 @@ class BulkBatchCorrector(ProportionsTransformer):
     the bulk, but not from the reference, and leaves negative values. Otherwise its numbers are reproduced by
     the defaults.
 
+    A bulk that is not in memory is read by blocks of samples, four times for a fit: checks, proportions, means and
+    variances. The result of ``transform`` is held.
+
     The correction can be no better than the proportions it starts from. Their means over the cohort determine the
     mean of every mixed gene, so that the corrected bulk agrees with the first estimate of the mean composition,
     right or wrong; what improves are the differences between samples.
