@@ -50,7 +50,7 @@ PARAMETERS = {
     "reference": Parameter(
         "DataFrame or array-like of shape (n_cell_types, n_genes), default={default}",
         """Expression profile of every cell type, on the scale of X. Genes are matched by name if both X and
-        reference have string column names, else by position. None learns ``n_components`` profiles from X:
+        reference have string column names, otherwise by position. None learns ``n_components`` profiles from X:
         the purest samples, by successive projection.""",
         ["array-like", None],
     ),
@@ -59,9 +59,9 @@ PARAMETERS = {
     ),
     "proportion_estimator": Parameter(
         "transformer, default={default}",
-        """Estimates the proportions where none are given; fitted on the untransformed X. Its ``reference``, if
-        None, becomes this one's. None is ``ProportionEstimator()``. Anything with ``fit(X)`` and ``transform(X)`` or
-        ``predict(X)`` will do, see "Proportions of your own" in the user guide.""",
+        """Estimates the proportions if none are given; fitted to the untransformed X. If its ``reference`` is
+        None, it gets the one of this model. None is ``ProportionEstimator()``. Anything with ``fit(X)`` and
+        ``transform(X)`` or ``predict(X)`` can be used, see "Proportions of your own" in the user guide.""",
         [HasMethods(["fit", "transform"]), HasMethods(["fit", "predict"]), None],
     ),
     "preprocess": Parameter(
@@ -73,14 +73,14 @@ PARAMETERS = {
     ),
     "positive": Parameter(
         'bool or "auto", default={default}',
-        """Whether to clip negative expression to 0 in the end. "auto": if neither X nor reference has a negative
+        """Whether to clip negative expression to 0 at the end. "auto": if neither X nor reference has a negative
         entry.""",
         ["boolean", StrOptions({"auto"})],
         "whether to clip negative expression to 0",
     ),
     "normalize": Parameter(
         '{{None, "frac", "pc", "quantile"}}, default={default}',
-        """What to take out of the expression of each cell type in the end, on the scale of X; the result is
+        """What to remove from the expression of each cell type at the end, on the scale of X; the result is
         ``cse_normalized_``, and what ``transform`` returns. "frac" removes, per gene, the linear effect of the cell
         type's proportion. "pc" removes the principal component that follows the proportion best. "quantile" gives
         all samples the same distribution over genes. Formulas stand in "The method", section "Normalisation".""",
@@ -121,18 +121,18 @@ PARAMETERS = {
 
 PARAMETERS["mean_only"] = Parameter(
     "bool, default={default}",
-    """Shift every gene and leave it its variance. Measured samples vary more than mixed ones, as more than
-    proportions differ between them, and correcting variances evens that out.""",
+    """Shift every gene and leave it its variance. Measured samples vary more than mixed ones, because not only
+    their proportions differ, and correcting variances removes that difference.""",
     ["boolean"],
 )
 
 PARAMETERS["init"] = Parameter(
     '{{"zero", "reference"}}, float, array-like or callable, default={default}',
     """Where the iteration starts. None is the bulk in every cell type, as published, and for
-        ``solver="accelerated"`` where a step from zero leads. "zero" and "reference" are what they say, and a number
+        ``solver="accelerated"`` where a step from zero leads. "zero" and "reference" start there, and a number
         is that multiple of the bulk on the scale of the model. A table of shape (n_cell_types, n_genes) is one start
         per cell type. A tensor of shape (n_samples, n_cell_types, n_genes), the original's ``X_int``, gives every
-        sample of the cohort its own; other samples then have none, and cannot be transformed. A function
+        sample of the cohort its own start; other samples then have none, and cannot be transformed. A function
         ``init(bulk, proportions)`` returns such a tensor for any samples. Tensors and functions are solved without
         compression. Arrays are on the scale of X.""",
     [StrOptions({"zero", "reference"}), Real, "array-like", callable, None],
@@ -140,7 +140,7 @@ PARAMETERS["init"] = Parameter(
 
 PARAMETERS["calibrate"] = Parameter(
     "bool, default={default}",
-    """Whether to bring every cell type to the level of the bulk in the end, as a later edition of the original does:
+    """Whether to bring every cell type to the level of the bulk at the end, as a later edition of the original does:
     its expression times mean_j(Σ_g x_jg) / mean_j(Σ_g p_jkg), one factor per cell type, after clipping and on the
     scale of X. New samples get the factors of the cohort, ``calibration_``. Needs values of at least 0, and profiles
     of equal totals to be right. Losses and ``score`` are those before.""",
@@ -151,8 +151,8 @@ PARAMETERS["n_samples_of_settings"] = Parameter(
     "int, default={default}",
     """Number of samples for which the settings were made. ``alpha``, ``beta``, ``epsilon``, ``tao_k``, ``gamma`` and
     ``renorm_size`` mean something else in a cohort of another size, because some terms are sums over samples and
-    others are not; they are translated so that every sample of X stands for ``n_samples_of_settings`` / n_samples
-    like it. The published settings are for 100. Values in use are ``alpha_``, ``beta_`` and so on. None takes the
+    others are not; they are converted as if every sample of X stood for ``n_samples_of_settings`` / n_samples equal
+    samples. The published settings are for 100. Values in use are ``alpha_``, ``beta_`` and so on. None takes the
     settings as they are.""",
     [COUNT, None],
     "number of samples that the settings were made for, 100 for published ones: they are translated to the cohort",

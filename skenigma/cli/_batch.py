@@ -22,7 +22,7 @@ from ._usage import UsageError
 NAME = "batch"
 USAGE = "--bulk FILE (--reference FILE | --cells FILE --labels COLUMN) --out FOLDER"
 DESCRIPTION = """\
-Correct for what two platforms measure differently, gene by gene (ComBat on log2(x + 1)). With profiles the bulk is
+Correct for differences between two platforms, gene by gene (ComBat on log2(x + 1)). With profiles the bulk is
 corrected: it is compared with the profiles mixed by its own proportions. With annotated cells the reference is
 corrected: pseudo-bulk is mixed from the cells, compared with the bulk, and the profiles are restored from it. Writes
 bulk.tsv and reference.tsv for 'skenigma deconvolve', both on one scale, and effect.tsv: log2(x + 1) of a gene becomes

@@ -11,14 +11,14 @@ from ._streams import visible
 # What each command does, in a line: here, because the list of commands loads none of them.
 SUMMARIES = {
     "reference": "make the profiles of a reference from annotated single cells",
-    "batch": "correct for what bulk and reference measure differently",
+    "batch": "correct for differences between the platforms of bulk and reference",
     "proportions": "estimate how much of each cell type every sample contains",
     "deconvolve": "estimate what every cell type expresses in every single sample",
     "transform": "estimate the expression of new samples with an earlier run",
     "reliability": "say how far to trust each gene in each cell type",
     "differential": "find genes that differ between groups, by cell type",
     "simulate": "simulate a cohort whose cell-type-specific expression is known",
-    "report": "show a run as one page of HTML",
+    "report": "write a report on a run as a web page",
 }
 DESCRIPTION = """\
 Cell-type proportions and cell-type-specific expression from bulk RNA-seq, by the ENIGMA method and by newer ones."""

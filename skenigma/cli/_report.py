@@ -14,7 +14,7 @@ from ._usage import UsageError
 NAME = "report"
 USAGE = "RUN"
 DESCRIPTION = """\
-Write one self-contained page of HTML on a run of 'skenigma deconvolve' or 'proportions', for readers who did not run
+Write a self-contained web page on a run of 'skenigma deconvolve' or 'proportions', for readers who did not run
 it: in words, what can be relied on and what to do about the rest; proportions by group, with a test; the genes that
 differ in each cell type, all of which can be searched and downloaded (if 'skenigma differential' was run on it); the
 expression of every gene with its interval; which genes deserve trust; and everything that is needed to repeat the

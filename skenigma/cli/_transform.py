@@ -30,11 +30,11 @@ from ._usage import UsageError
 NAME = "transform"
 USAGE = "RUN --bulk FILE --out FOLDER"
 DESCRIPTION = """\
-Estimate the expression of new samples by a run of 'skenigma deconvolve', or their proportions by one of
-'proportions'. The model of the run is fitted again from the inputs that its record names, of which checksums prove
-that they are the same, and each new sample is mapped by it on its own, as the cohort was: what else is in the file
-makes no difference. Genes are matched by name, in any order; those that the run does not use are left out. Counts are
-brought to what the run brought its own to. Writes the same tables as the run."""
+Estimate the expression of new samples with a run of 'skenigma deconvolve', or their proportions with one of
+'proportions'. The model is fitted again from the inputs that the run recorded, whose checksums are verified, and each
+new sample is mapped on its own, as those of the cohort were: other samples in the file make no difference. Genes are
+matched by name, in any order; those that the run does not use are left out. Counts are scaled to the same total as
+those of the run. Writes the same tables as the run."""
 EXAMPLES = """\
 examples:
   skenigma transform run --bulk new.tsv --out new

@@ -1,4 +1,4 @@
-"""One self-contained page of HTML on a run, a fitted model or an AnnData."""
+"""A self-contained web page on a run, a fitted model or an AnnData."""
 
 from ._contents import flag_samples, history_frame
 from ._page import Report, build_report, show

@@ -39,7 +39,7 @@ def build_report(
     top: int = 10,
     key: str = "skenigma",
 ) -> str:
-    """One self-contained page of HTML on a run, a fitted model or an AnnData.
+    """A self-contained web page on a run, a fitted model or an AnnData.
 
     It says in words what can be relied on, compares proportions between groups, shows the genes that differ and how
     certain that is, every gene's expression, which genes deserve trust, and all that repeats the run.

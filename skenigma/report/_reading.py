@@ -19,10 +19,10 @@ TEXTS = {
         "would be by chance. A log2 fold change of 1 is twice as much, of −1 half as much.",
         "q is the false discovery rate: of the genes with q below 0.05, at most about one in twenty is expected to "
         "be a false call, if the assumptions of the test hold. The interval says how large the difference may be.",
-        "A gene without a p-value was not tested. That is neither a yes nor a no. And a gene with a large q may "
-        "differ all the same: the samples may be too few to show it.",
-        "The bulk is a mixture: a change in one cell type can pass for one in another that expresses the same gene. "
-        "Confirm what matters in sorted or single cells.",
+        "A gene without a p-value was not tested. This means neither that it changes nor that it does not. A "
+        "gene with a large q may still differ: there may be too few samples to show it.",
+        "The bulk is a mixture: a change in one cell type can look like one in another that expresses the same gene. "
+        "Confirm important findings in sorted or single cells.",
     ),
     "expression": (
         "Each panel is one cell type, each dot one sample: what the cell type is estimated to express in it. The "
@@ -36,18 +36,19 @@ TEXTS = {
         "bulk can only tell of the cell types that it comes from: a gene of which a cell type gives a few "
         "percent says nothing about that cell type.",
         "Reliability: the correlation with the truth over samples that the model expects. 1 would be perfect, 0 is "
-        "nothing. It is the model's own opinion and holds if its assumptions do.",
+        "nothing. It is what the model predicts, and holds if its assumptions do.",
     ),
     "samples": (
         "How well the profiles, mixed by the proportions, reproduce each sample over the genes in use. r2: share of "
         "the variance over genes that the scaled mixture explains. scale: the factor that fits best, about 1 if bulk "
         "and reference are on one scale. poor fit: a correlation more than three robust standard deviations below "
         "the median of the cohort.",
-        "These figures find samples that fall behind the others. They do not show that the others are right.",
+        "These figures find samples that fit worse than the others. They do not show that the others are right.",
     ),
     "fit": (
-        "For whoever ran the analysis. All axes are logarithmic; zeros up to rounding are left out. The loss terms "
-        "are those that the model records: unweighted by L2MaxDeconvolver, weighted by TraceNormDeconvolver.",
+        "For the person who ran the analysis. All axes are logarithmic; zeros up to rounding are left out. The "
+        "loss terms are those that the model records: unweighted by L2MaxDeconvolver, weighted by "
+        "TraceNormDeconvolver.",
     ),
 }
 

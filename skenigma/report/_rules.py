@@ -92,7 +92,7 @@ def _known_level(topic, levels):
             topic,
             CARE,
             f"{adds}, but in {named(outside.index)} it is {percent(outside.min())} to {percent(outside.max())}.",
-            "Look at these samples: another depth, or another tissue, shows in this way.",
+            "Look at these samples: a different depth or another tissue can be the reason.",
         )
     if USELESS_LEVEL[0] <= level <= USELESS_LEVEL[1]:
         return Statement(
@@ -105,7 +105,7 @@ def _known_level(topic, levels):
     return Statement(
         topic,
         BAD,
-        f"{adds}: {little}. As amounts the values mean nothing; which samples have more of a gene than others may "
+        f"{adds}: {little}. The values cannot be read as amounts; which samples have more of a gene than others may "
         f"still be right.",
         "Fit EmpiricalBayesDeconvolver (--model bayes) to values like counts per million. Of signed or centred "
         "values take FactorDeconvolver (--model factor).",
@@ -132,9 +132,9 @@ def _convergence(contents):
         yield Statement(
             topic,
             BAD,
-            "The fit did not converge: its result may be far from where it would have ended.",
-            "Raise max_iter, or take tao_k='auto' without renormalisation; the plots at the end show whether the "
-            "changes still fell.",
+            "The fit did not converge: its result may be far from the solution.",
+            "Increase max_iter, or use tao_k='auto' without renormalisation; the plots at the end show whether the "
+            "changes were still decreasing.",
         )
 
 
@@ -170,7 +170,7 @@ def _samples(contents):
 
 
 def _flagged_samples(topic, flagged, n_samples):
-    advice = "Distrust their proportions and their expression, or leave them out and run again."
+    advice = "Do not trust their proportions and expression, or leave them out and run again."
     if len(flagged) > MANY_FLAGGED * n_samples:
         advice = (
             "With so many, suspect the reference first: a cell type may be missing, or it may come from another "
@@ -192,7 +192,7 @@ def _rare_types(contents):
             CARE,
             f"{named(rare, 8)} make{'s' if len(rare) == 1 else ''} up less than {RARE:.0%} of the samples on "
             f"average.",
-            "What is said of their expression rests on next to nothing in the bulk. If a cell type should not be in "
+            "The bulk contains hardly any information on their expression. If a cell type should not be in "
             "this tissue, leave it out of the reference; if it is a subtype, merge it with its relatives.",
         )
 
@@ -230,7 +230,7 @@ def _baselines(contents):
         yield Statement(
             topic,
             GOOD,
-            f"The estimates are more than the bulk over again: over samples, the estimate of the median gene "
+            f"The estimates differ from the bulk: over samples, the estimate of the median gene "
             f"correlates with the bulk at {between}, by cell type. That they differ does not prove them better: on "
             f"real cohorts with known truth the gain over the bulk is small.",
         )
@@ -253,7 +253,7 @@ def _same_in_all_types(topic, correlation):
         CARE,
         f"The estimates of a gene rise and fall together in all cell types (correlation over samples "
         f"{correlation:.2f} for the median gene). The bulk does not tell which cell type such a difference comes "
-        f"from; the model shares it out by proportions and reference.",
+        f"from; the model divides it by proportions and reference.",
         "Do not put a difference between samples down to a single cell type on the strength of these estimates. The "
         "test under “Genes that differ” asks which cell type it comes from.",
     )
@@ -313,7 +313,7 @@ def _tested(topic, counts):
             topic,
             CARE,
             f"{text} Nothing could be tested in {named(none, 8)}.",
-            "Do not read these cell types as unchanged: nothing is known of them.",
+            "Do not conclude that these cell types are unchanged: nothing is known about them.",
         )
     if called.any():
         return Statement(topic, GOOD, text)
@@ -336,5 +336,5 @@ def _few_samples(contents):
             "Size of the groups",
             CARE,
             f"Few samples in {named(few, 8)}: single samples decide what is found there.",
-            "Treat findings as hints, and read nothing into their absence.",
+            "Treat findings as hints, and draw no conclusions from their absence.",
         )
