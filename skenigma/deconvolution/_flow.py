@@ -151,10 +151,10 @@ class BaseDeconvolver(CallbackSupportMixin, ExpressionPredictor):
             bulk = np.array(bulk)
             state = make(bulk)
         described = (self.proportions_, cohort.sample_names, bulk)
-        found = self._as_expression(state, conversion, *described)
+        found = self._as_expression(state, conversion, *described, at_once=self.materialize)
         calibrated = self._calibrated(found, cohort, conversion)
         if calibrated is not conversion:
-            found = self._as_expression(state, calibrated, *described)
+            found = self._as_expression(state, calibrated, *described, at_once=self.materialize)
         found = materialized(found) if self.materialize else found
         return replace(found, level=measure_level(found, cohort.raw)), calibrated
 

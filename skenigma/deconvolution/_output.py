@@ -102,9 +102,10 @@ class FittedExpression(ProportionsTransformer):
         values = expression.values(cell_types=self._outcome.output_types)
         return values.reshape(len(values), -1)
 
-    def _as_expression(self, state, conversion, proportions, sample_names, bulk):
+    def _as_expression(self, state, conversion, proportions, sample_names, bulk, *, at_once=False):
+        """Expression of a state, of which all that depends on X is built ``at_once``, or whenever it is asked for."""
         # no copy of the bulk, which may be all that memory holds: what is built later tells whether X was changed
-        watched = conversion.preprocess is None and not is_lazy(bulk)  # which watches itself
+        watched = not at_once and conversion.preprocess is None and not is_lazy(bulk)  # which watches itself
         unchanged = Unchanged(bulk, sample_names) if watched else None
         source = Converted(state, conversion, bulk.dtype, unchanged)
         names = self.cell_types_, self.gene_names_, sample_names

@@ -86,7 +86,8 @@ def _look(mean, reference, squares, theta_squares, rule, noise, shift, numbers):
         step *= size / gradient if gradient > noise[0] else 0.0
         shift_step *= size / shift_gradient if shift_gradient > noise[1] else 0.0
     shift *= shift_step
-    numbers[:] = np.array((step, total, length, along, gradient, shift_gradient))
+    numbers[0], numbers[1], numbers[2] = step, total, length
+    numbers[3], numbers[4], numbers[5] = along, gradient, shift_gradient
 
 
 @_compile(
@@ -137,6 +138,8 @@ def iterate(
         _caps(found[0], weight, caps[t])
         _cut(found[0], caps[t], found[1], found[2], held, sums[t])
         numbers[0, 1] = t + 1
-        largest = np.max(sums[t, 1])
+        largest = 0.0
+        for change in sums[t, 1]:
+            largest = max(largest, change)
         if not epsilon <= largest < np.inf:
             break
