@@ -22,6 +22,12 @@ def problem(beta=5.0, start=None, penalty=MaxL2Norm):
     return Problem(bulk, reference, proportions, 0.3, penalty(beta), start)
 
 
+@pytest.fixture(autouse=True)
+def _compiled():
+    if passes.fastest() is passes:
+        pytest.skip("numba is not there, or switched off")
+
+
 class OtherCaps(MaxL2Norm):
     """A penalty of its own caps, of which the compiled loops know nothing."""
 
@@ -69,7 +75,6 @@ def run(monkeypatch, problem, settings, *, compiled, monitor=None):
     ids=["bulk", "no penalty", "zero", "profiles"],
 )
 def test_the_same_as_by_passes(monkeypatch, given, size):
-    pytest.importorskip("numba")
     settings = Settings(0.5, 1e-7, 15, size)
     found, in_place = run(monkeypatch, problem(**given), settings, compiled=True)
     expected, by_passes = run(monkeypatch, problem(**given), settings, compiled=False)
@@ -90,7 +95,6 @@ def test_the_same_as_by_passes(monkeypatch, given, size):
 
 
 def test_the_update_of_the_last_is_not_applied(monkeypatch):
-    pytest.importorskip("numba")
     posed = problem()
     (frame, *_), in_place = run(monkeypatch, posed, Settings(0.5, 0.0, 1), compiled=True)
     assert in_place
@@ -102,7 +106,6 @@ def test_the_update_of_the_last_is_not_applied(monkeypatch):
 @pytest.mark.parametrize("ended", ["converged", "at the last", "told to"])
 def test_several_together(monkeypatch, together, ended):
     """However many are made in a call, a run ends after the same one and in the same state."""
-    pytest.importorskip("numba")
     settings = Settings(0.5, 1e-3, 10 if ended == "at the last" else 1000, 5.0)
     last = 10 if ended == "told to" else None
     known, _ = run(monkeypatch, problem(), settings, compiled=False, monitor=Monitor(last))
@@ -123,14 +126,12 @@ def test_several_together(monkeypatch, together, ended):
 
 
 def test_divergence_is_told(monkeypatch):
-    pytest.importorskip("numba")
     with pytest.raises(FloatingPointError, match=r"the change (became infinite|kept growing)"):
         run(monkeypatch, problem(0.0), Settings(1e3, 1e-7, 1000), compiled=True)
 
 
 def test_short_steps_keep_their_digits(monkeypatch):
     """Changes far below the square root of a rounding of the squared norms, which a subtraction would not tell."""
-    pytest.importorskip("numba")
     (_, _, progress, *_), _ = run(monkeypatch, problem(), Settings(0.9, 1e-24, 2000), compiled=True)
     assert progress.converged
     last = progress.delta[-10:].max(axis=1)
