@@ -173,7 +173,7 @@ class Deconvolved:
     @property
     def bulk(self):
         """What was deconvolved, samples × genes."""
-        name = "normalized" if "normalized" in self.adata.layers else str(self.written.get("layer", "None"))
+        name = str(self.written["bulk_layer"])
         matrix = self.adata.X if name == "None" else self.adata.layers[name]
         values = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
         return pd.DataFrame(values, self.sample_names, self.gene_names)

@@ -15,7 +15,7 @@ from ..deconvolution._flow import proportion_estimator
 from ..proportions import ProportionEstimator
 from ._inputs import colours_of, in_memory, known_proportions
 from ._prepare import prepare
-from ._write import describe, write_expression, write_results
+from ._write import NORMALIZED, describe, forget_results, write_expression, write_results
 
 
 @filled(entries(min_cells=10))
@@ -105,7 +105,7 @@ def deconvolve(
             reproduce each sample.
         ``layers["cse_<cell type>"]``
             Expression of one cell type in every sample, on the scale of ``layers["normalized"]``, or of the bulk
-            where that is not there.
+            where that was not written. Layers of an earlier fit under the same ``key`` are removed.
         ``layers["cse_std_<cell type>"]``
             Its standard deviation, if the model estimates one.
         ``layers["normalized"]``
@@ -119,8 +119,9 @@ def deconvolve(
             The cell type that a gene is a marker of, or "", if markers were asked for.
         ``uns[key]``
             Name, parameters and version of the model, its histories and fitted numbers, the cell types, their
-            ``layers`` and ``std_layers``, the genes of the bulk that are not in use, why the model was chosen
-            (``model_choice``) and what values were brought to (``scale``). Where ``reference_adata`` has colours for
+            ``layers`` and ``std_layers``, the layer with the bulk that was deconvolved (``bulk_layer``, "None" for
+            ``X``), the genes of the bulk that are not in use, why the model was chosen (``model_choice``) and what
+            values were brought to (``scale``). Where ``reference_adata`` has colours for
             the cell types, as scanpy keeps them (``uns["<groupby>_colors"]``), ``cell_type_colors`` are these, in the
             order of ``cell_types``: displays, the report and :func:`cse_to_anndata` use them.
     model : estimator
@@ -183,6 +184,7 @@ def deconvolve(
         print(f"scale: {given.scaling}\nmodel: {choice}")
     fitted = _fit(model, given, known_proportions(bulk_adata, proportions, given.names_by_column))
     adata = in_memory(bulk_adata)[:, given.bulk.columns].copy() if copy else bulk_adata
+    forget_results(adata, key, layer)
     write_results(adata, given, fitted)
     colours = colours_of(reference_adata, groupby, fitted.cell_types_)
     adata.uns[key] = {
@@ -194,6 +196,8 @@ def deconvolve(
         **write_expression(adata, fitted, given.columns),
         **given.record(),
         "layer": str(layer),
+        # told apart by name alone, a layer "normalized" of the user's own would pass for what was deconvolved
+        "bulk_layer": NORMALIZED if given.is_changed else str(layer),
         "reference_layer": str(reference_layer),
         "model_choice": choice,
     }

@@ -11,11 +11,27 @@ from ..expression._derived import output_expression
 from ..progress import task
 from ..proportions import ProportionEstimator, fit_quality
 
+NORMALIZED = "normalized"
+
+
+def forget_results(adata, key, layer):
+    """Remove the layers that an earlier fit wrote, but for the one that this fit has read."""
+    earlier = adata.uns.get(key, {})
+    if "bulk_layer" not in earlier:
+        return
+    # in a model without deviations, those of the model before would stand beside its expression
+    names = [*earlier["layers"], *earlier["std_layers"]]
+    if earlier["bulk_layer"] == NORMALIZED != earlier["layer"]:
+        names.append(NORMALIZED)
+    for name in names:
+        if name != layer:
+            adata.layers.pop(str(name), None)
+
 
 def write_results(adata, given, fitted):
     """Write all that is found but expression: ``given`` is what was prepared for the fit."""
     if given.is_changed:
-        adata.layers["normalized"] = given.bulk.to_numpy()
+        adata.layers[NORMALIZED] = given.bulk.to_numpy()
     if given.markers is not None:
         marker_of = given.markers.set_index("gene").cell_type
         adata.var["marker_of"] = marker_of.reindex(given.bulk.columns).fillna("").to_numpy()

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
+from skenigma._stored import Deconvolved
 from skenigma.anndata import cse_to_anndata, deconvolve
 from skenigma.proportions import fit_quality
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
@@ -325,6 +326,33 @@ def sets():
     bulk.obs["sample"] = bulk.obs["sample"].astype("category")
     bulk.uns.update(disease_colors=["red", "blue"], sample_colors=["black"])
     return deconvolve(bulk, cells, "kind", return_model=True, verbose=False)
+
+
+class TestAgain:
+    """A second fit of the same AnnData leaves nothing of the first that could pass for its own."""
+
+    @pytest.fixture
+    def cells(self, sets):
+        return anndata.AnnData(
+            sets[1].reference.to_numpy().repeat(10, axis=0), {"kind": np.repeat(TYPES, 10)}
+        )
+
+    def test_layers_that_the_second_model_lacks_are_gone(self, sets, cells):
+        adata = deconvolve(sets[0], cells[10:].copy(), "kind", model="l2max", verbose=False)
+        assert sorted(adata.layers) == ["cse_CD4+|T cell", "cse_monocyte", "normalized"]
+
+    def test_unscaled_after_scaled(self, sets, cells):
+        adata = deconvolve(sets[0], cells, "kind", normalize=None, verbose=False)
+        assert "normalized" not in adata.layers
+        assert_array_equal(Deconvolved.of(adata, "skenigma").bulk, adata.X)
+
+    def test_a_layer_of_that_name_is_the_users(self, sets, cells):
+        bulk = anndata.AnnData(sets[0].X.copy())
+        bulk.layers["normalized"] = np.log1p(bulk.X)
+        for _ in range(2):
+            bulk = deconvolve(bulk, cells, "kind", normalize=None, verbose=False)
+            assert_array_equal(Deconvolved.of(bulk, "skenigma").bulk, bulk.X)
+            assert_array_equal(bulk.layers["normalized"], np.log1p(bulk.X))
 
 
 class TestForOtherTools:
