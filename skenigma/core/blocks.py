@@ -1,13 +1,19 @@
 """Rows by the block, so that several passes over them stay in the cache, or in memory."""
 
 from functools import cached_property
+from math import inf
 
 import numpy as np
 
 # Numbers that a block of rows may hold.
 BLOCK_SIZE = 2**15
-# Numbers of a block that is multiplied with few vectors, for which a BLAS has kernels without copies, or with many.
-FEW, FEW_BLOCK, MANY_BLOCK = 8, 2**17, 2**19
+# Numbers of a block that is looked at once, and of one that is multiplied with many vectors.
+FEW_BLOCK, MANY_BLOCK = 2**17, 2**19
+# Multiplications up to which OpenBLAS takes a block as it is; it copies larger ones first, which takes twice as long.
+# Blocks of fewer rows or numbers than these are no faster. Measured with 2 to 40 vectors of 1,000 to 20,000 columns.
+UNCOPIED, FEWEST_ROWS, LEAST = 10**6, 4, 2**14
+# The same of combinations of rows: up to so many of them, of so many rows at a time.
+COMBINED, SUMMED = 8, 12
 
 
 def row_blocks(rows, size=BLOCK_SIZE):
@@ -112,7 +118,7 @@ class RowSource:
     def observe(self, few):
         """The same as ``along``, and the ``squares`` in passing."""
         found, squares = np.empty((len(self), len(few))), np.empty(len(self))
-        for some, columns, block in self._blocks(_block_size(few)):
+        for some, columns, block in self._blocks(self._size_with(len(few))):
             np.matmul(block, few[:, columns].T, out=found[some])
             squares[some] = row_products(block, block)
         self.squares = squares
@@ -121,16 +127,22 @@ class RowSource:
     def along(self, few):
         """``rows @ few.T``: coordinates along few vectors."""
         found = np.empty((len(self), len(few)))
-        for some, columns, block in self._blocks(_block_size(few)):
+        for some, columns, block in self._blocks(self._size_with(len(few))):
             np.matmul(block, few[:, columns].T, out=found[some])
         return found
 
     def combine(self, weights):
         """``weights @ rows``: few combinations."""
         found = np.zeros((len(weights), self.shape[1]))
-        for some, columns, block in self._blocks(_block_size(weights)):
+        for some, columns, block in self._blocks(self._size_with(len(weights), COMBINED, SUMMED)):
             found[:, columns] += weights[:, some] @ block
         return found
+
+    def _size_with(self, count, most_vectors=inf, most_rows=inf):
+        """Numbers of a block that is multiplied with ``count`` vectors."""
+        width = self.shape[1]
+        n_rows = min(most_rows, UNCOPIED // max(1, count * width))
+        return max(LEAST, n_rows * width) if count <= most_vectors and n_rows >= FEWEST_ROWS else MANY_BLOCK
 
     def _blocks(self, size):
         """Which rows, which of their columns hold anything, and these entries."""
@@ -144,10 +156,6 @@ class RowSource:
                 np.copyto(target, block)
                 block = target
             yield some, columns, block
-
-
-def _block_size(few):
-    return FEW_BLOCK if len(few) <= FEW else MANY_BLOCK
 
 
 def as_source(rows):

@@ -143,7 +143,7 @@ class L2MaxDeconvolver(OptimisedDeconvolver):
 
     Memory: the result (samples × cell types × genes, in the type of X; twice with ``normalize``, less with
     ``materialize=False``), and about the size of X once more while fitting, with ``solver="admm"`` twice. Of an X
-    that is read by rows, which "proximal" and "accelerated" can do, no more than some blocks, and three times the
+    that is read by rows, which "proximal" and "accelerated" can do, no more than some blocks, and twice the
     coordinates of the samples along the directions that they share: some hundred numbers per cell type. Time per
     iteration does not depend on the number of genes.
 

@@ -81,9 +81,11 @@ def _compare(rows, proportions, sizes, theta_squares, reference, mean, squares, 
             sums[3] += reference[k, i] * (mean[k, 1 + i] + away)
 
 
-def step(rows, proportions, sizes, norms, small, factor, shift, out):
+def step(rows, proportions, sizes, norms, small, factor, shift, out=None):
     """See :func:`skenigma.core.optimize.passes.step`."""
     found = np.empty((3, *proportions.shape))
+    if out is None:  # every sample in the place of the one before, in the cache
+        out = np.empty((1, *rows.shape[1:]))
     # read-only where a model was loaded as a memory map, for which nothing was compiled; it is small
     shift = np.require(shift, requirements=("C", "W"))
     _step(rows, proportions, sizes, norms, small, factor, shift, out, found)
@@ -99,6 +101,7 @@ def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
     shifts = np.zeros((n_cell_types, rows.shape[2]))
     shifts[:, 1:] = shift
     for j in range(n_samples):
+        at = j if len(out) == n_samples else 0
         for i in range(len(residual)):
             residual[i] = -rows[j, n_cell_types, i]
         for k in range(n_cell_types):
@@ -111,7 +114,7 @@ def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
             for i in range(len(residual)):
                 start = rows[j, k, i]
                 end = size * start - pull * residual[i] - shifts[k, i]
-                out[j, k, i] = end
+                out[at, k, i] = end
                 square += end * end
                 product += end * start
             product *= size
@@ -120,9 +123,45 @@ def _step(rows, proportions, sizes, norms, small, factor, shift, out, found):
             if rest < small * before:
                 rest = 0.0
                 for i in range(len(residual)):
-                    difference = size * rows[j, k, i] - multiple * out[j, k, i]
+                    difference = size * rows[j, k, i] - multiple * out[at, k, i]
                     rest += difference * difference
             left[j, k], nearest[j, k], apart[j, k] = np.sqrt(square), multiple, rest
+
+
+def move_and_survey(rows, proportions, sizes, factor, shift, new_sizes):
+    """See :func:`skenigma.core.optimize.passes.move_and_survey`."""
+    mean, squares = np.zeros((proportions.shape[1], rows.shape[2])), np.empty(len(rows))
+    shift = np.require(shift, requirements=("C", "W"))
+    _move_and_survey(rows, proportions, sizes, factor, shift, new_sizes, mean, squares)
+    return mean, squares
+
+
+@_compile(TENSOR, MATRIX, MATRIX, "float64", MATRIX, MATRIX, MATRIX, VECTOR)
+def _move_and_survey(rows, proportions, sizes, factor, shift, new_sizes, mean, squares):
+    n_samples, n_cell_types = proportions.shape
+    residual, after = np.empty(rows.shape[2]), np.empty(rows.shape[2])
+    shifts = np.zeros((n_cell_types, rows.shape[2]))
+    shifts[:, 1:] = shift
+    for j in range(n_samples):
+        for i in range(len(residual)):
+            residual[i] = after[i] = -rows[j, n_cell_types, i]
+        for k in range(n_cell_types):
+            weight = proportions[j, k] * sizes[j, k]
+            for i in range(len(residual)):
+                residual[i] += weight * rows[j, k, i]
+        for k in range(n_cell_types):
+            size, pull = sizes[j, k], factor * proportions[j, k]
+            new_size, weight = new_sizes[j, k], proportions[j, k] * new_sizes[j, k]
+            for i in range(len(residual)):
+                end = size * rows[j, k, i] - pull * residual[i] - shifts[k, i]
+                rows[j, k, i] = end
+                after[i] += weight * end
+                mean[k, i] += new_size * end
+        square = 0.0
+        for i in range(len(after)):
+            square += after[i] * after[i]
+        squares[j] = square
+    mean /= n_samples
 
 
 def caps(norms, weight):

@@ -234,8 +234,9 @@ def gradient_step(samples, expression, sizes, factor, shift, out, norms=None):
         Step along the gradient of the reconstruction term.
     shift : ndarray of shape (n_cell_types, n_directions)
         Step along the gradient of the reference term, the same for every sample.
-    out : Expression
-        Where the step ends; written. The samples themselves must be in it, as in :meth:`Expression.empty_like`.
+    out : Expression or None
+        Where the step ends; written. The samples themselves must be in it, as in :meth:`Expression.empty_like`. With
+        None, no more than the :class:`Step` is found.
     norms : ndarray of shape (n_samples, n_cell_types), optional
         Norms of where it starts. Without them, no more than the norms of the :class:`Step` are of use.
 
@@ -244,10 +245,9 @@ def gradient_step(samples, expression, sizes, factor, shift, out, norms=None):
     Step
     """
     norms, small = (sizes, 0.0) if norms is None else (norms, SMALL_DISTANCE)
+    end = None if out is None else out.rows
     return Step(
-        *passes.fastest().step(
-            expression.rows, samples.proportions, sizes, norms, small, factor, shift, out.rows
-        )
+        *passes.fastest().step(expression.rows, samples.proportions, sizes, norms, small, factor, shift, end)
     )
 
 

@@ -19,6 +19,9 @@ from .mixture import Expression, Point, Samples, gradient_step
 CANCELLED = 1e-3
 # Columns for which there is room besides twice those that are needed.
 ROOM = 128
+# Numbers of an expression up to which a step is written to a second one. More do not stay in the cache: memory is
+# then what a step waits for, and to find where it ends twice, for the caps and to move there, takes no longer.
+TWICE = 2**20
 
 # Methods of a part that change nothing of it.
 ASKING = ("begin", "longest", "outside_of", "combine", "triangle", "triangle_ahead", "combine_ahead", "held")
@@ -72,10 +75,21 @@ class Part:
         rows, proportions = source
         self.n_samples = n_samples
         coordinates = self._seen(as_source(rows), vectors, probes)
-        self._spare = self._saved = self._proposal = None
+        self._spare = self._saved = self._proposal = self._pending = None
         self._free = []
         self.samples, self._start = Samples(proportions, coordinates), start
         self._begin(None)
+
+    @property
+    def expression(self):
+        """Current expression, once it has moved to where the last step accepted ends."""
+        if self._pending is not None:
+            self._move()
+        return self._expression
+
+    @expression.setter
+    def expression(self, expression):
+        self._expression, self._pending = expression, None
 
     @property
     def share(self):
@@ -93,7 +107,7 @@ class Part:
     def restart(self):
         """Put the expression back to where it started, in the frame as it is."""
         kept = self._saved and self._saved[0]
-        self._let_go(self._spare, self._proposal, None if self.expression is kept else self.expression)
+        self._let_go(self._spare, self._proposal, None if self._expression is kept else self._expression)
         self._spare = self._proposal = None
         self._begin(self._free.pop() if self._free else None)
 
@@ -112,9 +126,11 @@ class Part:
             Its means are weighted by the share of the samples that are here.
         """
         samples = self.samples
-        offset, sums = passes.fastest().compare(
-            self.expression.rows, samples.proportions, self.sizes, samples.theta_squares, reference
-        )
+        if self._pending is None:
+            rows, theta = self.expression.rows, samples.proportions
+            offset, sums = passes.fastest().compare(rows, theta, self.sizes, samples.theta_squares, reference)
+        else:
+            offset, sums = passes.compared(*self._move(), samples.theta_squares, reference)
         self.weights = self.mean_scale()
         share = self.share
         if share != 1.0:
@@ -130,6 +146,7 @@ class Part:
         self._step = gradient_step(
             self.samples, self.expression, self.point.sizes, factor, shift, self._proposal, self.point.norms
         )
+        self._moves = self.point.sizes, factor, shift
         return self._step.norms
 
     def cut(self, caps):
@@ -150,17 +167,32 @@ class Part:
     def accept(self):
         """Make the result the current expression."""
         self.point, self.sizes = self._next, self._next.sizes
+        if self._proposal is None:
+            self._pending = self._moves
+            return
         # the one before is written to next, unless it is kept to go back to
         self._spare = None if self._saved and self._saved[0] is self.expression else self.expression
         self.expression, self._proposal = self._proposal, None
+
+    def _move(self):
+        """Move to where the last step accepted ends; what :func:`passes.survey` tells there."""
+        pending, self._pending = self._pending, None
+        rows, theta = self._expression.rows, self.samples.proportions
+        return passes.fastest().move_and_survey(rows, theta, *pending, self.sizes)
 
     def hold(self, expression):
         """Make ``expression``, which needs no factors, the current one."""
         self.expression, self.sizes = expression, np.ones(expression.own.shape[:2])
 
     def spare(self):
-        """Expression to write an update to: the one before the current, if the frame has not changed since."""
+        """Expression to write an update to: the one before the current, if the frame has not changed since.
+
+        None where the expression moves where it is.
+        """
         spare, self._spare = self._spare, None
+        if self.expression.rows.size > TWICE:
+            self._free.clear()
+            return None
         if spare is None:
             current = self.expression.rows
             spare = Expression(laid(self._free.pop() if self._free else None, current.shape))
@@ -184,10 +216,13 @@ class Part:
         """Keep the current expression, and from now on what the means are made of."""
         self._saved = self.expression, self.sizes, self.point, self.weights
         self._ahead = [self.weights]
+        rows = self.expression.rows
+        if rows.size > TWICE:  # it moves where it is
+            self.expression = Expression(rows.copy())
 
     def restore(self):
         """Go back to what was kept."""
-        moved, spare, self._spare = self.expression, self._spare, None
+        moved, spare, self._spare = self._expression, self._spare, None
         self.expression, self.sizes, self.point, self.weights = self._saved
         self._let_go(spare, self._proposal, None if moved is self.expression else moved)
         self._saved = self._proposal = None
@@ -271,8 +306,16 @@ class Part:
 
     def held(self):
         """Samples and expression, without the room that it had to grow."""
-        rows = self.expression.rows
-        return self.samples, Expression(rows if rows.base is None else rows.copy())
+        shape, room = self.expression.rows.shape, self.expression.rows.base
+        if isinstance(room, np.ndarray) and room.ndim == 1:  # of laid
+            self._expression = None  # no more of it than the room itself
+            try:
+                room.resize(prod(shape))  # in place
+                rows = room.reshape(shape)
+            except ValueError:  # something else refers to it
+                rows = room[: prod(shape)].reshape(shape).copy()
+            self.expression = Expression(rows)
+        return self.samples, self.expression
 
     def _seen(self, bulk, vectors, probes):
         """The samples as rows of the frame, which reads them once."""
@@ -303,8 +346,7 @@ class Part:
     def _observe(self, samples, scales, inside):
         """Look at the samples, and at the expression, from the frame as it is now.
 
-        The rows of the expression are written to where they are, block by block: two states, the current one and the
-        one before, are all that is ever held.
+        The rows of the expression are written to where they are, block by block.
 
         Parameters
         ----------

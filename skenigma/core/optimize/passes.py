@@ -104,19 +104,23 @@ def compare(rows, proportions, sizes, theta_squares, reference):
     sums : list of 4 float
         Σ_j ‖e_j‖²; Σ_j (Σ_k θ_jk²) ‖e_j‖²; Σ_k ‖offset_k‖²; Σ_k ⟨r_k, mean_k + offset_k⟩.
     """
-    mean, squares = survey(rows, proportions, sizes)
+    return compared(*survey(rows, proportions, sizes), theta_squares, reference)
+
+
+def compared(mean, squares, theta_squares, reference):
+    """What :func:`compare` returns, from what :func:`survey` does."""
     offset = mean[:, 1:] - reference
     sums = squares.sum(), theta_squares @ squares, np.vdot(offset, offset)
     return offset, [float(value) for value in (*sums, np.vdot(reference, mean[:, 1:] + offset))]
 
 
-def step(rows, proportions, sizes, norms, small, factor, shift, out):
-    """Move every p_jk to p_jk − ``factor`` θ_jk e_j − ``shift``_k, written into ``out``.
+def step(rows, proportions, sizes, norms, small, factor, shift, out=None):
+    """Find p_jk − ``factor`` θ_jk e_j − ``shift``_k for every p_jk, and write it into ``out``, if that is given.
 
     Parameters
     ----------
-    rows, out : ndarray of shape (n_samples, n_cell_types + 1, n_columns)
-        ``rows`` are not changed; the samples themselves must be in ``out``.
+    rows : ndarray of shape (n_samples, n_cell_types + 1, n_columns)
+        Not changed.
     proportions, sizes : ndarray of shape (n_samples, n_cell_types)
     norms : ndarray of shape (n_samples, n_cell_types)
         Norms of the p_jk.
@@ -126,35 +130,74 @@ def step(rows, proportions, sizes, norms, small, factor, shift, out):
     factor : float
     shift : ndarray of shape (n_cell_types, n_columns - 1)
         Along all columns but the first: a sample's own direction is not shifted.
+    out : ndarray of the shape of ``rows``, optional
+        The samples themselves must be in it.
 
     Returns
     -------
     left : ndarray of shape (n_samples, n_cell_types)
-        Norms of what was written.
+        Norms of what was found.
     nearest : ndarray of shape (n_samples, n_cell_types)
         The multiple of it that comes nearest to p_jk.
     apart : ndarray of shape (n_samples, n_cell_types)
         Squared distance of the two. So from p_jk to any multiple c of what was written it is
         ``apart`` + (c − ``nearest``)² ``left``².
     """
-    matrices = _step_matrices(proportions, sizes, factor)
-    # flat, so that the shift is subtracted in long runs
-    assert out.flags.c_contiguous, "the shift would be subtracted from a copy"
-    flat, flat_shift = out.reshape(len(out), -1), np.pad(shift, ((0, 1), (1, 0))).ravel()
     squares, products = np.empty((2, *proportions.shape))
-    for some in row_blocks(out):
-        start, end = rows[some], out[some, :-1]
-        np.matmul(matrices[some], start, out=end)
-        flat[some] -= flat_shift
+    for some, end in _steps(rows, proportions, sizes, factor, shift, out):
         squares[some] = row_products(end, end)
-        products[some] = row_products(end, start[:, :-1])
+        products[some] = row_products(end, rows[some, :-1])
     products *= sizes
     nearest = products / np.maximum(squares, SMALLEST)
     before = norms**2
     apart = np.maximum(before - nearest * products, 0.0)
     if (apart.sum(axis=0) < small * before.sum(axis=0)).any():
-        apart = _squared_distances(rows, sizes, out, nearest)
+        ends = _steps(rows, proportions, sizes, factor, shift) if out is None else _blocks_of(out)
+        apart = _squared_distances(rows, sizes, ends, nearest)
     return np.sqrt(squares), nearest, apart
+
+
+def move_and_survey(rows, proportions, sizes, factor, shift, new_sizes):
+    """Take a step, of which :func:`step` found where it ends, in place, and look at all samples there.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_cell_types + 1, n_columns)
+        Overwritten, but for the samples themselves.
+    proportions, sizes, factor, shift
+        As of :func:`step`.
+    new_sizes : ndarray of shape (n_samples, n_cell_types)
+        Factors of where it ends.
+
+    Returns
+    -------
+    mean, squares
+        As of :func:`survey`, with ``new_sizes``.
+    """
+    for some, end in _steps(rows, proportions, sizes, factor, shift):
+        rows[some, :-1] = end
+    return survey(rows, proportions, new_sizes)
+
+
+def _steps(rows, proportions, sizes, factor, shift, out=None):
+    """Where a step ends, block by block: which samples, and what is in ``out``, or in memory for one block."""
+    matrices = _step_matrices(proportions, sizes, factor)
+    # flat, so that the shift is subtracted in long runs
+    flat_shift = np.pad(shift, ((0, 1), (1, 0))).ravel()
+    blocks = row_blocks(rows)
+    room = np.empty_like(rows[blocks[0]]) if out is None else out
+    assert room.flags.c_contiguous, "the shift would be subtracted from a copy"
+    flat = room.reshape(len(room), -1)
+    for some in blocks:
+        start = rows[some]
+        at = slice(0, len(start)) if out is None else some
+        np.matmul(matrices[some], start, out=room[at, :-1])
+        flat[at] -= flat_shift
+        yield some, room[at, :-1]
+
+
+def _blocks_of(rows):
+    return ((some, rows[some, :-1]) for some in row_blocks(rows))
 
 
 def _step_matrices(proportions, sizes, factor):
@@ -168,15 +211,15 @@ def _step_matrices(proportions, sizes, factor):
     return matrices
 
 
-def _squared_distances(first, first_sizes, second, second_sizes):
-    """Squared distances between the p_jk of two states, shape (n_samples, n_cell_types)."""
-    squares = np.empty(first_sizes.shape)
+def _squared_distances(rows, sizes, ends, end_sizes):
+    """Squared distances between the p_jk of two states, the second by blocks; shape (n_samples, n_cell_types)."""
+    squares = np.empty(sizes.shape)
     # diagonal matrices: for so short rows a matrix product is twice as fast as scaling them
     identity = np.eye(squares.shape[1])
-    of_first, of_second = (sizes[:, :, None] * identity for sizes in (first_sizes, second_sizes))
-    for some in row_blocks(first):
-        difference = np.matmul(of_first[some], first[some, :-1])
-        difference -= np.matmul(of_second[some], second[some, :-1])
+    of_rows, of_ends = (factors[:, :, None] * identity for factors in (sizes, end_sizes))
+    for some, end in ends:
+        difference = np.matmul(of_rows[some], rows[some, :-1])
+        difference -= np.matmul(of_ends[some], end)
         squares[some] = row_products(difference, difference)
     return squares
 

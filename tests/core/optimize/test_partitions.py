@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skenigma.cohort import lazy_matrix
-from skenigma.core.optimize import frame
+from skenigma.core.optimize import frame, part, passes
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.part import ASKING, Part
 from skenigma.core.optimize.partitions import Serial, Threads, cut, in_one_piece, in_threads, stretches, total
@@ -56,6 +56,39 @@ def three_parts(make, rows, proportions, asking=()):
 def test_partitions_equal_one_piece(in_memory, place, ahead):
     settings, expected = in_memory
     assert_same_fit(fit(replace(settings, place=place, ahead=ahead)), expected)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("ahead", [(), (3, 8)], ids=["at once", "ahead"])
+def test_an_expression_that_moves_where_it_is(in_memory, ahead, compiled, monkeypatch):
+    """Large ones are not held twice: steps are found for the caps, and found again to be taken."""
+    settings, expected = in_memory
+    monkeypatch.setattr(part, "TWICE", 0)
+    if not compiled:
+        monkeypatch.setattr(passes, "fastest", lambda: passes)
+    monkeypatch.setattr(frame, "FIRST_REDUCTION", 12)
+    for place in (in_one_piece, three_parts):
+        assert_same_fit(fit(replace(settings, place=place, ahead=ahead)), expected)
+
+
+def test_an_expression_that_outgrows_being_held_twice(in_memory, monkeypatch):
+    settings, expected = in_memory
+    monkeypatch.setattr(part, "TWICE", 170 * 6 * 20)
+    assert_same_fit(fit(settings), expected)
+
+
+def test_what_is_handed_on_has_no_room_to_grow():
+    bulk, R, theta = COHORT
+    found = frame.Frame(bulk, R, theta, Start())
+    _, outside = found.look()
+    found.widen(outside, 1.0, 1.0)
+    rows = found.part.expression.rows
+    assert rows.base.size > rows.size
+    expected = rows.copy()
+    del rows
+    ((_, expression),) = found.parts.all("held")
+    np.testing.assert_array_equal(expression.rows, expected)
+    assert expression.rows.base is None or expression.rows.base.size == expression.rows.size
 
 
 @pytest.mark.parametrize("renorm_size", [None, 50.0])

@@ -100,6 +100,32 @@ def test_step(module, state):
     assert_allclose(apart, np.sum((start - nearest[:, :, None] * expected) ** 2, axis=2), **ROUNDING)
 
 
+def test_a_step_that_is_not_written_tells_the_same(module, state):
+    rows, shift = state[0], drawn_shift(state[0], 1)
+    before = rows.copy()
+    _, *expected = step(module, *state, shift=shift)
+    norms = state[2] * np.linalg.norm(rows[:, :-1], axis=2)
+    for small in (1e-6, 2.0):  # above all shares, distances are found by differences
+        found = module.step(*state, norms, small, 0.3, shift)
+        for value, other in zip(found, expected, strict=True):
+            assert_allclose(value, other, **ROUNDING)
+    assert_array_equal(rows, before)
+
+
+def test_move_and_survey(module, state):
+    """A step in place, and a look at where it ends with what the cut leaves."""
+    rows, proportions, sizes = state
+    shift, new_sizes = drawn_shift(rows, 1), np.random.default_rng(6).random(sizes.shape)
+    end, *_ = step(module, *state, shift=shift)
+    mean, squares = module.survey(end, proportions, new_sizes)
+    moved = rows.copy()
+    found = module.move_and_survey(moved, proportions, sizes, 0.3, shift, new_sizes)
+    assert_allclose(moved, end, **ROUNDING)
+    assert_array_equal(moved[:, -1], rows[:, -1])
+    assert_allclose(found[0], mean, **ROUNDING)
+    assert_allclose(found[1], squares, **ROUNDING)
+
+
 @pytest.mark.parametrize("distance", [1e-2, 1e-5, 1e-9, 1e-12])
 def test_short_steps_keep_their_digits(module, distance):
     """A step nearly along its start, as when an iteration converges."""

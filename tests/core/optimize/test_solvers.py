@@ -190,6 +190,8 @@ def test_row_source(shape, dtype, triangular, monkeypatch):
     """Products, norms and rows are the matrix's, whatever its type, the blocks, and which zeros are not read."""
     monkeypatch.setattr(blocks, "FEW_BLOCK", 4 * shape[1])
     monkeypatch.setattr(blocks, "MANY_BLOCK", 7 * shape[1])
+    monkeypatch.setattr(blocks, "UNCOPIED", 60 * shape[1])  # 30 rows with 2 vectors, 5 with 12
+    monkeypatch.setattr(blocks, "LEAST", 1)
     rng = np.random.default_rng(0)
     rows = (100 * rng.standard_normal(shape)).astype(dtype)
     rows = np.tril(rows) if triangular else rows
