@@ -112,7 +112,9 @@ class Part:
         self._begin(self._free.pop() if self._free else None)
 
     def _begin(self, room):
-        self.hold(self.samples.start(self._start, partial(laid, room)))
+        # without room to grow until directions join, when it is known better how much
+        empty = np.empty if room is None else partial(laid, room)
+        self.hold(self.samples.start(self._start, empty))
         self.point = Point.of(self.expression)
 
     # an iteration
