@@ -165,7 +165,7 @@ class ReferenceBatchCorrector(GeneTransformer):
         "normalize": [POSITIVE, StrOptions({"median"}), None],
         "rescale": ["boolean"],
         "target": [StrOptions({"pooled", "bulk"})],
-        **constraints("mean_only"),
+        **constraints("mean_only", "min_cells"),
         "random_state": ["random_state"],
     }
 
