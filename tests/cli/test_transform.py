@@ -150,7 +150,7 @@ class TestRepeat:
         record["outputs"]["proportions.tsv"]["sha256"] = io.file_checksum(table)
         (made / "run.json").write_text(json.dumps(record))
         run("transform", made, "--bulk", folder / "new.tsv", "--out", tmp_path / "new")
-        assert "it is another model" in capsys.readouterr().err
+        assert "so this is not the same model" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ class TestCells:
     def test_parts_of_different_matrices(self, tmp_path):
         folder = write_mtx(tmp_path, packed=False)
         (folder / "barcodes.tsv").write_text("AAA-1\n")
-        with refused("matrix.mtx", "names 4 genes", "1 cells", "not of one matrix"):
+        with refused("matrix.mtx", "names 4 genes", "1 cells", "do not belong to one matrix"):
             io.read_cells(folder)
 
     def loom(self, path, genes="Gene"):
