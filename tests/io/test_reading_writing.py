@@ -330,7 +330,7 @@ class TestHostileText:
     def test_a_line_without_end(self, tmp_path, monkeypatch, content):
         monkeypatch.setattr(io._formats, "LONGEST_LINE", 1000)
         (tmp_path / "t.tsv").write_text(content)
-        with refused("t.tsv has more than 1,000 characters in line", "no table"):
+        with refused("t.tsv has more than 1,000 characters in line", "not a table"):
             io.read_bulk(tmp_path / "t.tsv")
 
     def test_many_lines_may_be_longer_together(self, tmp_path, monkeypatch):
