@@ -173,8 +173,12 @@ class Deconvolved:
     @property
     def bulk(self):
         """What was deconvolved, samples × genes."""
-        name = str(self.written["bulk_layer"])
+        # files written before it was noted, and stores of the expression alone, do not say
+        guess = "normalized" if "normalized" in self.adata.layers else self.written.get("layer", "None")
+        name = str(self.written.get("bulk_layer", guess))
         matrix = self.adata.X if name == "None" else self.adata.layers[name]
+        if matrix is None:
+            raise ValueError("The AnnData holds no bulk: put the one that was deconvolved into X.")
         values = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
         return pd.DataFrame(values, self.sample_names, self.gene_names)
 

@@ -354,6 +354,18 @@ class TestAgain:
             assert_array_equal(Deconvolved.of(bulk, "skenigma").bulk, bulk.X)
             assert_array_equal(bulk.layers["normalized"], np.log1p(bulk.X))
 
+    def test_files_that_do_not_say_which_layer(self, sets):
+        adata = sets[0].copy()
+        del adata.uns["skenigma"]["bulk_layer"]
+        assert_array_equal(Deconvolved.of(adata, "skenigma").bulk, adata.layers["normalized"])
+
+    def test_no_bulk(self, sets):
+        adata = sets[0].copy()
+        del adata.uns["skenigma"]["bulk_layer"], adata.layers["normalized"]
+        adata.X = None
+        with refused("holds no bulk", "into X"):
+            Deconvolved.of(adata, "skenigma").bulk  # noqa: B018
+
 
 class TestForOtherTools:
     """Which scale values are on is written where scanpy and others look for it."""
