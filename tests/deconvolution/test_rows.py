@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from skenigma import L2MaxDeconvolver, L2MaxDeconvolverCV, ProportionEstimator, TraceNormDeconvolver
-from skenigma.batch import BulkBatchCorrector
 from skenigma.cohort import LazyMatrix, lazy_matrix
 from skenigma.datasets import make_cohort
 
@@ -149,10 +148,6 @@ def test_the_tensor_is_built_where_it_fits():
         (TraceNormDeconvolver(COHORT.reference), r"solver='admm' of TraceNorm.*Use L2MaxDeconvolver"),
         (model(init=lambda bulk, proportions: bulk), r"solver='proximal' of L2MaxDeconvolver"),
         (L2MaxDeconvolverCV(COHORT.reference), r"L2MaxDeconvolverCV needs all of X in memory.*best_params_"),
-        (
-            BulkBatchCorrector(COHORT.reference),
-            r"BulkBatchCorrector needs all of X in memory.*if it fits",
-        ),
         (L2MaxDeconvolver(), "Profiles are learned from a bulk in memory"),
     ],
 )
