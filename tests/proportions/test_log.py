@@ -8,6 +8,7 @@ from sklearn.utils import get_tags
 
 from benchmarks import proportions
 from skenigma import ProportionEstimator
+from skenigma.exceptions import ReferenceWarning
 from skenigma.proportions import unexplained_genes
 
 CELL_TYPES = ["B cell", "monocyte", "NK cell", "T cell"]
@@ -97,6 +98,22 @@ def test_duplicated_profiles_share_evenly(bulk, reference):
     assert_allclose(shares[:, :4], shares[:, 4:], rtol=0, atol=1e-8)  # rounding over the ridge
     # half as strong a ridge on the sum of two
     assert_allclose(shares[:, :4] * 2, log(reference, tol=1e-8).fit_transform(bulk), rtol=0, atol=1e-4)
+
+
+def test_errors_of_identical_profiles_cover_any_split(bulk, reference):
+    """Of three types that are one, each may have the whole sum or nothing of it."""
+    names = ["T cell one", "T cell two"]
+    more = pd.concat([reference, *(reference.loc[["T cell"]].set_axis([name]) for name in names)])
+    with pytest.warns(ReferenceWarning, match="same up to a factor"):
+        found = log(more).fit(bulk)
+    alike = [more.index.get_loc(name) for name in ["T cell", *names]]
+    shares, reach = found.proportions_[:, alike], 2 * found.proportions_std_[:, alike]
+    assert (shares - reach <= 0).all()
+    assert (shares + reach >= shares.sum(axis=1, keepdims=True)).all()
+    # all others are as certain as without the copies, but for the ridge
+    others = ~np.isin(np.arange(len(more)), alike)
+    alone = log(reference).fit(bulk).proportions_std_[:, reference.index != "T cell"]
+    assert_allclose(found.proportions_std_[:, others], alone, rtol=0.1)
 
 
 def test_flat_profile(bulk, reference):

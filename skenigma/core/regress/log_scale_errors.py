@@ -3,6 +3,7 @@
 import numpy as np
 
 from .log_scale import BLOCK_GENES, BLOCK_ROWS, THRESHOLD, Objective, gene_blocks, sample_offsets
+from .undetermined import attainable_spread, undetermined_groups
 
 # Correlation of the residuals of genes of one cell type, in standard errors.
 CORRELATION = 0.5
@@ -39,15 +40,28 @@ def share_errors(model, targets, coefficients, factors=None, correlation=CORRELA
     :math:`s^2 = \sum w \psi^2 / \sum w`: added is :math:`\varrho s^2 b_k^2` to the variance of :math:`b_k`. The delta
     method leads to the shares. Of a coefficient of zero it is the spread of the step that the noise of its genes
     would make.
+
+    Where A without the ridge is singular, or nearly so, the sandwich knows the sum of some shares only, and the ridge
+    splits it. Added to the variance of each of these are that of their sum and the mean squared distance from all
+    splits, see :func:`~skenigma.core.regress.undetermined.attainable_spread`.
     """
     errors = np.empty(coefficients.shape)
     factors = np.ones(coefficients.shape[1]) if factors is None else factors
+    totals = model.profiles.sum(axis=1) / factors
     for start in range(0, len(targets), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         block, found = targets[rows], coefficients[rows]
         scales, offsets = sample_offsets(block, model.genes)
         bread, meat, spread = _Sandwich(model, block, scales, offsets, slice(None))(found)
-        errors[rows] = _share_errors(found, bread, meat, correlation * spread, factors)
+        variances, *parts = _share_variances(found, bread, meat, correlation * spread, factors)
+        groups = undetermined_groups(bread - model.ridge * np.eye(len(totals)))
+        doubtful = groups.any(axis=(1, 2))
+        if doubtful.any():
+            groups, (change, covariance) = groups[doubtful], (part[doubtful] for part in parts)
+            change = groups @ change  # of the sums of the groups
+            variances[doubtful] += np.einsum("nkl,nlm,nkm->nk", change, covariance, change)
+            variances[doubtful] += attainable_spread(found[doubtful] * factors, totals, groups)
+        errors[rows] = np.sqrt(variances)
     return errors
 
 
@@ -76,8 +90,11 @@ class _Sandwich(Objective):
         return bread, meat, spread / self.weights.sum()
 
 
-def _share_errors(coefficients, bread, meat, relative, factors):
-    """Delta method; ``relative`` is the squared relative error that a coefficient has as a whole."""
+def _share_variances(coefficients, bread, meat, relative, factors):
+    """Delta method; ``relative`` is the squared relative error that a coefficient has as a whole.
+
+    Also what it is made of: the changes of the shares with the coefficients, and the covariance of these.
+    """
     active = coefficients > 0
     both = active[:, :, None] & active[:, None, :]
     identity = np.eye(coefficients.shape[1])
@@ -91,4 +108,4 @@ def _share_errors(coefficients, bread, meat, relative, factors):
         change = (identity - shares[:, :, None]) / total[:, :, None]
         positive = np.einsum("nkl,nlm,nkm->nk", change, covariance, change)
         absent = factors**2 * np.einsum("nkk->nk", meat) / (np.einsum("nkk->nk", bread) * total) ** 2
-        return np.sqrt(np.where(active, positive, absent))
+        return np.where(active, positive, absent), change, covariance
