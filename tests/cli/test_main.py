@@ -756,7 +756,7 @@ class TestRefused:
             raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
 
         monkeypatch.setattr("skenigma.io._staging._hidden_folder", refuse)
-        fails(*deconvolve, parts=["Permission denied", str(tmp_path), "may read and write"])
+        fails(*deconvolve, parts=["Permission denied", str(tmp_path), "permission to read and write"])
 
     @pytest.mark.parametrize("when", ["table", "record"])
     def test_full_disk(self, fails, deconvolve, monkeypatch, when):
