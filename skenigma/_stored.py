@@ -66,14 +66,14 @@ class Layers:
     adata : AnnData
     names, std_names : list of str
         A layer per cell type; those of the deviations are empty where the model had none.
-    scale : {None, "sqrt", "log"}
+    std_scale : {None, "sqrt", "log"}
         On which the deviations are those of a normal distribution.
     """
 
     adata: Any
     names: list
     std_names: list
-    scale: str | None
+    std_scale: str | None
 
     @property
     def has_std(self):
@@ -90,7 +90,7 @@ class Layers:
         return self._stacked(self.std_names, samples, cell_types, genes)
 
     def interval(self, level, *part):
-        return bounds(self.values(*part), self.std(*part), self.scale, level)
+        return bounds(self.values(*part), self.std(*part), self.std_scale, level)
 
     def _stacked(self, names, samples, cell_types, genes):
         chosen = np.asarray(names, dtype=object)[cell_types]
@@ -127,9 +127,18 @@ class Deconvolved:
             )
         return cls(adata, written, key)
 
+    def entry(self, name):
+        """An entry of ``uns[key]``; a ValueError where it is missing."""
+        if name not in self.written:
+            raise ValueError(
+                f"uns['{self.key}'] has no entry '{name}', which is needed here: write the AnnData anew with this "
+                f"version of skenigma, by skenigma.anndata.deconvolve or to_zarr of the expression."
+            )
+        return self.written[name]
+
     @cached_property
     def cell_types(self):
-        return [str(name) for name in self.written["cell_types"]]
+        return [str(name) for name in self.entry("cell_types")]
 
     @property
     def sample_names(self):
@@ -150,17 +159,31 @@ class Deconvolved:
         return self._of_samples("proportions_std") if "proportions_std" in self.adata.obsm else None
 
     def _of_samples(self, name):
-        return pd.DataFrame(np.asarray(self.adata.obsm[name]), self.sample_names, self.cell_types)
+        table = self.adata.obsm[name]
+        if isinstance(table, pd.DataFrame) and table.shape[1] > len(self.cell_types):
+            # of a store with the expression of some cell types; columns cannot be named with a slash
+            table = table[[kind.replace("/", "|") for kind in self.cell_types]]
+        return pd.DataFrame(np.asarray(table), self.sample_names, self.cell_types)
 
     @property
     def shares_of(self):
-        """What proportions are shares of; None where they were given."""
-        return str(self.written["shares_of"]) or None
+        """What proportions are shares of; None where they were given, or nothing says so."""
+        return str(self.written.get("shares_of", "")) or None
 
     @property
     def reference(self):
         """Cell types × genes."""
+        if not self.has_reference:
+            raise ValueError(
+                "varm['reference'] is missing: skenigma.anndata.deconvolve writes it, and the command line with "
+                "--format zarr for all cell types; put the profiles there, genes × cell types."
+            )
         return self._of_genes("reference")
+
+    @property
+    def has_reference(self):
+        """Whether the profiles are there, which a store of the expression alone lacks."""
+        return "reference" in self.adata.varm
 
     @property
     def reliability(self):
@@ -184,8 +207,8 @@ class Deconvolved:
 
     @property
     def model(self):
-        """Name of the model."""
-        return str(self.written["model"])
+        """Name of the model, "" where whoever wrote the expression did not know it."""
+        return str(self.entry("model"))
 
     @property
     def layers(self):
@@ -217,7 +240,7 @@ class Deconvolved:
         """Scale on which deviations are those of a normal distribution."""
         if self.model == POSTERIOR:
             return "log"
-        preprocess = str(self.written["params"].get("preprocess", "None"))
+        preprocess = str(self.entry("params").get("preprocess", "None"))
         return None if preprocess == "None" else preprocess
 
     @property

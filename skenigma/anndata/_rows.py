@@ -113,11 +113,11 @@ def _of_anndata(source, key):
         raise ValueError(f"uns['{key}'] names no layers of cell-type-specific expression: deconvolve first.")
     found = Deconvolved.of(source, key)
     expression = found.expression
-    obs = sample_and_type(source.obs, found.written["cell_types"], expression.proportions)
+    obs = sample_and_type(source.obs, found.entry("cell_types"), expression.proportions)
     layers = {"std": expression.std().reshape(len(obs), -1)} if expression.has_std else None
     rows = anndata.AnnData(expression.values().reshape(len(obs), -1), obs, source.var.copy(), layers=layers)
     scale = {name: str(found.written[name]) for name in ("scale",) if name in found.written}
-    about = _about(found.model, str(found.written["version"]), expression.is_posterior_mean)
+    about = _about(found.model, str(found.entry("version")), expression.is_posterior_mean)
     rows.uns["skenigma"] = {**about, **scale}
     for name in source.obs:
         colours = category_colours(source, name)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from .._fitted import fitted_values, numbers
+from .._transformers import shares_of
 from ..deconvolution._choice import MODELS, choose_model
 from ..io import file_checksum, read_run
 from ..io._runs import HISTORY, RELIABILITY
@@ -248,4 +249,5 @@ def _write(job, model, bulk, kinds):
     normalized = None if model.normalize is None else model.expression_normalized_
     if isinstance(bulk, pd.DataFrame):
         bulk = bulk[model.gene_names_]
-    write_expression(job, kinds, expression, normalized, bulk, shares, std)
+    about = {"model": model, "shares_of": shares_of(model)}
+    write_expression(job, kinds, expression, normalized, bulk, shares, std, **about)

@@ -2,6 +2,9 @@
 
 from functools import partial
 
+import numpy as np
+import pandas as pd
+
 from ..io._runs import UNCERTAINTY
 from ..io._stores import plan_of
 from ..io._turning import write_turned
@@ -60,7 +63,7 @@ def foresee_expression(job, kinds, cell_types, normalized):
         foresee(job, [file for files in found for file in files.values()], cell_types, count)
 
 
-def write_expression(job, kinds, expression, normalized, bulk, shares, shares_std):
+def write_expression(job, kinds, expression, normalized, bulk, shares, shares_std, *, model, shares_of):
     """Write expression by cell type, each built when it is written, and note the files in the job.
 
     Parameters
@@ -74,11 +77,14 @@ def write_expression(job, kinds, expression, normalized, bulk, shares, shares_st
         What was deconvolved, on the genes of the expression.
     shares, shares_std : DataFrame of shape (n_samples, n_cell_types)
         Proportions and their standard errors, None where these are not known.
+    model : estimator
+        The fitted model.
+    shares_of : str or None
+        What the proportions are shares of.
     """
     if job.options["format"] == "zarr":
-        _write_stores(
-            job, kinds, {"expression": expression, "expression_normalized": normalized}, bulk, shares_std
-        )
+        found = {"expression": expression, "expression_normalized": normalized}
+        _write_stores(job, kinds, found, bulk, shares_std, model, shares_of)
         return
     built = {"expression": expression.values}
     if normalized is not None:
@@ -106,9 +112,11 @@ def _of_one_type(build, kind, samples):
     return build(samples=samples, cell_types=[kind])[:, 0]
 
 
-def _write_stores(job, kinds, found, bulk, shares_std):
+def _write_stores(job, kinds, found, bulk, shares_std, model, shares_of):
     """Write stores beside the folder of the results, where they outlive the end of the process."""
     tables = {} if shares_std is None else {"proportions_std": shares_std}
+    about = {"model": type(model).__name__, "shares_of": shares_of or ""}
+    profiles = pd.DataFrame(np.asarray(model.reference_), list(model.cell_types_))
     for name, expression in found.items():
         if expression is None:
             continue
@@ -116,7 +124,10 @@ def _write_stores(job, kinds, found, bulk, shares_std):
         if expression.has_std:
             job.write(uncertainty_frame(expression), UNCERTAINTY)
             job.files[f"{name}_std"] = file
-        plan = plan_of(expression, sample_names=bulk.index, bulk=bulk, cell_types=kinds, tables=tables)
+        # profiles of some cell types would pass for all that the bulk consists of
+        comparable = name == "expression" and len(kinds) == len(profiles)
+        known = {"tables": tables, "about": about, "reference": profiles if comparable else None}
+        plan = plan_of(expression, sample_names=bulk.index, bulk=bulk, cell_types=kinds, **known)
         with job.console.counted_blocks() as progress:
             job.write_store(plan, file, progress)
 

@@ -133,7 +133,8 @@ def run(job):
     shares = pd.DataFrame(expression.proportions, new.index.rename("sample"), list(model.cell_types_))
     std = _write_proportions(job, estimator, new, reference, shares)
     after = normalized_like_fit(model, expression)
-    write_expression(job, kinds, expression, after, new, shares, std)
+    about = {"model": model, "shares_of": None if estimator is None else shares_of(estimator)}
+    write_expression(job, kinds, expression, after, new, shares, std, **about)
     job.result.update(
         model=type(model).__name__,
         n_samples=len(new),

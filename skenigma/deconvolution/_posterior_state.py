@@ -14,6 +14,8 @@ from ..core.posterior.model import Posterior, Rows
 class PosteriorState:
     """Posterior of some samples."""
 
+    # of a log-normal distribution, although values are on the scale of X
+    std_scale = "log"
     posterior: Posterior
     samples: Rows
 

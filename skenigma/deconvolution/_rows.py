@@ -152,10 +152,12 @@ class Replayed:
         return self._each(samples, lambda state: state.expand(slice(None), *part))
 
     def __getattr__(self, name):
-        if name not in OFFERED or name not in self.__dict__.get("_offers", ()):
+        # the scale of deviations is not noted by itself: notes count in the checksum of an unfinished result
+        noted = "deviations" if name == "std_scale" else name
+        if noted not in OFFERED or noted not in self.__dict__.get("_offers", ()):
             raise AttributeError(name)
-        if name == "is_posterior_mean":
-            return self._of(np.array([0])).is_posterior_mean
+        if name in ("is_posterior_mean", "std_scale"):
+            return getattr(self._of(np.array([0])), name)
         return getattr(self, f"_{name}")
 
     def _deviations(self, samples=slice(None), *part):

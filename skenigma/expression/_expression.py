@@ -304,8 +304,10 @@ class CellTypeExpression(VersionedPickle):
         -----
         The store holds what :func:`skenigma.anndata.deconvolve` writes of the expression: for each cell type a layer
         ``cse_<type>`` of values, and where there are standard deviations ``cse_std_<type>``, with ``|`` in the place
-        of a slash; ``obsm["proportions"]``; and the names in ``uns["skenigma"]``. ``anndata.read_zarr`` reads all of
-        it, ``anndata.experimental.read_lazy`` what is asked for. The format of Zarr is the one that AnnData writes.
+        of a slash; ``obsm["proportions"]``; and the names in ``uns["skenigma"]``, where ``model`` and ``shares_of``
+        are "", because the expression alone does not know them. Displays and
+        :func:`~skenigma.anndata.cse_to_anndata` take it. ``anndata.read_zarr`` reads all of it,
+        ``anndata.experimental.read_lazy`` what is asked for. The format of Zarr is the one that AnnData writes.
 
         What is unfinished is taken for this result if a checksum of all that decides it is the same: proportions,
         state of the model, names, scale, and the version of skenigma. To take it, the state, which may hold the bulk,

@@ -94,6 +94,11 @@ class Converted:
     def is_posterior_mean(self):
         return getattr(self.state, "is_posterior_mean", self.has_std)
 
+    @property
+    def std_scale(self):
+        """Scale on which the deviations are those of a normal distribution."""
+        return getattr(self.state, "std_scale", self.conversion.preprocess)
+
     def _check(self, samples=ALL, *others):
         if self.unchanged is not None:
             self.unchanged.check(samples)
@@ -146,6 +151,10 @@ class Held:
     @property
     def is_posterior_mean(self):
         return self.source is not None and self.source.is_posterior_mean
+
+    @property
+    def std_scale(self):
+        return None if self.source is None else self.source.std_scale
 
     def values(self, samples, cell_types, genes):
         """The tensor or a view of it where slices are asked for, else a copy."""

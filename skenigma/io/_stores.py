@@ -5,7 +5,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,10 @@ class Plan:
         X, read by slices of rows.
     tables : dict of str to DataFrame
         Further entries of ``obsm``, samples × cell types.
+    about : dict of str to str
+        What is known of the fit: ``model``, its name, and ``shares_of``, what proportions are shares of.
+    reference : DataFrame of shape (n_cell_types, n_genes), or None
+        Profiles on the scale of the values, where all cell types are written.
     """
 
     expression: object
@@ -51,6 +55,8 @@ class Plan:
     samples: pd.Index
     bulk: object = None
     tables: Mapping | None = None
+    about: Mapping = field(default_factory=dict)
+    reference: pd.DataFrame | None = None
 
     @property
     def shape(self):
@@ -58,7 +64,7 @@ class Plan:
         return self.expression.shape[0], self.expression.shape[2]
 
     def key(self):
-        """Checksum of what decides the result."""
+        """Checksum of what decides the result: names of the model and the like describe it, and do not count."""
         found = self.expression
         names = found.cell_types, found.gene_names, self.samples, self.cell_types
         return fingerprint(
@@ -100,26 +106,33 @@ class Plan:
             obs["level"] = found.level
         shares = pd.DataFrame(found.proportions, samples, list(found.cell_types))
         tables = {"proportions": shares, **(self.tables or {})}
+        profiles = {}
+        if self.reference is not None:
+            profiles["reference"] = self.reference.T.set_axis(found.gene_names).rename(columns=layer_name)
         return {
             "obs": obs,
             "var": pd.DataFrame(index=pd.Index(found.gene_names, dtype=object)),
             "obsm": {
                 name: table.rename(columns=layer_name).rename_axis(None) for name, table in tables.items()
             },
+            "varm": {name: table.rename_axis(None, axis=1) for name, table in profiles.items()},
             "uns": {
                 MARK: {
+                    # under the names, and with the texts for what is not known, of skenigma.anndata.deconvolve
+                    **{"model": "", "shares_of": "", **self.about},
+                    "params": {"preprocess": str(getattr(found.source, "std_scale", found.scale))},
+                    "bulk_layer": "None",
                     "version": __version__,
                     "cell_types": np.array(self.cell_types, dtype=object),
                     "layers": np.array(self.layers(VALUES), dtype=object),
                     "std_layers": np.array(self.layers(STD) if found.has_std else [], dtype=object),
-                    "scale": str(found.scale),
                 }
             },
             "layers": {},
         }
 
 
-def plan_of(expression, *, sample_names=None, bulk=None, cell_types=None, tables=None):
+def plan_of(expression, *, sample_names=None, bulk=None, cell_types=None, **others):
     """Plan of a store, its names and shapes checked."""
     names = expression.sample_names if sample_names is None else sample_names
     n_samples, _, n_genes = expression.shape
@@ -134,7 +147,7 @@ def plan_of(expression, *, sample_names=None, bulk=None, cell_types=None, tables
     check_layers(list(expression.cell_types), "Zarr store")
     if bulk is not None:
         bulk = _matched_bulk(bulk, (n_samples, n_genes), expression)
-    return Plan(expression, cell_types, names, bulk, tables)
+    return Plan(expression, cell_types, names, bulk, **others)
 
 
 def _matched_bulk(bulk, shape, expression):

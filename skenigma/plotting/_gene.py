@@ -147,9 +147,8 @@ class GeneExpressionDisplay:
         """
         found = Deconvolved.of(adata, key)
         given = {"cell_types": cell_types, "level": level, "true": true, "colours": found.type_colours}
-        return cls.from_expression(
-            found.expression, gene, reference=found.reference.to_numpy(), ax=ax, **given, **kwargs
-        )
+        reference = found.reference.to_numpy() if found.has_reference else None
+        return cls.from_expression(found.expression, gene, reference=reference, ax=ax, **given, **kwargs)
 
     @classmethod
     def from_expression(

@@ -81,8 +81,8 @@ def stored_history(found, name):
     """What a fit has recorded, out of an AnnData, or say why there is nothing."""
     if name not in found.histories:
         raise ValueError(
-            f"uns['{found.key}'] has no {name.rstrip('_')}: the solver of this {found.model} does not compute what "
-            f"this display shows."
+            f"uns['{found.key}'] has no {name.rstrip('_')}: the solver of this {found.model or 'model'} does not "
+            f"compute what this display shows, or only the expression was written."
         )
     return found.histories[name]
 

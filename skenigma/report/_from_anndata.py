@@ -21,7 +21,7 @@ def from_anndata(adata, X, phenotype, test, key):
     quality = adata.obsm.get("proportion_quality")
     converged = written.get("converged")
     # those of nested estimators are theirs, not the model's
-    params = {name: value for name, value in written["params"].items() if "__" not in name}
+    params = {name: value for name, value in found.entry("params").items() if "__" not in name}
     return Contents(
         proportions=proportions,
         proportions_std=found.proportions_std,
@@ -41,7 +41,7 @@ def from_anndata(adata, X, phenotype, test, key):
         # without expression it was an estimator of proportions
         model=found.model if found.layers else None,
         parameters=texts(params),
-        versions={**own_versions(), "skenigma that deconvolved": str(written["version"])},
+        versions={**own_versions(), "skenigma that deconvolved": str(found.entry("version"))},
         inputs={
             name.replace("_", " "): str(written[name])
             for name in ("layer", "reference_layer", "scale", "normalize", "model_choice")

@@ -16,6 +16,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skenigma
 from skenigma import io
+from skenigma._stored import Deconvolved
+from skenigma.anndata import cse_to_anndata
 from skenigma.cli import _job, _memory, main
 from skenigma.datasets import make_cohort
 from skenigma.io import _stores
@@ -57,6 +59,29 @@ def finished(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
     assert main(["deconvolve", *inputs(data), "--format", "zarr", "--out", str(folder), "-q"]) == 0
     return folder
+
+
+@pytest.mark.parametrize("kinds", [CELL_TYPES, CELL_TYPES[1:]])
+def test_a_store_of_a_run_is_read_as_what_deconvolve_writes(data, finished, tmp_path, kinds):
+    folder = finished
+    if kinds != CELL_TYPES:
+        folder = tmp_path / "run"
+        command = ["deconvolve", *inputs(data), "--format", "zarr", "--cell-types", *kinds]
+        assert main([*command, "--out", str(folder), "-q"]) == 0
+    adata = anndata.read_zarr(folder / "expression.zarr")
+    found = Deconvolved.of(adata, "skenigma")
+    assert found.model == "FactorDeconvolver"
+    assert found.shares_of == "RNA"
+    assert list(found.proportions) == kinds
+    assert_array_equal(found.bulk, adata.X)
+    assert found.has_reference == (kinds == CELL_TYPES)
+    if found.has_reference:
+        expected = pd.read_csv(data / "reference.tsv", sep="\t", index_col=0)[kinds].T
+        # the file has all digits of the values
+        assert_allclose(found.reference[expected.columns], expected, rtol=1e-12)
+    rows = cse_to_anndata(adata)
+    assert rows.uns["skenigma"]["model"] == "FactorDeconvolver"
+    assert_array_equal(rows.X[:: len(kinds)], adata.layers["cse_" + kinds[0].replace("/", "|")])
 
 
 def contents(folder):

@@ -16,7 +16,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from skenigma import FactorDeconvolver, L2MaxDeconvolver
+from skenigma import EmpiricalBayesDeconvolver, FactorDeconvolver, L2MaxDeconvolver
+from skenigma._stored import Deconvolved, bounds
+from skenigma.anndata import cse_to_anndata
 from skenigma.datasets import make_cohort
 from skenigma.io import _journal, _stores
 from skenigma.io._fingerprint import fingerprint
@@ -171,7 +173,58 @@ class TestContent:
         assert told == [(number, 5) for number in range(1, 6)]
 
 
+class TestReadBack:
+    """What reads the AnnData of :func:`skenigma.anndata.deconvolve` reads that of a store as well."""
+
+    @pytest.fixture
+    def adata(self, stored):
+        return anndata.read_zarr(stored)
+
+    def test_rows(self, adata, expression):
+        rows = cse_to_anndata(adata)
+        assert_allclose(rows.X, expression.values().reshape(-1, N_GENES), **SAME)
+        assert list(rows.obs["cell_type"][:2]) == CELL_TYPES
+        assert rows.uns["skenigma"]["model"] == ""
+        assert "scale" not in rows.uns["skenigma"]
+
+    def test_intervals_are_on_the_scale_of_the_model(self, cohort, tmp_path):
+        model = EmpiricalBayesDeconvolver(np.exp2(cohort.reference / 4))
+        expression = model.fit(np.exp2(cohort.bulk / 4)).expression_
+        expression.to_zarr(tmp_path / "e.zarr")
+        found = Deconvolved.of(anndata.read_zarr(tmp_path / "e.zarr"), "skenigma").expression
+        assert_allclose(
+            found.interval(0.9), bounds(expression.values(), expression.std(), "log", 0.9), **SAME
+        )
+
+    def test_displays(self, adata, cohort):
+        pytest.importorskip("matplotlib")
+        from skenigma.plotting import GeneExpressionDisplay, ProportionDisplay
+
+        shown = ProportionDisplay.from_anndata(adata)
+        assert_array_equal(shown.proportions, adata.obsm["proportions"])
+        assert shown.shares_of is None
+        assert GeneExpressionDisplay.from_anndata(adata, 0, log_scale=False).reference is None
+
+    def test_what_a_store_lacks_is_named(self, adata):
+        found = Deconvolved.of(adata, "skenigma")
+        with pytest.raises(ValueError, match=r"varm\['reference'\] is missing: .* genes × cell types"):
+            found.reference  # noqa: B018
+        with pytest.raises(ValueError, match="no bulk"):
+            found.bulk  # noqa: B018
+
+    @pytest.mark.parametrize("name", ["model", "params"])
+    def test_older_stores_are_refused_with_what_to_do(self, adata, name):
+        older = adata.copy()
+        del older.uns["skenigma"][name]
+        with pytest.raises(ValueError, match=rf"no entry '{name}'.* write the AnnData anew"):
+            cse_to_anndata(older)
+
+
 class TestResume:
+    def test_what_only_describes_the_fit_is_not_in_the_key(self, expression, cohort):
+        described = {"about": {"model": "FactorDeconvolver"}, "reference": cohort.reference}
+        assert _stores.plan_of(expression, **described).key() == _stores.plan_of(expression).key()
+
     @pytest.mark.parametrize("first", [2, 8])
     def test_complete_blocks_are_kept_when_the_disk_is_full(self, watched, whole, tmp_path, first):
         expression, built, fails = watched
