@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from skenigma import ProportionEstimator, io
+from skenigma.anndata import _write, deconvolve
 from skenigma.batch import BulkBatchCorrector, _bulk, _effect
 from skenigma.io._written import read_layers
 from skenigma.proportions import _methods
@@ -108,3 +109,19 @@ def test_anndata_is_written_one_cell_type_after_the_other(cohort, tmp_path):
     assert list(found) == kinds
     for number, kind in enumerate(kinds):
         pd.testing.assert_frame_equal(found[kind], bulk * (1.0 + number))
+
+
+@pytest.mark.slow
+def test_layers_of_an_anndata(cohort, monkeypatch):
+    """Layers, ``X`` and the scaled bulk are the result; a tensor beside them would be eight sizes of X more."""
+    anndata = pytest.importorskip("anndata")
+    X, rng = cohort[0], np.random.default_rng(1)
+    monkeypatch.setattr(_write, "BLOCK_SIZE", X.size // 10)
+    genes = [f"gene{g}" for g in range(N_GENES)]
+    bulk = anndata.AnnData(X, var=pd.DataFrame(index=genes))
+    profiles = pd.DataFrame(rng.lognormal(3, 1, (8, N_GENES)), list("ABCDEFGH"), genes)
+    shares = rng.dirichlet(np.ones(8), N_SAMPLES)
+    how = {"model": "bayes", "proportions": shares, "normalize": 1e6, "verbose": False}
+    peak, _ = copies(lambda: deconvolve(bulk, profiles, **how), X)
+    layers = 2 * 8
+    assert peak < layers + 6  # working arrays of a fixed size, which are as large as X here

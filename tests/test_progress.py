@@ -17,7 +17,7 @@ from skenigma import (
     TraceNormDeconvolver,
     show_progress,
 )
-from skenigma.anndata import deconvolve
+from skenigma.anndata import _write, deconvolve
 from skenigma.datasets import make_cohort
 from skenigma.progress import task, watching
 from skenigma.reliability import bootstrap_reliability
@@ -112,7 +112,8 @@ def test_settings_of_a_search_then_its_fit(cohort):
     assert seen.tasks[1][0].startswith("L2MaxDeconvolverCV, at most")
 
 
-def test_layers_of_an_anndata():
+def test_layers_of_an_anndata(monkeypatch):
+    monkeypatch.setattr(_write, "BLOCK_SIZE", 4 * 2 * 30)  # four of the eight samples
     rng = np.random.default_rng(0)
     profiles = pd.DataFrame(rng.gamma(1, 50, (2, 30)) + 1, ["B", "T"], [f"g{i}" for i in range(30)])
     theta = pd.DataFrame(rng.dirichlet([2, 2], 8), list("abcdefgh"), ["B", "T"])

@@ -15,7 +15,7 @@ from ..deconvolution._flow import proportion_estimator
 from ..proportions import ProportionEstimator
 from ._inputs import colours_of, in_memory, known_proportions
 from ._prepare import prepare
-from ._write import NORMALIZED, describe, forget_results, write_expression, write_results
+from ._write import NORMALIZED, check_layers, describe, forget_results, write_expression, write_results
 
 
 @filled(entries(min_cells=10))
@@ -148,6 +148,11 @@ def deconvolve(
     whatever the depths of both data sets were. Differences between their technologies remain: see
     :mod:`skenigma.batch`.
 
+    The layers take n_cell_types times the memory of the bulk, those of standard deviations as much again, ``X`` and
+    ``layers["normalized"]`` of the result twice the bulk. Layers are written by blocks of samples, with no tensor of
+    expression beside them unless the model computes on one, as :class:`~skenigma.TraceNormDeconvolver` does, or
+    ``return_model`` asks for a model that holds one; with ``materialize=False`` it does not.
+
     Examples
     --------
     >>> import anndata
@@ -182,13 +187,15 @@ def deconvolve(
     # before the fit: whoever disagrees need not wait for its end
     if verbose:
         print(f"scale: {given.scaling}\nmodel: {choice}")
-    fitted = _fit(model, given, known_proportions(bulk_adata, proportions, given.names_by_column))
+    known = known_proportions(bulk_adata, proportions, given.names_by_column)
+    # a tensor that nobody gets would stand in memory beside the layers
+    fitted = _fit(model, given, known, {} if return_model else {"materialize": False})
     adata = in_memory(bulk_adata)[:, given.bulk.columns].copy() if copy else bulk_adata
     forget_results(adata, key, layer)
     write_results(adata, given, fitted)
     colours = colours_of(reference_adata, groupby, fitted.cell_types_)
     adata.uns[key] = {
-        **describe(fitted),
+        **describe(fitted, **_params(model, "materialize")),
         **({} if colours is None else {TYPE_COLOURS: colours}),
         "groupby": groupby if isinstance(groupby, str) else "None",
         "shares_of": shares_of(fitted) or "",
@@ -218,8 +225,13 @@ def _choose(model, bulk, reference, from_cells):
     return named_model(choice.name)(**platform), str(choice)
 
 
-def _fit(model, given, proportions):
-    """A fitted clone of the model."""
+def _params(model, *names):
+    """Parameters of these names that a model has."""
+    return {name: value for name, value in model.get_params(deep=False).items() if name in names}
+
+
+def _fit(model, given, proportions, changes):
+    """A fitted clone of the model, with ``changes`` of those parameters that it has."""
     if getattr(model, "reference", given) is not None:
         raise ValueError(
             f"model must be a deconvolver, or an estimator of proportions, whose reference is None, got {model!r}: "
@@ -227,6 +239,10 @@ def _fit(model, given, proportions):
         )
     only_proportions = isinstance(model, ProportionEstimator)
     model = clone(model).set_params(reference=given.reference)
+    model.set_params(**{name: changes[name] for name in _params(model, *changes)})
+    if not only_proportions:
+        # before the work, as a fit refuses a tensor
+        check_layers((len(given.bulk), *given.reference.shape), given.bulk.to_numpy().itemsize)
     if given.markers is not None:
         estimator = model if only_proportions else proportion_estimator(model)
         # markers are for proportions: expression is estimated for all genes

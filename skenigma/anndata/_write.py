@@ -1,5 +1,7 @@
 """What a fit found, written to an AnnData."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
@@ -7,11 +9,14 @@ from sklearn.base import BaseEstimator
 from .._fitted import fitted_values, numbers
 from .._transformers import proportions_std
 from .._version import __version__
+from ..checks.memory import check_memory
 from ..expression._derived import output_expression
 from ..progress import task
 from ..proportions import ProportionEstimator, fit_quality
 
 NORMALIZED = "normalized"
+# Numbers of a block of samples, of all cell types: deviations take some four times that beside the layers.
+BLOCK_SIZE = 2**19
 
 
 def forget_results(adata, key, layer):
@@ -48,11 +53,23 @@ def write_results(adata, given, fitted):
     adata.obsm["proportion_quality"] = fit_quality(given.bulk, given.reference, fitted.proportions_)
 
 
+def check_layers(shape, itemsize):
+    """Refuse layers of expression, of shape (n_samples, n_cell_types, n_genes), that cannot be held."""
+    n_samples, n_cell_types, n_genes = shape
+    check_memory(
+        math.prod(shape) * itemsize,
+        f"Layers of the expression of {n_samples:,} samples, {n_cell_types:,} cell types and {n_genes:,} genes",
+        "Fit an estimator with materialize=False and ask for parts of its expression_, or write that by "
+        "expression_.to_zarr; or use float32, or fewer cell types, genes or samples.",
+    )
+
+
 def write_expression(adata, fitted, columns):
     """Write one layer per cell type and quantity, if there is expression; their names, for ``uns``."""
     names = {"layers": [], "std_layers": []}
     if not isinstance(fitted, ProportionEstimator):
         expression = output_expression(fitted)
+        check_layers(expression.shape, expression.proportions.itemsize * (1 + expression.has_std))
         names["layers"] = _write_layers(adata, "cse_", expression.values, columns)
         if expression.has_std:
             names["std_layers"] = _write_layers(adata, "cse_std_", expression.std, columns)
@@ -60,21 +77,33 @@ def write_expression(adata, fitted, columns):
 
 
 def _write_layers(adata, prefix, build, columns):
-    """Write what ``build`` makes of each cell type; names of the layers."""
-    with task(f"layers {prefix}*", len(columns)) as count:
-        for k, name in enumerate(columns):
-            # one at a time: a model without the tensor does not build it here
-            adata.layers[prefix + name] = np.ascontiguousarray(build(cell_types=[k])[:, 0])
+    """Write what ``build`` makes of all cell types, by blocks of samples; names of the layers."""
+    names = [prefix + name for name in columns]
+    step = max(1, BLOCK_SIZE // (len(columns) * adata.n_vars))
+    starts = range(0, adata.n_obs, step)
+    layers = []
+    with task(f"layers {prefix}*", len(starts)) as count:
+        for start in starts:
+            samples = slice(start, start + step)
+            values = build(samples=samples)
+            # arrays of their own: views of one tensor would keep all of it while any of them is in use
+            layers = layers or [np.empty(adata.shape, values.dtype) for _ in names]
+            for k, layer in enumerate(layers):
+                layer[samples] = values[:, k]
             count()
-    return [prefix + name for name in columns]
+    adata.layers.update(zip(names, layers, strict=True))
+    return names
 
 
-def describe(fitted):
-    """Name, parameters, histories and fitted numbers of a model, as what a file can hold."""
+def describe(fitted, **asked):
+    """Name, parameters, histories and fitted numbers of a model, as what a file can hold.
+
+    Parameters that were ``asked`` for take the place of those that the fit had.
+    """
     # references are tables, and varm holds this one already
     params = {
         name: _storable(value)
-        for name, value in fitted.get_params().items()
+        for name, value in {**fitted.get_params(), **asked}.items()
         if name.split("__")[-1] != "reference"
     }
     found = {**numbers(fitted), **fitted_values(fitted, "history")}

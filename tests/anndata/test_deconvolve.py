@@ -9,7 +9,8 @@ from scipy import sparse
 
 from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver, ProportionEstimator, TraceNormDeconvolver
 from skenigma._stored import Deconvolved
-from skenigma.anndata import cse_to_anndata, deconvolve
+from skenigma.anndata import _write, cse_to_anndata, deconvolve
+from skenigma.checks import memory
 from skenigma.proportions import fit_quality
 from skenigma.reference import make_pseudobulk, make_reference, select_markers
 from skenigma.reference._cells import layer_names
@@ -566,3 +567,51 @@ class TestQualityAndCompactModels:
             assert_allclose(compact.layers[name], whole.layers[name], rtol=1e-9, atol=1e-9)
         assert_allclose(cse_to_anndata(fitted).X, cse_to_anndata(whole).X, rtol=1e-9, atol=1e-9)
         assert list(cse_to_anndata(fitted).obs["sample"].cat.categories) == list(bulk.obs_names)
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    @pytest.mark.parametrize("model", ["bayes", L2MaxDeconvolver(normalize="frac", renorm_size=None)])
+    def test_blocks_of_samples_are_the_tensor(self, bulk, cells, monkeypatch, model, dtype):
+        """Without ``return_model`` no tensor is built; the values, and what is recorded, are those of a fit with one."""
+        bulk.X = bulk.X.astype(dtype)
+        whole, fitted = deconvolve(bulk, cells, model=model, return_model=True)
+        monkeypatch.setattr(_write, "BLOCK_SIZE", 4 * len(TYPES) * len(GENES))  # the last block has 3 of 15 samples
+        compact = deconvolve(bulk, cells, model=model)
+        # the same products in other blocks
+        rtol = 1e-9 if dtype is np.float64 else 1e-4
+        tensor = fitted.cse_normalized_ if fitted.normalize else fitted.cse_
+        for k, name in enumerate(compact.uns["skenigma"]["layers"]):
+            assert compact.layers[name].dtype == tensor.dtype
+            assert_allclose(compact.layers[name], tensor[:, k], rtol=rtol, atol=rtol)
+        for k, name in enumerate(compact.uns["skenigma"]["std_layers"]):
+            assert_allclose(compact.layers[name], fitted.cse_std_[:, k], rtol=rtol, atol=rtol)
+        assert list(compact.layers) == list(whole.layers)
+        assert compact.uns["skenigma"]["params"] == whole.uns["skenigma"]["params"]
+        assert compact.uns["skenigma"]["params"]["materialize"] is True
+
+    def test_layers_are_arrays_of_their_own(self, bulk, cells):
+        adata, model = deconvolve(bulk, cells, return_model=True)
+        before = model.cse_.copy()
+        for name in adata.layers:
+            adata.layers[name][:] = -1
+        assert_array_equal(model.cse_, before)
+        assert (model.cse_std_ >= 0).all()  # built from a bulk that is the model's own
+        layers = [adata.layers[name] for name in adata.uns["skenigma"]["layers"]]
+        assert all(layer.flags.c_contiguous and layer.base is None for layer in layers)
+
+    def test_layers_that_memory_cannot_hold(self, bulk, cells, monkeypatch):
+        monkeypatch.setattr(memory, "SMALL", 0)
+        n_bytes = N_SAMPLES * len(TYPES) * len(GENES) * 8
+        monkeypatch.setattr(memory, "available_memory", lambda: n_bytes - 1)
+        with refused("Layers of the expression of 15 samples, 3 cell types and 40 genes", error=MemoryError):
+            deconvolve(bulk, cells, model=UnfittedModel())
+        # values alone would fit
+        monkeypatch.setattr(memory, "available_memory", lambda: 2 * n_bytes - 1)
+        with refused("Layers of the expression", error=MemoryError):
+            deconvolve(bulk, cells)
+
+
+class UnfittedModel(L2MaxDeconvolver):
+    """A model that must not be fitted."""
+
+    def fit(self, X, y=None, *, proportions=None):
+        raise AssertionError("fitted before memory was looked at")
