@@ -150,8 +150,8 @@ def deconvolve(
 
     The layers take n_cell_types times the memory of the bulk, those of standard deviations as much again, ``X`` and
     ``layers["normalized"]`` of the result twice the bulk. Layers are written by blocks of samples, with no tensor of
-    expression beside them unless the model computes on one, as :class:`~skenigma.TraceNormDeconvolver` does, or
-    ``return_model`` asks for a model that holds one; with ``materialize=False`` it does not.
+    expression beside them, unless the model computes on one or ``return_model`` asks for a model that holds one; with
+    ``materialize=False`` it does not.
 
     Examples
     --------

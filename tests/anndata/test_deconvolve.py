@@ -571,10 +571,11 @@ class TestQualityAndCompactModels:
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     @pytest.mark.parametrize("model", ["bayes", L2MaxDeconvolver(normalize="frac", renorm_size=None)])
     def test_blocks_of_samples_are_the_tensor(self, bulk, cells, monkeypatch, model, dtype):
-        """Without ``return_model`` no tensor is built; the values, and what is recorded, are those of a fit with one."""
+        """Without ``return_model`` no tensor is built; values and records are those of a fit with one."""
         bulk.X = bulk.X.astype(dtype)
         whole, fitted = deconvolve(bulk, cells, model=model, return_model=True)
-        monkeypatch.setattr(_write, "BLOCK_SIZE", 4 * len(TYPES) * len(GENES))  # the last block has 3 of 15 samples
+        # the last block has three of the fifteen samples
+        monkeypatch.setattr(_write, "BLOCK_SIZE", 4 * len(TYPES) * len(GENES))
         compact = deconvolve(bulk, cells, model=model)
         # the same products in other blocks
         rtol = 1e-9 if dtype is np.float64 else 1e-4
