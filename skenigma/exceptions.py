@@ -28,7 +28,7 @@ class ReferenceWarning(UserWarning):
 
 
 class SampleWarning(UserWarning):
-    """Samples have no expression, or are unlike all others, and bend the fit of the others.
+    """Samples have no expression, are unlike all others and bend the fit of the others, or are alone in their class.
 
     Examples
     --------

@@ -102,6 +102,11 @@ def differential_expression(
         If phenotype or covariates do not fit the cohort, the covariates are collinear, or ``method`` cannot test
         such a phenotype. The message names the offenders.
 
+    Warns
+    -----
+    SampleWarning
+        If a class has a single sample.
+
     See Also
     --------
     log_fold_change_test : The same on bulk, proportions and reference.

@@ -12,6 +12,7 @@ from ..checks.names import listing, row_names
 from ..checks.numbers import check_magnitude, refuse_masked
 from ..checks.warning import warn
 from ..core.regress.generalized import SharedDesign
+from ..exceptions import SampleWarning
 
 # Share of a column that must lie beyond the columns before it; less is dependence but for rounding.
 DEPENDENT = 1e-7
@@ -90,6 +91,7 @@ class Study:
         else:
             self._members = np.array([values == label for label in self.classes], dtype=np.float64)
             self.coded = self._members[1:].T
+            self._warn_of_single()
         if self.fold_change and (self.classes is None or len(self.classes) > 2):
             found = "is a quantity" if self.classes is None else f"has {len(self.classes)} classes"
             raise ValueError(
@@ -115,6 +117,18 @@ class Study:
             if self.classes is None
             else dict(zip(self.classes, self._members.sum(axis=1).astype(int), strict=True))
         )
+
+    def _warn_of_single(self):
+        """A class of one sample has no spread of its own, and whatever is special to that sample is its effect."""
+        single = [label for label, size in self.class_sizes().items() if size == 1]
+        # a class or so per sample is refused as soon as the test asks for its design
+        if single and self.n_samples >= len(self.classes) + MIN_DEGREES:
+            warn(
+                f"phenotype has a single sample of {listing(single)}: what changes with such a class cannot be "
+                f"told from what is special to its sample, whose spread is taken from the other classes. Compare "
+                f"classes of several samples, chosen by levels.",
+                SampleWarning,
+            )
 
     def effects(self, values):
         """Effect on each column of ``values``, shape (n_samples, m), not adjusted for covariates."""

@@ -15,6 +15,7 @@ from skenigma.core.regress.moderation import VariancePrior
 from skenigma.core.regress.permutation import calibrate, permuted_phenotypes, quantile_groups
 from skenigma.core.regress.weighting import clipped, law_at, mean_variance_law, sample_weights
 from skenigma.differential import differential_expression, interaction_test, log_fold_change_test
+from skenigma.exceptions import SampleWarning
 
 # A dense computation in another order of operations; Gram matrices square the condition of designs of about 100.
 ROUNDING = 1e-7
@@ -483,6 +484,7 @@ class TestRefusals:
         third.iloc[5] = "not reported"
         with (
             pytest.warns(UserWarning, match="'not reported' in 1 sample.*seems to stand for a missing value"),
+            pytest.warns(SampleWarning, match="phenotype has a single sample of 'not reported'"),
             pytest.warns(UserWarning, match=r"No gene could be tested.*'not reported' \(1\)"),
         ):
             table = interaction_test(bulk, theta, third)

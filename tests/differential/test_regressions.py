@@ -1,6 +1,7 @@
 """Differential expression: recorded R outputs, the formulas, what is flagged, what is refused."""
 
 import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from skenigma.core.regress import generalized
 from skenigma.datasets import make_cohort
 from skenigma.differential import differential_expression, interaction_test, joint_test, marginal_test
 from skenigma.differential._study import Options, Study
+from skenigma.exceptions import SampleWarning
 from skenigma.normalization import normalize
 
 # Two ways of solving the same well-conditioned systems in double precision.
@@ -718,6 +720,20 @@ class TestPhenotype:
         )
         with refused(*error):
             call(test, cohort, phenotype=cohort.bulk.index)
+
+    def test_a_single_sample_in_a_class(self, cohort, test):
+        """Not a word of classes of two."""
+        state = pd.Series(["control"] * 22 + ["case"] * 2, cohort.bulk.index)
+        call(marginal_test, cohort, phenotype=state)
+        state.iloc[-1] = "control"
+        with (
+            pytest.warns(SampleWarning, match="phenotype has a single sample of 'case': .*levels"),
+            # one sample cannot tell cell types apart by a regression of the bulk
+            pytest.warns(UserWarning, match="No gene could be tested")
+            if test is interaction_test
+            else nullcontext(),
+        ):
+            call(test, cohort, phenotype=state)
 
     def test_fold_change_of_a_quantity(self, cohort, test):
         with refused("fold_change=True", "is a quantity", "fold_change=False"):
