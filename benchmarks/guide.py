@@ -80,17 +80,16 @@ def print_sizes(shapes=SHAPES):
 # ------------------------------------------------------------------------------------- factor model
 
 
-def print_factor(numbers=(10, 20, 100, 300, 1000), compared=(20, 60, 100, 200)):
+def print_factor(numbers=(10, 20, 100, 300, 1000), repeated=(10, 20, 100), compared=(20, 60, 100, 200)):
     head("samples", "error", "coverage")
     for n_samples in numbers:
-        cohort = make_cohort(n_samples, random_state=0)
-        model = FactorDeconvolver(cohort.reference).fit(cohort.bulk, proportions=cohort.proportions)
-        error = np.sqrt(np.mean((model.cse_ - cohort.cse) ** 2))
-        inside = []
-        for level in (0.5, 0.8, 0.95):
-            low, high = model.expression_.interval(level)
-            inside.append(f"{100 * np.mean((low <= cohort.cse) & (cohort.cse <= high)):.0f}")
-        row(f"{n_samples:,}", f"{error:.2f}", ", ".join(inside) + " %")
+        error, inside = factor_fit(n_samples, 0)
+        row(f"{n_samples:,}", f"{error:.2f}", in_percent(inside))
+    print()
+    head("samples", "coverage, mean", "lowest", "highest")
+    for n_samples in repeated:
+        inside = np.array([factor_fit(n_samples, seed)[1] for seed in range(5)])
+        row(n_samples, *(in_percent(figure(axis=0)) for figure in (inside.mean, inside.min, inside.max)))
     print()
     head("samples", "factor: area, called, right", "interaction: area, called, right")
     for n_samples in compared:
@@ -98,6 +97,19 @@ def print_factor(numbers=(10, 20, 100, 300, 1000), compared=(20, 60, 100, 200)):
         given = cohort.bulk, cohort.proportions, cohort.phenotype
         tables = factor_test(*given, reference=cohort.reference), interaction_test(*given)
         row(n_samples, *(f"{area(table, cohort):.2f}, {calls(table, cohort)}" for table in tables))
+
+
+def factor_fit(n_samples, seed):
+    """Error of the factor model on a simulated cohort, and coverage of its 50, 80 and 95 % intervals."""
+    cohort = make_cohort(n_samples, random_state=seed)
+    model = FactorDeconvolver(cohort.reference).fit(cohort.bulk, proportions=cohort.proportions)
+    bounds = [model.expression_.interval(level) for level in truth.LEVELS]
+    inside = [np.mean((low <= cohort.cse) & (cohort.cse <= high)) for low, high in bounds]
+    return np.sqrt(np.mean((model.cse_ - cohort.cse) ** 2)), inside
+
+
+def in_percent(shares):
+    return ", ".join(f"{100 * share:.0f}" for share in shares) + " %"
 
 
 def wide(table, cohort, column):

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from benchmarks import guide, truth
+from benchmarks import guide, missing, truth
 
 PAGES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "user_guide"
 # Part of ``python -m benchmarks.guide``: the page that shows what it prints.
@@ -74,6 +74,28 @@ def test_editions_on_real_cohorts(capsys):
         assert [float(cell) for cell in row[1:]] == pytest.approx(
             [float(cell) for cell in expected[1:]], rel=0.02
         )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("truth_folder")
+def test_missing_types(capsys):
+    missing.main(["--set", "kang8", "ratmix"])
+    printed, shown = plain(capsys.readouterr().out), plain((PAGES / "limits.md").read_text("utf-8"))
+    assert len(printed) == 3
+    assert all(row in shown for row in printed)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("truth_folder")
+def test_coverage_of_both_platforms():
+    """Donors that the reference does not hold, by the model's own intervals."""
+    models = "empirical Bayes", "empirical Bayes, bulk"
+    found = truth.table(truth.load("gse60424"), "halves", models).loc[list(models)]
+    shown = plain((PAGES / "posterior.md").read_text("utf-8"))
+    for platform, figures in zip(("reference", "bulk"), found.to_dict("records"), strict=True):
+        (expected,) = [row for row in shown if row[0] == f'`platform="{platform}"`']
+        covered = [f"{figures[f'covered {100 * level:g}']:.0f}" for level in truth.LEVELS]
+        assert expected[1:] == [*covered, f"{figures['RMSE']:.2f}"]
 
 
 def test_measured_tables_name_their_command():
