@@ -15,7 +15,15 @@ from ..deconvolution._flow import proportion_estimator
 from ..proportions import ProportionEstimator
 from ._inputs import colours_of, in_memory, known_proportions
 from ._prepare import prepare
-from ._write import NORMALIZED, check_layers, describe, forget_results, write_expression, write_results
+from ._write import (
+    NORMALIZED,
+    check_layers,
+    describe,
+    forget_results,
+    refuse_other_key,
+    write_expression,
+    write_results,
+)
 
 
 @filled(entries(min_cells=10))
@@ -81,7 +89,8 @@ def deconvolve(
         Number of marker genes per cell type, by :func:`~skenigma.reference.select_markers`, that the proportions
         are estimated from. None uses all shared genes. Expression is estimated for all shared genes either way.
     key : str, default="skenigma"
-        Entry of ``uns`` for what belongs to the fit as a whole.
+        Entry of ``uns`` for what belongs to the fit as a whole. An AnnData holds one result: that of an earlier fit
+        is replaced under its own key, and refused under another.
     copy : bool, default=True
         Whether to write to a new AnnData, of the genes in use, and leave ``bulk_adata`` as it is. False writes to
         ``bulk_adata`` itself, which must then have no gene that the reference lacks.
@@ -131,8 +140,9 @@ def deconvolve(
     ------
     ValueError
         If a sample or a cell type has a total of zero, samples or genes are named twice, one of bulk and reference is
-        centred and the other is not, the data hold logarithms, too few genes are shared or have a length, or genes
-        would be lost by ``copy=False``; the message names the first offenders.
+        centred and the other is not, the data hold logarithms, too few genes are shared or have a length, genes
+        would be lost by ``copy=False``, or `bulk_adata` holds a result under another key; the message
+        names the first offenders.
 
     See Also
     --------
@@ -183,6 +193,7 @@ def deconvolve(
         n_markers=n_markers,
         keep_all=not copy,
     )
+    refuse_other_key(bulk_adata, key)
     model, choice = _choose(model, given.bulk, given.reference, is_anndata(reference_adata))
     # before the fit: whoever disagrees need not wait for its end
     if verbose:

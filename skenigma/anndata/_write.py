@@ -1,6 +1,7 @@
 """What a fit found, written to an AnnData."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,21 @@ from ..proportions import ProportionEstimator, fit_quality
 NORMALIZED = "normalized"
 # Numbers of a block of samples, of all cell types: deviations take some four times that beside the layers.
 BLOCK_SIZE = 2**19
+
+
+def refuse_other_key(adata, key):
+    """A ValueError if another entry of ``uns`` describes a fit, whose layers and tables this one would overwrite."""
+    for other, entry in adata.uns.items():
+        if (
+            other != key
+            and isinstance(entry, Mapping)
+            and {"cell_types", "layers", "std_layers"} <= set(entry)
+        ):
+            raise ValueError(
+                f"bulk_adata holds a result under uns['{other}'] already, whose layers and proportions one under the "
+                f"key '{key}' would overwrite: replace it with key='{other}', or keep both by deconvolving the "
+                f"AnnData as it was before."
+            )
 
 
 def forget_results(adata, key, layer):

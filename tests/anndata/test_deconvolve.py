@@ -355,6 +355,18 @@ class TestAgain:
             assert_array_equal(Deconvolved.of(bulk, "skenigma").bulk, bulk.X)
             assert_array_equal(bulk.layers["normalized"], np.log1p(bulk.X))
 
+    def test_another_key_is_refused_before_anything_is_changed(self, sets, cells):
+        adata = sets[0].copy()
+        with refused(r"holds a result under uns\['skenigma'\]", "overwrite", "key='skenigma'"):
+            deconvolve(adata, cells, "kind", key="b", copy=False, verbose=False)
+        assert "b" not in adata.uns
+        assert_array_equal(adata.layers["cse_monocyte"], sets[0].layers["cse_monocyte"])
+
+    def test_other_entries_of_uns_are_no_results(self, sets, cells):
+        bulk = anndata.AnnData(sets[0].X.copy(), uns={"pca": {"params": {}}, "layers": ["a"], "n": 1})
+        deconvolve(bulk, cells, "kind", model="l2max", key="b", copy=False, verbose=False)
+        assert "cse_monocyte" in bulk.layers
+
     def test_files_that_do_not_say_which_layer(self, sets):
         adata = sets[0].copy()
         del adata.uns["skenigma"]["bulk_layer"]
