@@ -30,11 +30,14 @@ class Spelling:
         Regular expression of what evens it out; None evens out case.
     kept : str
         What takes its place.
+    in_files : str
+        How to do so in a file, from a shell.
     """
 
     what: str
     pattern: str | None
     kept: str = ""
+    in_files: str = ""
 
     def even(self, names):
         """The names without what differs."""
@@ -52,7 +55,11 @@ class Spelling:
 
 SPELLINGS = (
     Spelling("spaces around the names", r"^\s+|\s+$"),
-    Spelling("version suffixes such as '.12'", r"\.\d+$"),
+    Spelling(
+        "version suffixes such as '.12'",
+        r"\.\d+$",
+        in_files=r"""sed -E 's/^("?ENS[A-Z]*[0-9]+)\.[0-9]+/\1/'""",
+    ),
     Spelling("case", None),
     Spelling("genome prefixes such as 'GRCh38_'", r"^(GRCh\d+|GRCm\d+|hg\d+|mm\d+)_+"),
     Spelling("what follows '|'", r"\|.*$"),
@@ -132,7 +139,9 @@ def _advice(spelling, names, genes, number):
         if spelling.pattern is None and _is_of_mouse(names) != _is_of_mouse(genes)
         else ""
     )
-    return f"Ignoring {spelling.what}, they share {number}: make the spelling the same, {'; '.join(sides)}.{species} "
+    in_files = f" In a file with a gene per row: {spelling.in_files} FILE > NEW." if spelling.in_files else ""
+    same = f"make the spelling the same, {'; '.join(sides)}.{in_files}{species} "
+    return f"Ignoring {spelling.what}, they share {number}: {same}"
 
 
 def _is_of_mouse(names):

@@ -1,5 +1,8 @@
 """Identifiers of genes: why they do not match, and which ones Excel has made dates."""
 
+import re
+import subprocess
+
 import pandas as pd
 import pytest
 
@@ -45,10 +48,21 @@ def test_what_would_be_shared_and_how(bulk, reference, words):
     remedy = (
         said[said.index("make the spelling the same, ") + len("make the spelling the same, ") :]
         .split(". If one")[0]
+        .split(". In a file")[0]
         .rstrip(" .")
     )
     exec(remedy, {}, frames)
     assert set(frames["X"].columns) == set(frames["reference"].columns)
+
+
+def test_versions_are_cut_off_in_files_too(tmp_path):
+    said = why_unlike([f"{name}.12" for name in ENSEMBL], ENSEMBL, 0)
+    (tmp_path / "genes").write_text("".join(f'"{name}.12",1.5\n' for name in ENSEMBL))
+    script = re.search(r"sed -E '(.*)' FILE", said)[1]
+    done = subprocess.run(
+        ["sed", "-E", script, tmp_path / "genes"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "".join(f'"{name}",1.5\n' for name in ENSEMBL)
 
 
 def test_mouse_and_human():
