@@ -89,6 +89,21 @@ class OneAtATime(Mapping):
         return len(self.kinds)
 
 
+@pytest.mark.filterwarnings("ignore:.*took the names of genes")
+@pytest.mark.parametrize("choices", [{}, {"gene_column": "symbol"}])
+def test_reading_an_anndata(cohort, tmp_path, choices):
+    """The bulk of an AnnData is read without a copy, whichever names its genes are given."""
+    anndata = pytest.importorskip("anndata")
+    X = cohort[0]
+    genes = pd.DataFrame(
+        {"symbol": [f"gene {i}" for i in range(N_GENES)]}, index=[f"ENSG{i}" for i in range(N_GENES)]
+    )
+    anndata.AnnData(X, var=genes).write_h5ad(tmp_path / "bulk.h5ad")
+    io.read_bulk(tmp_path / "bulk.h5ad", **choices)  # what is imported counts otherwise
+    peak, _ = copies(lambda: io.read_bulk(tmp_path / "bulk.h5ad", **choices), X)
+    assert peak < 1.9  # names of genes are objects, more than half of X where samples are this few
+
+
 def test_anndata_is_written_one_cell_type_after_the_other(cohort, tmp_path):
     pytest.importorskip("anndata")
     X, _, _ = cohort

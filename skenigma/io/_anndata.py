@@ -60,7 +60,9 @@ def expression_of(data, path, choices, notes):
     if not named.all():
         notes.append(f"left out {int((~named).sum()):,} genes without a name there")
         frame, names = frame.loc[:, named], names[named]
-    return frame.set_axis(pd.Index(names.astype(str), dtype=object), axis=1)
+    frame = frame.copy(deep=False)  # set_axis copies the values in pandas before 3.0
+    frame.columns = pd.Index(names.astype(str), dtype=object)
+    return frame
 
 
 def _layer(data, path, layer):

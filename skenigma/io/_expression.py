@@ -288,7 +288,10 @@ def named(frame, path):
     ended = [name.replace("\0", "\\0") for axis in names.values() for name in axis if "\0" in name]
     if ended:
         raise ValueError(f"{path} has names with NUL characters: {listing(ended)}. Remove these characters.")
-    return frame.set_axis(pd.Index(names[0], dtype=object)).set_axis(pd.Index(names[1], dtype=object), axis=1)
+    # set_axis copies the values in pandas before 3.0
+    frame = frame.copy(deep=False)
+    frame.index, frame.columns = (pd.Index(names[axis], dtype=object) for axis in (0, 1))
+    return frame
 
 
 def not_empty(frame, path):

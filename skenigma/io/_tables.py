@@ -67,7 +67,8 @@ def _framed(index, values, layout):
     """A table with the names of its layout."""
     frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(values, copy=False)
     frame.columns = pd.Index([layout.names[i] for i in layout.columns], dtype=object)
-    return frame.set_axis(pd.Index(index, name=layout.names[layout.index] or None), axis=0)
+    frame.index = pd.Index(index, name=layout.names[layout.index] or None)
+    return frame
 
 
 def parse_numbers(text, layout, notes, **how):
