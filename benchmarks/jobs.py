@@ -165,11 +165,14 @@ JOBS = {
 }
 
 
-def measure(name, samples, genes, cell_types, threads=None):
-    """Seconds of processor time of a job, and megabytes that it takes beyond its input, in a fresh process."""
+def measure(name, samples, genes, cell_types, threads=None, timeout=None):
+    """Seconds of processor time of a job, and megabytes that it takes beyond its input, in a fresh process.
+
+    One that takes longer than ``timeout`` seconds is ended by a ``subprocess.TimeoutExpired``.
+    """
     given = json.dumps([name, samples, genes, cell_types, threads])
     command = [sys.executable, "-m", "benchmarks.jobs", given]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=timeout)
     return json.loads(done.stdout.splitlines()[-1])
 
 
