@@ -24,7 +24,7 @@ FEW = {
 }
 # Seconds of all jobs together, cohorts drawn and models fitted included. Each has its share of them, and along each
 # axis its share of that; what one leaves the next ones have.
-WHOLE = 1650.0
+WHOLE = 1400.0
 # Growth that is foreseen from one size to the next, when it is decided whether to try it.
 FORESEEN = 1.1
 # Seconds beyond its share after which a job is ended.
