@@ -767,15 +767,17 @@ def test_bulk_that_is_read_by_rows(options, dtype):
     reference = rng.lognormal(4, 1, (3, 50))
     bulk = (rng.dirichlet(np.ones(3), 30) @ reference * rng.lognormal(0, 0.4, (30, 50))).astype(dtype)
     bulk[:, 7] = 3.0  # tells nothing of a scale
+    # proportions are found in the type of the bulk; products of fewer rows round differently on some processors
+    close = {"rtol": 1e-10, "atol": 1e-12} if dtype is np.float64 else {"rtol": 1e-5, "atol": 1e-6}
     expected = BulkBatchCorrector(reference, **options).fit(bulk)
     for rows in (1, 7, 30):
         matrix = lazy_matrix(bulk, block_bytes=8 * rows * 50)
         found = BulkBatchCorrector(reference, **options).fit(matrix)
         # checks, proportions, means, deviations
         assert matrix.readings == 4
-        assert_allclose(found.slope_, expected.slope_, rtol=1e-10)
-        assert_allclose(found.intercept_, expected.intercept_, rtol=1e-10, atol=1e-12)
+        assert_allclose(found.slope_, expected.slope_, **close)
+        assert_allclose(found.intercept_, expected.intercept_, **close)
         assert found.slope_[7] == 1
         assert found.transform(matrix).dtype == dtype
-        # logarithms and powers in the type of the bulk
-        assert_allclose(found.transform(matrix), expected.transform(bulk), rtol=1e2 * np.finfo(dtype).eps)
+        # logarithms and powers in the type of the bulk, after maps that are as close as above
+        assert_allclose(found.transform(matrix), expected.transform(bulk), rtol=1e3 * np.finfo(dtype).eps)
