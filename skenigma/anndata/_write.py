@@ -1,6 +1,5 @@
 """What a fit found, written to an AnnData."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +9,7 @@ from sklearn.base import BaseEstimator
 from .._fitted import fitted_values, numbers
 from .._transformers import proportions_std
 from .._version import __version__
-from ..checks.memory import check_memory
+from ..checks.memory import check_result
 from ..expression._derived import output_expression
 from ..progress import task
 from ..proportions import ProportionEstimator, fit_quality
@@ -71,10 +70,10 @@ def write_results(adata, given, fitted):
 
 def check_layers(shape, itemsize):
     """Refuse layers of expression, of shape (n_samples, n_cell_types, n_genes), that cannot be held."""
-    n_samples, n_cell_types, n_genes = shape
-    check_memory(
-        math.prod(shape) * itemsize,
-        f"Layers of the expression of {n_samples:,} samples, {n_cell_types:,} cell types and {n_genes:,} genes",
+    check_result(
+        shape,
+        itemsize,
+        "Layers of the expression",
         "Fit an estimator with materialize=False and ask for parts of its expression_, or write that by "
         "expression_.to_zarr; or use float32, or fewer cell types, genes or samples.",
     )

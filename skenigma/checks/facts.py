@@ -63,7 +63,7 @@ def examine(matrix, what="X", names=None, expressed=None):
     what : str, default="X"
         For messages.
     names : ndarray of str, or None
-        Of all genes of its source.
+        Of all genes of its source, if that does not know them.
     expressed : ndarray of bool, shape (n_genes,), default=None
         The genes that a profile expresses; None is all.
 
@@ -80,7 +80,9 @@ def examine(matrix, what="X", names=None, expressed=None):
     kept = np.concatenate([np.linspace(0, n_samples - 1, count).astype(int) for count in SPACED])
     filled, mean = np.empty(n_samples, dtype=bool), np.zeros(matrix.shape[1])
     minimum, maximum, n_negative, size = np.inf, -np.inf, 0, 0.0
-    look = partial(_look, what=what, genes=names, chosen=chosen, kept=kept, ranks=likeness.ranks)
+    # names may be those of a selection, and all genes of the source are looked at
+    genes = names if matrix.source_columns is None else np.asarray(matrix.source_columns)
+    look = partial(_look, what=what, genes=genes, chosen=chosen, kept=kept, ranks=likeness.ranks)
     for some, seen in matrix.each(look):
         size = max(size, seen.size)
         totals[some], largest[some], filled[some] = seen.totals, seen.largest, seen.filled

@@ -8,6 +8,11 @@ UNITS = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"))
 UNLIMITED = 2**60
 # Bytes for which nothing is asked: to look at the limits takes as long as a small fit.
 SMALL = 2**26
+# What to do where expression does not fit.
+SMALLER = (
+    "Fit with materialize=False and ask for parts of expression_, pass float32, or ask for fewer cell types "
+    "(output_cell_types), genes or samples."
+)
 
 
 def check_memory(size, what, remedy):
@@ -34,14 +39,13 @@ def check_memory(size, what, remedy):
         raise MemoryError(f"{what} needs {readable(size)}, but {readable(free)} are available. {remedy}")
 
 
-def check_result(shape, itemsize):
+def check_result(shape, itemsize, what="The expression", remedy=SMALLER):
     """Refuse expression, of shape (n_samples, n_cell_types, n_genes), that cannot be held."""
     n_samples, n_cell_types, n_genes = shape
     check_memory(
         math.prod(shape) * itemsize,
-        f"The expression of {n_samples:,} samples, {n_cell_types:,} cell types and {n_genes:,} genes",
-        "Fit with materialize=False and ask for parts of expression_, pass float32, or ask for fewer cell types "
-        "(output_cell_types), genes or samples.",
+        f"{what} of {n_samples:,} samples, {n_cell_types:,} cell types and {n_genes:,} genes",
+        remedy,
     )
 
 

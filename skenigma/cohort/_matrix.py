@@ -66,6 +66,7 @@ class LazyMatrix(Examined):
         self.index, self.columns = index, columns
         self.dtype = np.dtype(np.float32 if source.dtype == np.float32 else np.float64)
         self._genes, self._function, self._start = None, None, 0
+        self._all_columns = None
         self._n_rows, self._n_columns = source.shape
         self._seen = Seen(source.shape)
         self.facts = None
@@ -79,6 +80,11 @@ class LazyMatrix(Examined):
     def shape(self):
         """Numbers of samples and genes."""
         return self._n_rows, self._n_columns
+
+    @property
+    def source_columns(self):
+        """Names of all genes of the source, selected or not; None where there are none."""
+        return self.columns if self._genes is None else self._all_columns
 
     @property
     def size(self):
@@ -129,6 +135,7 @@ class LazyMatrix(Examined):
         if self._function is not None:
             raise ValueError("Genes are selected before a matrix is transformed.")
         chosen = self._derived()
+        chosen._all_columns = self.source_columns
         chosen._genes = genes if self._genes is None else self._genes[genes]
         chosen._n_columns = len(genes)
         chosen.columns = None if self.columns is None else self.columns[genes]

@@ -194,6 +194,7 @@ class Normalized:
         return self.source.reads_rows
 
     has_std = False  # a normalisation is fitted to the values: what it makes of their errors is not known
+    std_scale = None
 
     def values(self, samples, cell_types, genes):
         # of all genes, because a sample is normalised as a whole

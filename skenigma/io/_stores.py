@@ -120,7 +120,7 @@ class Plan:
                 MARK: {
                     # under the names, and with the texts for what is not known, of skenigma.anndata.deconvolve
                     **{"model": "", "shares_of": "", **self.about},
-                    "params": {"preprocess": str(getattr(found.source, "std_scale", found.scale))},
+                    "params": {"preprocess": str(found.source.std_scale)},
                     "bulk_layer": "None",
                     "version": __version__,
                     "cell_types": np.array(self.cell_types, dtype=object),

@@ -218,6 +218,18 @@ def test_what_no_fit_can_use_is_named(value, message):
         examine(matrix.select(np.arange(3)), names=np.array(GENES))
 
 
+@pytest.mark.parametrize("left_out", [0, 3])
+def test_a_gene_is_named_right_where_others_are_left_out(left_out):
+    """Of a selection with names of its own, as by a column of symbols, whichever names the caller has."""
+    bad = VALUES.copy()
+    bad[14, 6] = np.nan
+    matrix = LazyMatrix(lazy_matrix(bad)._source, index=pd.Index(SAMPLES), columns=pd.Index(GENES))
+    named = matrix.select(np.arange(left_out, N_GENES))
+    named.columns = pd.Index([f"symbol {name}" for name in named.columns])
+    with pytest.raises(ValueError, match=r"\(row 's14', column 'g6'\)"):
+        examine(named.select(np.arange(5)), names=np.array(named.columns))
+
+
 def test_nameless_samples_are_called_by_their_number():
     bad = VALUES.copy()
     bad[14, 6] = np.nan

@@ -19,8 +19,8 @@ def residual_of(bulk, proportions, reference):
     largest = np.zeros(bulk.shape[1])
     for rows, block in each_block(bulk):
         np.subtract(block, residual[rows], out=residual[rows])
-        np.maximum(largest, _largest(block), out=largest)
-    residual[:, explained(largest, _largest(residual), bulk.dtype)] = 0.0
+        np.maximum(largest, largest_values(block), out=largest)
+    residual[:, explained(largest, largest_values(residual), bulk.dtype)] = 0.0
     return residual
 
 
@@ -29,6 +29,6 @@ def explained(bulk, residual, dtype):
     return residual <= ROUNDING * np.finfo(dtype).eps * bulk
 
 
-def _largest(values):
+def largest_values(values):
     """Largest absolute value per column."""
     return np.maximum(values.max(axis=0), -values.min(axis=0))

@@ -16,7 +16,7 @@ from scipy.sparse import csc_array
 from ..blocks import each_block, row_products
 from .directions import N_GROUPS
 from .factor import Search, moderated_scale
-from .factor_rest import explained
+from .factor_rest import explained, largest_values
 from .factor_step import Genes, Parts
 from .moments import random_groups
 
@@ -102,7 +102,7 @@ class Residual:
             squares += weights[rows] @ rest**2
             if self._kept is None:
                 for values, found in zip((block, rest), largest, strict=True):
-                    np.maximum(found, np.abs(values).max(axis=0), out=found)
+                    np.maximum(found, largest_values(values), out=found)
         if self._kept is None:
             self._kept = ~explained(*largest, self._bulk.dtype)
         return combined * self._kept, squares * self._kept
