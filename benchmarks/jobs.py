@@ -93,14 +93,17 @@ def _correct_bulk(cohort):
     return model.transform(cohort.bulk)
 
 
-def _correct_reference(cohort):
+def _mix_pseudobulk(cohort):
     from sklearn.utils import Bunch
 
+    mixed = pd.DataFrame(cohort.proportions @ cohort.reference)
+    cohort.pseudobulk = Bunch(bulk=mixed, proportions=cohort.proportions)
+
+
+def _correct_reference(cohort):
     from skenigma.batch import ReferenceBatchCorrector
 
-    mixed = pd.DataFrame(cohort.proportions @ cohort.reference)
-    pseudobulk = Bunch(bulk=mixed, proportions=cohort.proportions)
-    return ReferenceBatchCorrector(pseudobulk=pseudobulk).fit(cohort.bulk)
+    return ReferenceBatchCorrector(pseudobulk=cohort.pseudobulk).fit(cohort.bulk)
 
 
 def _in_folder(run):
@@ -157,7 +160,7 @@ JOBS = {
         for method in ("interaction", "marginal", "joint", "log_fold_change", "factor")
     },
     "corrector of the bulk": (_correct_bulk, None),
-    "corrector of the reference": (_correct_reference, None),
+    "corrector of the reference": (_correct_reference, _mix_pseudobulk),
     "table, all cell types as .tsv": _after_fit(_tables),
     "table, the bulk read from .tsv": (_read, _write_bulk),
     "plot of losses": _plot("LossCurveDisplay"),

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.utils import Bunch
 
 from skenigma import ProportionEstimator, io
 from skenigma.anndata import _write, deconvolve
-from skenigma.batch import BulkBatchCorrector, _bulk, _effect
+from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector, _effect
 from skenigma.io._written import read_layers
 from skenigma.proportions import _methods
 
@@ -46,8 +47,7 @@ def test_robust_regression(cohort, monkeypatch):
 def test_batch_correction(cohort, monkeypatch):
     """The corrected bulk is one; everything else is held by blocks."""
     X, reference, shares = cohort
-    for module in (_bulk, _effect):
-        monkeypatch.setattr(module, "LOGS_AT_ONCE", X.size // 40)
+    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", X.size // 40)
     model = BulkBatchCorrector(reference)
     peak, left = copies(lambda: model.fit(X, proportions=shares), X)
     assert peak < 0.4
@@ -57,13 +57,33 @@ def test_batch_correction(cohort, monkeypatch):
     assert left < 1.05
 
 
+def test_correction_of_the_reference(cohort, monkeypatch):
+    """Bulk and pseudo-bulk are there already, and everything as large as either is held by blocks."""
+    X, reference, shares = cohort
+    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", X.size // 40)
+    model = ReferenceBatchCorrector(pseudobulk=Bunch(bulk=shares @ reference, proportions=shares))
+    peak, left = copies(lambda: model.fit(X), X)
+    assert peak < 0.4
+    assert left < 0.2
+
+
+def test_blocks_of_genes_change_no_restored_reference(cohort, monkeypatch):
+    X, reference, shares = cohort
+    mixed = Bunch(bulk=(shares @ reference)[:70], proportions=shares[:70])
+    whole = ReferenceBatchCorrector(pseudobulk=mixed).fit(X)
+    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", 700 * N_SAMPLES)
+    parts = ReferenceBatchCorrector(pseudobulk=mixed).fit(X)
+    # means of columns, summed in another order where these stand otherwise in memory
+    np.testing.assert_allclose(parts.slope_, whole.slope_, rtol=1e-12)
+    np.testing.assert_allclose(parts.reference_, whole.reference_, rtol=1e-11)
+
+
 def test_blocks_change_nothing(cohort, monkeypatch):
     X, reference, shares = cohort
     whole, whole_shares = (
         BulkBatchCorrector(reference).fit(X, proportions=shares),
         ProportionEstimator(reference).fit(X),
     )
-    monkeypatch.setattr(_bulk, "LOGS_AT_ONCE", 7 * N_SAMPLES)
     monkeypatch.setattr(_effect, "LOGS_AT_ONCE", 7 * N_GENES)
     monkeypatch.setattr(_methods, "STANDARDISED_AT_ONCE", 7 * N_GENES)
     parts = BulkBatchCorrector(reference).fit(X, proportions=shares)

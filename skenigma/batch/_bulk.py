@@ -14,10 +14,10 @@ from ..core.regress.combat import Moments, alignment
 from ..proportions import ProportionEstimator
 from ._effect import (
     LOG,
-    LOGS_AT_ONCE,
     NEGATIVE,
     apply_effect,
     check_expression,
+    gene_blocks,
     warn_of_logarithms,
     warn_of_units,
 )
@@ -205,9 +205,9 @@ class BulkBatchCorrector(ProportionsTransformer):
             return Moments.of_blocks(
                 lambda: (self._batches(block, proportions[rows]) for rows, block in bulk.blocks()), len(bulk)
             )
-        step = max(1, LOGS_AT_ONCE // len(bulk))
-        parts = (slice(start, start + step) for start in range(0, bulk.shape[1], step))
-        return Moments.joined([Moments.of(self._batches(bulk, proportions, genes)) for genes in parts])
+        return Moments.joined(
+            [Moments.of(self._batches(bulk, proportions, genes)) for genes in gene_blocks(*bulk.shape)]
+        )
 
     def _batches(self, bulk, proportions, genes=slice(None)):
         """The measured samples and their mixtures of the reference, as logarithms, of some genes."""

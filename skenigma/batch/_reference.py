@@ -18,11 +18,11 @@ from ..checks.labels import cell_types_of, row_labels
 from ..checks.names import column_names, listing, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
 from ..checks.validation import HasMethods, Interval, StrOptions, check_bulk, check_proportions, fit_context
-from ..core.regress.combat import combat
+from ..core.regress.combat import Moments, alignment
 from ..core.regress.robust import nonnegative_least_squares
 from ..reference import make_pseudobulk
 from ..reference._cells import read_cells
-from ._effect import LOG, NEGATIVE, apply_effect, check_expression, warn_of_logarithms
+from ._effect import LOG, NEGATIVE, apply_effect, check_expression, gene_blocks, warn_of_logarithms
 
 # Standard deviation of drawn proportions, in units of their mean, in the original.
 SPREAD = 2.0
@@ -210,13 +210,13 @@ class ReferenceBatchCorrector(GeneTransformer):
         check_nonnegative(bulk, "X", row_names(X), getattr(self, "feature_names_in_", None), NEGATIVE)
         mixed, shares, profiles = self._read_pseudobulk()
         chosen = self._match_genes(profiles, getattr(self, "feature_names_in_", None), X, bulk.shape)
-        bulk, mixed = self._align(bulk), mixed[:, chosen]
+        bulk, mixed = self._align(bulk), _on_genes(mixed, chosen)
         check_expression(bulk, "X", row_names(X), self.gene_names_)
         warn_of_logarithms(bulk)
         check_expression(mixed, "pseudobulk", None, self.gene_names_)
         # one factor for all genes first, or the units would be taken for the platform
         self.factor_ = float(bulk.mean(dtype=np.float64) / mixed.mean()) if self.rescale else 1.0
-        self.reference_ = self._restore(bulk, mixed * self.factor_, shares)
+        self.reference_ = self._restore(bulk, mixed, shares)
         self.estimator_ = self._fit_estimator(X, y)
         return self
 
@@ -327,14 +327,24 @@ class ReferenceBatchCorrector(GeneTransformer):
         return check_proportions(row, names, 1, None)[0]
 
     def _restore(self, bulk, mixed, shares):
-        """Profiles that explain the corrected pseudo-bulk."""
+        """Profiles that explain the corrected pseudo-bulk; what is as large as either is held for some genes only."""
+        some_genes = gene_blocks(max(len(bulk), len(mixed)), bulk.shape[1])
         # the bulk is the first batch, and the pseudo-bulk, whose effect is taken, the second
+        moments = Moments.joined(
+            [
+                Moments.of([LOG.forward(bulk[:, genes]), LOG.forward(mixed[:, genes] * self.factor_)])
+                for genes in some_genes
+            ]
+        )
         anchor = None if self.target == "pooled" else 0
-        effects = combat([LOG.forward(bulk), LOG.forward(mixed)], anchor=anchor, mean_only=self.mean_only)
+        effects = alignment(moments, anchor=anchor, mean_only=self.mean_only)
         self.slope_, self.intercept_ = (effect[1] for effect in effects)
-        corrected = apply_effect(mixed, self.slope_, self.intercept_)
-        profiles = nonnegative_least_squares(shares, corrected.T).T
-        return pd.DataFrame(profiles.astype(bulk.dtype), self.cell_types_, self.gene_names_)
+        profiles = np.empty((len(self.cell_types_), bulk.shape[1]), dtype=bulk.dtype)
+        for genes in some_genes:
+            scaled = mixed[:, genes] * self.factor_
+            corrected = apply_effect(scaled, self.slope_[genes], self.intercept_[genes])
+            profiles[:, genes] = nonnegative_least_squares(shares, corrected.T).T
+        return pd.DataFrame(profiles, self.cell_types_, self.gene_names_)
 
     def _fit_estimator(self, X, y):
         if self.estimator is None:
@@ -360,6 +370,11 @@ def _draw_shares(mean, n_samples, rng):
         shares[empty] = np.maximum(rng.normal(mean, SPREAD * mean, (len(empty), len(mean))), 0)
         empty = np.flatnonzero(shares.sum(axis=1) <= 0)
     return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _on_genes(values, chosen):
+    """Some of the columns; where these are all of them in their order, the very table."""
+    return values if np.array_equal(chosen, np.arange(values.shape[1])) else values[:, chosen]
 
 
 def _check_identifiable(shares, types):
