@@ -77,15 +77,7 @@ class Work:
     def note(self, part, checksum):
         """Note that a part is complete."""
         self.done[part] = checksum
-        self._append({"part": part, "sha256": checksum})
-
-    def forget(self, part):
-        """Note that a part has to be written again."""
-        del self.done[part]
-        self._append({"part": part, "sha256": None})
-
-    def _append(self, line):
-        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.write(json.dumps({"part": part, "sha256": checksum}).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -104,8 +96,10 @@ def resumable(target, key, facts, *, is_own, same="keep", other="refuse", remedi
         Of a result that is begun, for whoever goes on with it; among them ``n_blocks``, the number of its blocks.
     is_own : callable
         Called with a folder; the key of the result that it holds as it was written, None if it is something else.
-    same, other : {"keep", "replace", "refuse"}
-        What to do with what is there, unfinished or whole, of this result and of others.
+    same : {"keep", "replace"}
+        What to do with what is there, unfinished or whole, of this result.
+    other : {"refuse", "replace"}
+        The same of other results.
     remedies : Remedies, default=None
 
     Yields
@@ -127,7 +121,8 @@ def resumable(target, key, facts, *, is_own, same="keep", other="refuse", remedi
     found = _key_of(target, is_own)
     folder = target.with_name(target.name + UNFINISHED)
     if found == key and same == "keep":
-        _clean_up(folder)
+        if _is_left(folder, key):
+            _clean_up(folder)
         yield None
         return
     if found is not None and found != key and other == "refuse":
@@ -244,9 +239,8 @@ def _read(path):
         raise FileExistsError(
             f"{path} is a journal of another version of skenigma: remove {path.parent}, or choose another name."
         )
-    checksums = {entry["part"]: entry["sha256"] for entry in parts}
-    done = {part: checksum for part, checksum in checksums.items() if checksum is not None}
-    return Work(path.with_name(RESULT), facts, done)
+    # of a part that was written again the last line counts
+    return Work(path.with_name(RESULT), facts, {entry["part"]: entry["sha256"] for entry in parts})
 
 
 def _is_json(line):
@@ -284,6 +278,17 @@ def _finish(work, target, is_own):
         if not exchange(work.path, target):
             rename_new(target, work.folder / REPLACED)
             rename_new(work.path, target)
+
+
+def _is_left(folder, key):
+    """Whether a folder is what a process left of a result that has its name, and no other is at work there."""
+    try:
+        with open(folder / JOURNAL, "r+b") as file:
+            _lock(file, folder)
+            work = _read(folder / JOURNAL)
+    except (FileNotFoundError, NotADirectoryError, FileExistsError):  # none, in use or of another version
+        return False
+    return work is None or work.facts["key"] == key
 
 
 def _clean_up(folder):

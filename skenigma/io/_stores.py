@@ -171,7 +171,8 @@ def write_store(plan, store, *, max_bytes, same="keep", other="refuse", progress
     store : str or path-like
     max_bytes : int
         About as much as the values of one block may take.
-    same, other : {"keep", "replace", "refuse"}
+    same : {"keep", "replace"}
+    other : {"refuse", "replace"}
         What to do with what is there: see :func:`~skenigma.io._journal.resumable`.
     progress : callable, default=None
         Called with the number of blocks that are complete, and of all.
@@ -263,7 +264,7 @@ def _write_blocks(work, plan, progress):
     for number in range(n_blocks):
         rows, part = slice(number * size, min((number + 1) * size, plan.shape[0])), str(number)
         if part in work.done and not _is_there(arrays, rows, work.done[part]):
-            work.forget(part)
+            del work.done[part]
         if part not in work.done:
             work.note(part, _checksum(_written(arrays, rows, plan.block(rows))))
         if progress is not None:

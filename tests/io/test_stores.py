@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from skenigma.datasets import make_cohort
 from skenigma.io import _journal, _stores
 from skenigma.io._fingerprint import fingerprint
 from skenigma.io._inputs import input_entry
-from skenigma.io._stores import StoredLayers, is_store, store_files
+from skenigma.io._stores import ROOTS, StoredLayers, is_store, store_files
 from tests.models import MODELS
 
 anndata = pytest.importorskip("anndata")
@@ -137,6 +138,13 @@ class TestContent:
         assert_allclose(adata.layers["cse_B"], expression.values(cell_types=["B"])[:, 0], **SAME)
         assert ("cse_std_B" in adata.layers) == expression.has_std
 
+    def test_chunks_of_many_genes_are_bounded(self, expression, tmp_path, monkeypatch):
+        monkeypatch.setattr(_stores, "CHUNK", 2 * 20)
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        layer = _stores.open_group(tmp_path / "e.zarr")["layers/cse_B"]
+        assert layer.chunks == (2, 20)
+        assert_allclose(layer[:], expression.values(cell_types=["B"])[:, 0], **SAME)
+
     def test_single_precision_stays_single(self, cohort, tmp_path):
         model = L2MaxDeconvolver(cohort.reference.astype(np.float32), renorm_size="auto")
         model.fit(cohort.bulk.astype(np.float32)).expression_.to_zarr(tmp_path / "e.zarr")
@@ -221,6 +229,51 @@ class TestReadBack:
 
 
 class TestResume:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"samples": pd.Index([f"other{j}" for j in range(N_SAMPLES)])},
+            {"cell_types": CELL_TYPES[:1]},
+            {"cell_types": CELL_TYPES[::-1]},
+            {"bulk": np.ones((N_SAMPLES, N_GENES))},
+            {"tables": {"more": pd.DataFrame({"B": [0.1] * N_SAMPLES})}},
+        ],
+        ids=lambda change: "".join(change),
+    )
+    def test_whatever_is_written_is_in_the_key(self, expression, change):
+        """Else blocks of one plan would be gone on with by another."""
+        plan = _stores.plan_of(expression)
+        assert replace(plan, **change).key() != plan.key()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"cell_types": np.array(["B", "NK"])},
+            {"gene_names": np.array([f"other{i}" for i in range(N_GENES)])},
+            {"proportions": np.full((N_SAMPLES, 2), 0.5)},
+            {"scale": "log"},
+            {"level": np.full(N_SAMPLES, 0.5)},
+        ],
+        ids=lambda change: "".join(change),
+    )
+    def test_whatever_is_written_of_the_expression_is_in_the_key(self, expression, change):
+        plan = _stores.plan_of(expression)
+        assert replace(plan, expression=replace(expression, **change)).key() != plan.key()
+
+    @pytest.mark.parametrize(
+        "build", [lambda values: {"bulk": values}, lambda values: {"tables": {"more": values}}]
+    )
+    def test_every_value_of_what_is_written_beside_it_is_in_the_key(self, expression, build):
+        one, other = (np.ones((N_SAMPLES, N_GENES)) for _ in range(2))
+        other[-1, -1] = 2.0
+        before, after = (_stores.plan_of(expression, **build(values)).key() for values in (one, other))
+        assert before != after
+
+    def test_another_version_may_compute_another_result(self, expression, monkeypatch):
+        before = _stores.plan_of(expression).key()
+        monkeypatch.setattr(_stores, "__version__", "0.0")
+        assert _stores.plan_of(expression).key() != before
+
     def test_what_only_describes_the_fit_is_not_in_the_key(self, expression, cohort):
         described = {"about": {"model": "FactorDeconvolver"}, "reference": cohort.reference}
         assert _stores.plan_of(expression, **described).key() == _stores.plan_of(expression).key()
@@ -279,10 +332,23 @@ class TestResume:
         assert built == [2, 4, 8]
         assert contents(tmp_path / "e.zarr") == whole
 
-    def test_a_line_of_the_journal_that_was_cut_counts_for_nothing(self, cut, whole, tmp_path):
+    def test_one_value_that_was_damaged_since_is_written_again(self, cut, whole, tmp_path):
         expression, built, folder = cut
+        _stores.open_group(folder / "result", "r+")["layers/cse_std_B"][3, -1] = 7.0
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        assert built == [2, 8]
+        assert contents(tmp_path / "e.zarr") == whole
+
+    def test_a_line_of_the_journal_that_was_cut_counts_for_nothing(self, cut, watched, whole, tmp_path):
+        """Nor does it spoil the next one."""
+        expression, built, folder = cut
+        fails = watched[2]
         journal = folder / "journal.jsonl"
         journal.write_bytes(journal.read_bytes()[:-9])
+        fails[8] = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
+        fails.clear()
         expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK)
         assert built == [6, 8]
         assert contents(tmp_path / "e.zarr") == whole
@@ -303,6 +369,28 @@ class TestResume:
         adata = anndata.read_zarr(tmp_path / "e.zarr")
         assert_allclose(adata.layers["cse_B"], other.values(cell_types=["B"])[:, 0], **SAME)
 
+    def test_an_unfinished_store_of_another_result_is_begun_anew_where_that_is_asked_for(
+        self, cut, watched, whole, tmp_path
+    ):
+        """As by --force; and what is interrupted then goes on."""
+        expression, built, folder = cut
+        fails, plan = watched[2], _stores.plan_of(expression)
+        journal = folder / "journal.jsonl"
+        journal.write_text(journal.read_text().replace('"key": "', '"key": "0'))
+        fails[4] = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            _stores.write_store(plan, tmp_path / "e.zarr", max_bytes=BLOCK, other="replace")
+        fails.clear()
+        _stores.write_store(plan, tmp_path / "e.zarr", max_bytes=BLOCK)
+        assert built == [0, 2, 4, 6, 8]
+        assert contents(tmp_path / "e.zarr") == whole
+
+    def test_an_unfinished_store_is_begun_anew_where_that_is_asked_for(self, cut, whole, tmp_path):
+        expression, built, _ = cut
+        expression.to_zarr(tmp_path / "e.zarr", max_bytes=BLOCK, resume=False)
+        assert built == [0, 2, 4, 6, 8]
+        assert contents(tmp_path / "e.zarr") == whole
+
     def test_smaller_blocks_are_refused_and_larger_ones_go_on(self, cut, whole, tmp_path):
         expression, built, _ = cut
         with pytest.raises(
@@ -319,6 +407,38 @@ class TestResume:
         ):
             StoredLayers(tmp_path / "e.zarr")
 
+    def test_a_whole_store_is_read_while_another_is_written_in_its_place(self, cut, stored, tmp_path):
+        layers = StoredLayers(shutil.copytree(stored, tmp_path / "e.zarr"))
+        pd.testing.assert_frame_equal(layers["B"], cut[0].to_frame("B"), check_names=False)
+
+    def test_what_is_left_of_a_whole_store_is_removed(self, cut, stored, tmp_path):
+        """As of a process that was killed when the store had its name already."""
+        expression, built, _ = cut
+        shutil.copytree(stored, tmp_path / "e.zarr")
+        expression.to_zarr(tmp_path / "e.zarr")
+        assert built == []
+        assert [path.name for path in tmp_path.iterdir()] == ["e.zarr"]
+
+    @pytest.mark.parametrize("whose", ["another result", "another version", "a process at work"])
+    def test_what_is_unfinished_of_others_outlives_a_call_that_finds_its_store(
+        self, cut, stored, tmp_path, whose
+    ):
+        expression, _, folder = cut
+        shutil.copytree(stored, tmp_path / "e.zarr")
+        journal = folder / "journal.jsonl"
+        if whose == "another result":
+            journal.write_text(journal.read_text().replace('"key": "', '"key": "0'))
+        elif whose == "another version":
+            journal.write_text(json.dumps({"skenigma_journal": 2}) + "\n")
+        elif _journal.fcntl is None:
+            pytest.skip("no locks here")
+        before = contents(folder)
+        with open(journal, "rb") as file:
+            if whose == "a process at work":
+                _journal.fcntl.flock(file, _journal.fcntl.LOCK_EX)
+            expression.to_zarr(tmp_path / "e.zarr")
+        assert contents(folder) == before
+
     def test_a_journal_of_another_version_is_left_alone(self, cut, tmp_path):
         expression, _, folder = cut
         (folder / "journal.jsonl").write_text(json.dumps({"skenigma_journal": 2}) + "\n")
@@ -332,6 +452,13 @@ class TestResume:
             _journal.fcntl.flock(file, _journal.fcntl.LOCK_EX)
             with pytest.raises(FileExistsError, match="being written by another process"):
                 expression.to_zarr(tmp_path / "e.zarr")
+
+    @pytest.mark.skipif(_journal.fcntl is None, reason="no locks here")
+    def test_a_store_that_another_process_finishes_at_that_moment(self, cut, tmp_path, monkeypatch):
+        expression, _, folder = cut
+        monkeypatch.setattr(_journal.fcntl, "flock", lambda *_: (folder / "journal.jsonl").unlink())
+        with pytest.raises(FileExistsError, match="has just been finished by another process"):
+            expression.to_zarr(tmp_path / "e.zarr")
 
     @pytest.mark.slow
     def test_a_killed_process_is_gone_on_with(self, tmp_path):
@@ -424,12 +551,15 @@ class TestRefused:
             expression.to_zarr(tmp_path / "e.zarr")
         assert (tmp_path / name).read_text() == "mine"
 
-    def test_a_folder_in_the_place_of_the_unfinished_one(self, expression, tmp_path):
-        (tmp_path / "e.zarr.unfinished").mkdir()
-        (tmp_path / "e.zarr.unfinished" / "mine").touch()
+    @pytest.mark.parametrize("names", [["mine"], ["result"], ["journal.jsonl", "mine"]], ids=" ".join)
+    def test_a_folder_in_the_place_of_the_unfinished_one(self, expression, tmp_path, names):
+        folder = tmp_path / "e.zarr.unfinished"
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch()
         with pytest.raises(FileExistsError, match="not what skenigma left"):
             expression.to_zarr(tmp_path / "e.zarr", resume=False)
-        assert (tmp_path / "e.zarr.unfinished" / "mine").exists()
+        assert sorted(path.name for path in folder.iterdir()) == names
 
     def test_a_store_of_another_result_is_replaced_only_when_asked(self, stored, other, tmp_path):
         store = shutil.copytree(stored, tmp_path / "e.zarr")
@@ -440,7 +570,17 @@ class TestRefused:
         assert_allclose(anndata.read_zarr(store).layers["cse_B"], values, **SAME)
         assert [path.name for path in tmp_path.iterdir()] == ["e.zarr"]
 
-    @pytest.mark.parametrize("change", ["a layer", "a file at the root", "a lost file"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "a layer",
+            "a file at the root",
+            "an empty file",
+            "a lost file",
+            "other bytes",
+            "an attribute of a layer",
+        ],
+    )
     @pytest.mark.parametrize("resume", [True, False])
     def test_a_store_that_was_changed_since_is_left_alone(self, expression, stored, tmp_path, change, resume):
         store = shutil.copytree(stored, tmp_path / "e.zarr")
@@ -448,12 +588,34 @@ class TestRefused:
             shutil.copytree(store / "layers" / "cse_B", store / "layers" / "mine")
         elif change == "a file at the root":
             (store / "notes.txt").write_text("mine")
-        else:
+        elif change == "an empty file":
+            (store / "mine").touch()
+        elif change == "a lost file":
             next((store / "obs").rglob("0")).unlink()
+        else:
+            names = ("0.0",) if change == "other bytes" else ROOTS
+            (file,) = (path for path in (store / "layers" / "cse_B").iterdir() if path.name in names)
+            file.write_bytes(file.read_bytes() + b" ")
         before = contents(store)
         with pytest.raises(FileExistsError, match="or was changed since, and is never replaced"):
             expression.to_zarr(store, resume=resume)
         assert contents(store) == before
+
+    def test_a_store_that_is_changed_while_another_takes_its_place(self, stored, other, tmp_path):
+        store = shutil.copytree(stored, tmp_path / "e.zarr")
+        plan = _stores.plan_of(other)
+        with pytest.raises(FileExistsError, match="was changed since, and is never replaced"):
+            _stores.write_store(
+                plan, store, max_bytes=2**26, other="replace", progress=lambda *_: (store / "mine").touch()
+            )
+        assert (store / "mine").exists()
+
+    def test_a_store_is_replaced_where_names_cannot_be_exchanged(self, stored, other, tmp_path, monkeypatch):
+        monkeypatch.setattr(_journal, "exchange", lambda *_: False)
+        store = shutil.copytree(stored, tmp_path / "e.zarr")
+        other.to_zarr(store, resume=False)
+        assert_allclose(StoredLayers(store)["B"], other.values(cell_types=["B"])[:, 0], **SAME)
+        assert [path.name for path in tmp_path.iterdir()] == ["e.zarr"]
 
     def test_an_empty_folder_is_as_good_as_none(self, expression, tmp_path):
         (tmp_path / "e.zarr").mkdir()
@@ -496,6 +658,18 @@ class TestRefused:
         with pytest.raises(ValueError, match=match):
             expression.to_zarr(tmp_path / "e.zarr", **arguments)
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("kinds", [None, ["T/NK"]])
+    def test_cell_types_that_would_be_one_layer(self, expression, kinds):
+        """Of those that are written, and among the proportions of all."""
+        named = replace(expression, cell_types=np.array(["T|NK", "T/NK"]))
+        with pytest.raises(ValueError, match=r"differ in '/' and '\|' only cannot be layers"):
+            _stores.plan_of(named, cell_types=kinds)
+
+    def test_genes_of_one_name(self, expression):
+        named = replace(expression, gene_names=np.array(["g"] * 2 + [f"g{i}" for i in range(2, N_GENES)]))
+        with pytest.raises(ValueError, match=r"Genes .*'g'"):
+            _stores.plan_of(named)
 
     def test_a_bulk_of_other_genes(self, expression, cohort, tmp_path):
         with pytest.raises(ValueError, match="genes of the expression, in their order"):
