@@ -70,7 +70,7 @@ class Rows:
 
     def __getstate__(self):
         # what is in a file is opened again where this arrives, whose file may be a copy
-        return {**self.__dict__, "store": _in_file(self.store), "_stamp": None}
+        return {**self.__dict__, "store": _in_file(self.store)}
 
     def __setstate__(self, state):
         store = state["store"]
@@ -150,7 +150,8 @@ class InFile:
 
 def _in_file(store):
     """A store as it can be pickled."""
-    if isinstance(store, np.memmap) and isinstance(store.base, mmap):  # no view of another one
+    # no view of another map, and none whose changes are in no file
+    if isinstance(store, np.memmap) and store.mode != "c" and isinstance(store.base, mmap):
         order = "F" if store.flags.f_contiguous and not store.flags.c_contiguous else "C"
         return InFile("memmap", (store.filename, store.dtype, store.shape, store.offset, order))
     kind = package_of(store)

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from skenigma.checks.facts import examine
 from skenigma.cohort import LazyMatrix, is_lazy, lazy_matrix, open_bulk
+from skenigma.core.optimize.partitions import in_threads
 
 N_SAMPLES, N_GENES = 23, 130
 VALUES = np.random.default_rng(0).poisson(3.0, (N_SAMPLES, N_GENES)).astype(np.float32)
@@ -171,6 +172,36 @@ def test_readings_are_counted_over_all_that_is_derived():
         np.testing.assert_array_equal(matrix[4:6], VALUES[4:6])
         np.testing.assert_array_equal(genes[2:9], VALUES[2:9, :10])
     assert matrix.readings == 1.0 + 7 / N_SAMPLES
+    with matrix.held(slice(2, 4)):
+        np.testing.assert_array_equal(matrix[3:8], VALUES[3:8])  # of which not all are held
+    matrix[2:9]  # held no more
+    np.testing.assert_allclose(matrix.readings, 1.0 + (7 + 2 + 5 + 7) / N_SAMPLES)
+
+
+def test_a_row_is_counted_from_either_end():
+    matrix = lazy_matrix(VALUES)
+    assert_array_equal(matrix[-1], VALUES[-1])
+    with pytest.raises(IndexError):
+        matrix[N_SAMPLES]
+
+
+def test_functions_follow_one_another():
+    matrix = lazy_matrix(VALUES).apply(np.sqrt).apply(lambda block: block + 1)
+    assert_array_equal(matrix[3:7], np.sqrt(VALUES[3:7]) + 1)
+
+
+def test_what_is_known_of_a_matrix_is_not_known_of_what_is_derived():
+    matrix = lazy_matrix(VALUES)
+    examine(matrix)
+    for derived in (matrix.select(np.arange(3)), matrix.rows(0, 4), matrix.apply(np.negative)):
+        with pytest.raises(ValueError, match="has not been examined"):
+            derived.max()
+
+
+def test_some_rows_of_an_array_on_workers_are_read_here(tmp_path, monkeypatch):
+    """The workers have all of them."""
+    monkeypatch.setattr("skenigma.cohort._visits.active_client", object)
+    assert isinstance(lazy_matrix(dask(tmp_path)).rows(0, 5).place(), in_threads)
 
 
 def test_a_stretch_of_rows_has_their_names():
@@ -178,6 +209,9 @@ def test_a_stretch_of_rows_has_their_names():
     part = matrix.rows(4, 9)
     assert list(part.index) == SAMPLES[4:9]
     np.testing.assert_array_equal(part.select(np.array([1]))[1:3], VALUES[5:7, [1]])
+    within = part.rows(2, 99)
+    assert list(within.index) == SAMPLES[6:9]
+    np.testing.assert_array_equal(within[:], VALUES[6:9])
 
 
 def test_one_reading_tells_all_that_checks_ask_for():
@@ -197,12 +231,51 @@ def test_one_reading_tells_all_that_checks_ask_for():
     np.testing.assert_allclose(matrix.mean(axis=0), values.mean(axis=0), rtol=1e-6)  # sums in float64 there
 
 
+def test_rows_that_an_examination_has_kept_are_not_read_again():
+    matrix = lazy_matrix(VALUES, block_bytes=8 * N_GENES * 4)
+    examine(matrix)
+    kept = sorted(matrix.facts.spaced)
+    np.testing.assert_array_equal(matrix[kept[::-1]], VALUES[kept[::-1]])
+    assert {0, N_SAMPLES - 1} < set(kept)
+    assert matrix.readings == 1.0
+
+
+def test_likeness_is_to_the_samples_with_expression():
+    from skenigma.checks.samples import _likeness
+
+    values = VALUES * np.where(np.arange(N_SAMPLES) < 15, 0, 1)[:, None].astype(np.float32)
+    matrix = lazy_matrix(values, block_bytes=8 * N_GENES * 4)
+    examine(matrix)
+    expected = _likeness(values, np.arange(N_GENES), values.any(axis=1))
+    np.testing.assert_allclose(matrix.facts.likeness, expected, rtol=1e-12)  # sums of 130 whole numbers
+
+
+def test_negative_values_of_all_blocks_are_counted():
+    values = VALUES - 3
+    matrix = lazy_matrix(values, block_bytes=8 * N_GENES * 4)
+    examine(matrix)
+    assert matrix.facts.n_negative == np.count_nonzero(values < 0)
+    assert matrix.facts.minimum == values.min()
+    assert matrix.facts.maximum == values.max()
+
+
+def test_what_a_profile_expresses_is_looked_at_by_itself():
+    expressed = np.arange(N_GENES) % 3 == 0
+    matrix = lazy_matrix(VALUES, block_bytes=8 * N_GENES * 4)
+    examine(matrix, expressed=expressed)
+    chosen = VALUES[:, expressed]
+    np.testing.assert_array_equal(matrix.facts.expressed, chosen.sum(axis=1))
+    least = np.where(chosen > 0, chosen, np.inf).min(axis=1)
+    np.testing.assert_array_equal(matrix.facts.least_expressed, least)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         (np.nan, r"X contains NaN in 1 place\(s\): \(row 's14', column 'g6'\)"),
         (np.inf, r"infinity \(inf\) in 1 place\(s\): \(row 's14', column 'g6'\)"),
         (1e30, "squares cannot be summed"),
+        (-1e30, "squares cannot be summed"),
     ],
 )
 def test_what_no_fit_can_use_is_named(value, message):
@@ -237,23 +310,36 @@ def test_nameless_samples_are_called_by_their_number():
         examine(lazy_matrix(bad, block_bytes=8 * N_GENES * 4).rows(10, 20))
 
 
-def test_a_source_that_changes_is_noticed():
+@pytest.mark.parametrize(
+    "change",
+    [lambda row: 2 * row, lambda row: np.append(row[:2], row[2:] + 1), lambda row: np.roll(row, 2)],
+    ids=["scaled", "but for two genes", "in another order"],
+)
+def test_a_source_that_changes_is_noticed(change):
     values = VALUES.copy()
     matrix = lazy_matrix(values)
     matrix[:]
-    values[11] *= 2
+    values[11] = change(values[11])
     with pytest.raises(ValueError, match=r"X has changed, at least in sample 11"):
         matrix[8:20]
 
 
-def test_a_file_that_is_written_to_or_gone_is_noticed(tmp_path):
-    path = tmp_path / "x.npy"
-    matrix = lazy_matrix(memmap(tmp_path))
+def test_a_source_that_has_fewer_rows_by_now_is_noticed():
+    matrix = lazy_matrix(VALUES)
+    matrix._source.store = VALUES[:12]
+    with pytest.raises(ValueError, match="X has changed its shape"):
+        matrix[8:20]
+
+
+@pytest.mark.parametrize(("make", "name"), [(memmap, "x.npy"), (hdf5, "x.h5"), (backed_sparse, "x.h5ad")])
+def test_a_file_that_is_written_to_or_gone_is_noticed(tmp_path, make, name):
+    path = tmp_path / name
+    matrix = lazy_matrix(make(tmp_path))
     os.utime(path, ns=(1, 1))
-    with pytest.raises(ValueError, match=r"X has been written to \(.*x.npy\)"):
+    with pytest.raises(ValueError, match=rf"X has been written to \(.*{name}\)"):
         matrix[:2]
     path.unlink()
-    with pytest.raises(ValueError, match=r"X is gone \(.*x.npy\)"):
+    with pytest.raises(ValueError, match=rf"X is gone \(.*{name}\)"):
         matrix[:2]
 
 
@@ -275,13 +361,17 @@ def test_a_part_of_a_memory_map_is_read_where_it_stands_in_its_file(tmp_path, pa
     mapped = part(np.memmap(tmp_path / "x.bin", np.float32, mode, 4100, VALUES.shape))
     if mode == "c":
         mapped[1, 1] += 1  # which is in no file
-    assert_array_equal(lazy_matrix(mapped)[1:3], np.asarray(mapped)[1:3])
-    assert_array_equal(lazy_matrix(mapped)[:], mapped)
+    matrix = lazy_matrix(mapped)
+    assert_array_equal(matrix[1:3], np.asarray(mapped)[1:3])
+    assert_array_equal(matrix[:], mapped)
+    assert_array_equal(pickle.loads(pickle.dumps(matrix))[:], mapped)
 
 
 def test_maps_of_columns_and_of_no_name_are_read_as_they_are(tmp_path):
     np.save(tmp_path / "x.npy", np.asfortranarray(VALUES))
-    assert_array_equal(lazy_matrix(np.load(tmp_path / "x.npy", mmap_mode="r"))[2:9], VALUES[2:9])
+    matrix = lazy_matrix(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert_array_equal(matrix[2:9], VALUES[2:9])
+    assert_array_equal(pickle.loads(pickle.dumps(matrix))[2:9], VALUES[2:9])
     with tempfile.TemporaryFile() as file:
         VALUES.tofile(file)
         mapped = np.memmap(file, np.float32, "r", shape=VALUES.shape)
