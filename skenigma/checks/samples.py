@@ -69,10 +69,15 @@ def repeated_samples(bulk):
     """
     facts = getattr(bulk, "facts", None)  # of what is not in memory
     totals = bulk.sum(axis=1, dtype=np.float64) if facts is None else facts.totals
+    largest = bulk.max(axis=1) if facts is None else facts.largest
     first, found = {}, []
-    for row, total in enumerate(totals.tolist()):
-        earlier = first.setdefault(total, row)
-        if earlier != row and bulk[row].any() and np.array_equal(bulk[earlier], bulk[row]):
+    for row, sizes in enumerate(zip(totals.tolist(), largest.tolist(), strict=True)):
+        # samples of one total, as of counts per million, may differ
+        others = first.setdefault(sizes, [])
+        earlier = next((other for other in others if np.array_equal(bulk[other], bulk[row])), None)
+        if earlier is None:
+            others.append(row)
+        elif bulk[row].any():
             found.append((earlier, row))
     return found
 

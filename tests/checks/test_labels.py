@@ -10,7 +10,15 @@ from sklearn.model_selection import GridSearchCV
 from skenigma import EmpiricalBayesDeconvolver, L2MaxDeconvolver
 from skenigma.baselines import scaled_reference
 from skenigma.batch import BulkBatchCorrector
-from skenigma.checks.labels import column_labels, match_labels, match_rows, row_labels
+from skenigma.checks.labels import (
+    cell_types_of,
+    column_labels,
+    match_cell_types,
+    match_labels,
+    match_rows,
+    read_per_cell_type,
+    row_labels,
+)
 from skenigma.datasets import make_cohort
 from skenigma.differential import (
     differential_expression,
@@ -196,6 +204,19 @@ def test_a_nameless_reference_takes_named_proportions_by_position(cohort):
     fitted = L2MaxDeconvolver(reference.to_numpy(), renorm_size=None, max_iter=2, epsilon=1e9)
     named = proportions.set_axis(["B", "T", "NK"], axis=1)
     assert_allclose(fitted.fit(bulk, proportions=named).proportions_, proportions)
+
+
+def test_numbered_cell_types_are_matched_by_name_where_both_have_them():
+    wanted = cell_types_of(np.zeros((3, 2)))
+    assert_array_equal(match_cell_types(wanted[::-1], wanted, "columns of proportions"), [1, 0])
+    others = np.array(["B", "T"], dtype=object)
+    assert match_cell_types(others, wanted, "columns of proportions") == slice(None)
+
+
+def test_a_number_per_cell_type_is_matched_by_name():
+    wanted = np.array(["T", "B"], dtype=object)
+    found = read_per_cell_type(pd.Series({"B": 1.0, "more": 2.0, "T": 3.0}), wanted, "rna_content")
+    assert_array_equal(found, [3.0, 1.0])
 
 
 def test_labels_of_cells_that_are_numbers():

@@ -10,6 +10,7 @@ from skenigma import L2MaxDeconvolver, ProportionEstimator
 from skenigma.checks import samples
 from skenigma.checks.profiles import profile_findings
 from skenigma.checks.samples import sample_findings
+from skenigma.core.blocks import spaced
 from skenigma.datasets import make_counts
 from skenigma.exceptions import ReferenceWarning, SampleWarning
 
@@ -77,6 +78,19 @@ def test_samples_of_a_cohort_are_not(bulk):
     assert sample_findings(bulk) == []
 
 
+def test_a_sample_of_few_genes_is_not_empty():
+    """Also where these are none of those that are looked at."""
+    bulk, _ = mixtures(12, 600)
+    bulk[3] = 0
+    bulk[3, np.setdiff1d(np.arange(600), spaced(600, samples.LOOKED_AT_GENES))[:2]] = 5.0
+    assert [finding.name for finding in sample_findings(bulk)] == ["stray"]
+
+
+def test_repeated_samples_are_those_with_the_same_values():
+    values = np.array([[1.0, 2], [2, 1], [0, 0], [1, 2], [0, 0], [2, 1], [1, 2]])
+    assert samples.repeated_samples(values) == [(0, 3), (1, 5), (0, 6)]
+
+
 def test_counts_as_people_have_them_hold_no_stray():
     cohort = make_counts(n_samples=12, n_genes=300, random_state=0)
     assert sample_findings(np.asarray(cohort.bulk, dtype=float)) == []
@@ -98,6 +112,20 @@ def test_profiles_that_tell_nothing_are_named(row, name, message):
     (finding,) = profile_findings(reference, TYPES)
     assert finding.name == name
     assert message in finding.message
+
+
+def test_profiles_are_named_right_beside_an_empty_one():
+    _, reference = mixtures()
+    reference[0], reference[2] = 0, 2 * reference[1]
+    empty, alike = profile_findings(reference, TYPES)
+    assert "'B'" in empty.message
+    assert "'T' and 'NK'" in alike.message
+
+
+def test_a_flat_profile_may_be_negative():
+    _, reference = mixtures()
+    reference[1] = -3.0
+    assert [finding.name for finding in profile_findings(reference, TYPES)] == ["flat"]
 
 
 def test_profiles_that_differ_are_not():

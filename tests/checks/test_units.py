@@ -54,6 +54,19 @@ def test_the_published_kind_of_data_is_signed_and_fits(linear):
         assert names(cohort.bulk, cohort.reference) == []
 
 
+def test_genes_of_two_samples_differ_by_chance():
+    """The variance of means of two is half of that within them."""
+    rng = np.random.default_rng(0)
+    assert {look_at(2 * rng.normal(size=(2, 400))).kind for _ in range(10)} == {"signed"}
+
+
+def test_genes_that_the_bulk_does_not_show_say_nothing_of_units(linear):
+    bulk, reference = linear
+    bulk = bulk.copy()
+    bulk[:, np.arange(400) % 5 > 0] = 0
+    assert names(bulk, reference) == []
+
+
 @pytest.mark.parametrize("taken", LOGARITHMS.values(), ids=LOGARITHMS)
 def test_logarithms_to_any_base_are_told(linear, taken):
     bulk, reference = linear

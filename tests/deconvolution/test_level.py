@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma import (
     EmpiricalBayesDeconvolver,
@@ -15,6 +15,8 @@ from skenigma import (
     TraceNormDeconvolver,
 )
 from skenigma.datasets import make_cohort
+from skenigma.deconvolution import _level
+from skenigma.deconvolution._level import level_of
 from skenigma.exceptions import LevelWarning, ReferenceWarning, ScaleWarning
 
 
@@ -89,6 +91,26 @@ def test_of_many_genes_those_with_most_of_the_bulk_are_measured():
     model = EmpiricalBayesDeconvolver(reference).fit(bulk, proportions=np.full((4, 2), 0.5))
     mixed = np.einsum("jk,jkg->jg", model.proportions_, model.cse_)[:, 50:2050]
     assert_allclose(model.expression_.level, mixed.sum(axis=1) / bulk[:, 50:2050].sum(axis=1), rtol=1e-12)
+
+
+def test_level_of_mixtures_of_zeros_and_away_from_the_bulk():
+    mixed = np.array([[0.0, 2, -1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    bulk = np.array([[-3.0, 1, 2, 4], [-1, -2, 0, 0], [0, 0, 0, 0], [1, 0, -1, 0]])
+    # of the first, 3 over 3 + 1 - 2 + 4
+    assert_array_equal(level_of(mixed, bulk), [0.5, 0, np.nan, 0])
+
+
+def test_genes_with_most_of_the_bulk_are_those_of_either_sign():
+    bulk = np.ones((4, 2100))
+    bulk[:, 50:2050] = -1000
+    assert_array_equal(_level._largest(bulk), np.arange(50, 2050))
+
+
+def test_level_is_measured_by_blocks(linear, monkeypatch):
+    bulk, reference, theta = linear
+    model = EmpiricalBayesDeconvolver(reference).fit(bulk, proportions=theta)
+    monkeypatch.setattr(_level, "BLOCK", 3 * 3 * 150)  # three samples each
+    assert_allclose(_level.measure_level(model.expression_, bulk), model.expression_.level, rtol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore::skenigma.exceptions.SampleWarning")

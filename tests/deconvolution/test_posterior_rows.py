@@ -83,6 +83,17 @@ def test_one_reading_for_what_is_asked_of_new_samples(cohort):
     assert matrix.readings == before + 1
 
 
+def test_covariates_are_matched_by_name(cohort):
+    bulk, reference, known = cohort
+    samples = pd.Index([f"s{j}" for j in range(60)])
+    model = EmpiricalBayesDeconvolver(reference).fit(bulk, covariates=known)
+    expected = model.transform(bulk, covariates=known)
+    matrix = by_rows(bulk)
+    matrix.index = samples
+    named = known.set_axis(samples).iloc[::-1]
+    assert_allclose(model.transform(matrix, covariates=named), expected, **ROUNDING)
+
+
 def test_a_negative_value_and_an_empty_sample_are_named(cohort):
     bulk, reference, _ = cohort
     wrong = bulk.copy()

@@ -107,6 +107,12 @@ def test_parts_of_the_expression_read_what_they_need(fitted):
     assert matrix.readings - before == pytest.approx(15 / N_SAMPLES)
 
 
+def test_samples_may_be_asked_for_in_any_order(fitted):
+    some = [120, 3, 4, 0, 119]
+    expected = fitted.expression_.values()[some]
+    assert_same(fitted.predict_expression(lazy(rows=3)).values(samples=some), expected)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_genes_are_matched_by_name(fitted):
     shuffled = np.random.default_rng(0).permutation(N_GENES)

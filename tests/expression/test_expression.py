@@ -1,6 +1,7 @@
 """Expression as an object: what holds whatever the model, and what becomes of deviations on every scale."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -96,6 +97,11 @@ def test_frames_are_those_of_the_estimator(fitted):
     pd.testing.assert_frame_equal(
         frame, fitted.cell_type_expression("T", samples=["sample2"], genes=["gene1", "gene5"])
     )
+
+
+def test_rows_of_a_frame_are_numbered_as_samples_are(fitted):
+    nameless = replace(fitted.expression_, sample_names=None)
+    assert list(nameless.to_frame("T", samples=[12, 3]).index) == [12, 3]
 
 
 def test_deviations_arrive_where_the_model_has_them_and_nowhere_else(fitted):

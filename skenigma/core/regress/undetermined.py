@@ -24,10 +24,9 @@ def undetermined_groups(information):
         Symmetric: the group of each cell type; all False for those that the data determine.
     """
     sizes = np.sqrt(np.einsum("nkk->nk", information))
-    # a cell type without any information is alone, and is not mistaken for another
+    # a cell type without any information is open by itself, and is not mistaken for another
     sizes = np.where(sizes > 0, sizes, np.inf)
     scaled = information / sizes[:, :, None] / sizes[:, None, :]
-    np.einsum("nkk->nk", scaled)[...] = 1.0
     values, vectors = np.linalg.eigh(scaled)
     open_ways = vectors * (values <= DETERMINED)[:, None, :]
     groups = np.abs(open_ways @ open_ways.swapaxes(1, 2)) > TOGETHER

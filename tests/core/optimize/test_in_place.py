@@ -102,6 +102,17 @@ def test_the_update_of_the_last_is_not_applied(monkeypatch):
     assert_array_equal(expression.inside, np.repeat(posed.bulk[:, None], N_CELL_TYPES, axis=1))
 
 
+def test_a_gradient_of_rounding_is_zero(monkeypatch):
+    """Mixed from the bulk itself there is no residual to rescale."""
+    posed = problem()
+    posed.proportions[0] = 1 / N_CELL_TYPES
+    posed.proportions[:] /= posed.proportions.sum(axis=1, keepdims=True)
+    (_, trajectory, *_, norms), in_place = run(monkeypatch, posed, Settings(0.5, 0.0, 3, 5.0), compiled=True)
+    assert in_place
+    assert 0 < norms[0][0] < 1e-12 < norms[1][0]
+    assert trajectory.factors[0] == 0 < trajectory.factors[1]
+
+
 @pytest.mark.parametrize("together", [1, 4, 100])
 @pytest.mark.parametrize("ended", ["converged", "at the last", "told to"])
 def test_several_together(monkeypatch, together, ended):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skenigma.cohort import lazy_matrix
+from skenigma.core.blocks import RowSource
 from skenigma.core.optimize import frame, part, passes
 from skenigma.core.optimize.basis import SpanBasis
 from skenigma.core.optimize.part import ASKING, Part
@@ -89,6 +90,16 @@ def test_what_is_handed_on_has_no_room_to_grow():
     ((_, expression),) = found.parts.all("held")
     np.testing.assert_array_equal(expression.rows, expected)
     assert expression.rows.base is None or expression.rows.base.size == expression.rows.size
+
+
+def test_the_longest_of_all_parts_are_told():
+    bulk, R, theta = COHORT
+    found = frame.Frame(RowSource(bulk), R, theta, Start(), place=three_parts)
+    look, _ = found.look()
+    norms = found.step(0.5, np.zeros_like(look.offset))
+    _, square, longest = found.cut(2 * norms.max(axis=0))
+    np.testing.assert_allclose(longest, norms.max(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(square, np.sum(norms**2), rtol=1e-12)
 
 
 @pytest.mark.parametrize("renorm_size", [None, 50.0])

@@ -54,6 +54,15 @@ class TestGroups:
     def test_no_information(self):
         assert not undetermined_groups(np.zeros((1, 3, 3))).any()
 
+    def test_a_type_without_information_beside_copies(self, profiles):
+        profiles = profiles[[0, 1, 0, 2]] * np.array([1, 0, 1, 1])[:, None]
+        assert together(undetermined_groups(information(profiles))) == [[0, 2], [], [0, 2], []]
+
+    def test_who_is_replaced_by_way_of_others(self):
+        """Of four types along two ways the first two share none, and each shares one with the last two."""
+        ways = np.array([[1, 0], [0, 1], [1, 1], [1, -1]]) / np.sqrt([1, 1, 2, 2])[:, None]
+        assert undetermined_groups((ways @ ways.T)[None]).all()
+
 
 class TestSpread:
     def test_is_the_mean_squared_distance_of_uniform_splits(self):
