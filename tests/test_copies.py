@@ -11,6 +11,9 @@ from sklearn.utils import Bunch
 from skenigma import ProportionEstimator, io
 from skenigma.anndata import _write, deconvolve
 from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector, _effect
+from skenigma.io import _engines, _tables
+from skenigma.io._formats import Text
+from skenigma.io._layout import Layout
 from skenigma.io._written import read_layers
 from skenigma.proportions import _methods
 
@@ -107,6 +110,27 @@ class OneAtATime(Mapping):
 
     def __len__(self):
         return len(self.kinds)
+
+
+@pytest.mark.parametrize("engine", ["polars", "pandas"])
+def test_reading_a_text(cohort, tmp_path, monkeypatch, engine):
+    """A text of numbers is read by blocks into one array, a fifth of which may be empty: not four or five times."""
+    X = cohort[0]
+    genes = pd.Index([f"g{i}" for i in range(N_GENES)], name="gene")
+    names = ["gene", *(f"s{j}" for j in range(N_SAMPLES))]
+    io.write_table(pd.DataFrame(X.T, genes, names[1:]), tmp_path / "bulk.tsv")
+    if engine == "polars":
+        pytest.importorskip("polars")
+    else:
+        monkeypatch.setattr(_engines, "_polars", lambda: None)
+    for module, name in ((_engines, "LARGE"), (_engines, "CHUNK"), (_tables, "PART")):
+        monkeypatch.setattr(module, name, 2**16 if name != "LARGE" else 0)
+    monkeypatch.setattr(_tables, "FEWEST_ROWS", 1)
+    text, layout = Text(tmp_path / "bulk.tsv"), Layout("\t", 0, True, names, 0, list(range(1, len(names))))
+    _tables.parse(text, layout)  # what is imported counts otherwise
+    peak, _ = copies(lambda: _tables.parse(text, layout), X)
+    # names of genes, blocks, and a megabyte of the file, nearly as large as X where it is this small
+    assert peak < 2.1
 
 
 @pytest.mark.filterwarnings("ignore:.*took the names of genes")

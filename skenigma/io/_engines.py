@@ -4,6 +4,7 @@ What polars would take for something else than pandas does is left to pandas: th
 The bytes that are written may differ in how exponents are written, so that a run records its writer.
 """
 
+from codecs import BOM_UTF8 as BOM
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -12,12 +13,14 @@ import numpy as np
 
 from ..checks.optional import import_optional
 from . import _formats
-from ._formats import CELL_SIZE, LONGEST_LINE
+from ._formats import LONGEST_LINE, NUMBER_SIZE
+from ._turned import TurnedTable
 
 POLARS, PANDAS = "polars", "pandas"
 # Numbers of a table from which the time to import polars is made up for.
 LARGE = 20_000
-CHUNK = 2**22
+# Bytes of a text that are held at a time.
+CHUNK = 2**20
 QUOTE = b'"'
 
 _chosen: ContextVar = ContextVar("writer", default=None)
@@ -96,6 +99,10 @@ def _are_plain(names, delimiter):
     return not any(sign in name for name in names for sign in (delimiter, '"', "\r", "\n"))
 
 
+class _NotPlain(Exception):  # noqa: N818, nothing is wrong with it
+    """A text is no large table of plain numbers."""
+
+
 def read_numbers(text, layout):
     """The table in a large text of plain numbers; None where it is anything else, which is then read by pandas.
 
@@ -108,56 +115,114 @@ def read_numbers(text, layout):
     -------
     names : ndarray of str, shape (n_rows,)
     values : ndarray of shape (n_rows, n_columns)
-        Columns in the order of the layout.
+        Columns in the order of the layout, each of which lies together in memory.
     """
-    if (
-        layout.decimal != "."
-        or layout.delimiter == " "
-        or text.encoding.lower() not in ("utf-8-sig", "utf-8")
-    ):
-        return None
-    content = _body(text, layout)
-    if content is None or not (polars := _polars()):
-        return None
-    values = set(layout.columns)
-    types = [polars.Float64 if i in values else polars.String for i in range(len(layout.names))]
-    schema = {str(i): kind for i, kind in enumerate(types)}
     try:
-        table = polars.read_csv(content, has_header=False, separator=layout.delimiter, schema=schema)
-    except (polars.exceptions.PolarsError, UnicodeDecodeError):
-        return None  # cells that are no numbers, or rows of another width: pandas says which
-    if table.schema != polars.Schema(schema):
+        return _read_plain(text, layout)
+    except (_NotPlain, UnicodeDecodeError):
         return None
-    names = table.get_column(str(layout.index)).fill_null("").to_numpy().astype(object)
-    values = table.select(map(str, layout.columns)).to_numpy()
-    # an empty cell, or a word such as nan or inf, is for pandas to judge
-    return (names, values) if np.isfinite(values.sum()) or np.isfinite(values).all() else None
 
 
-def _body(text, layout):
-    """Bytes of a large text after the header; None if it is small, or no plain table."""
+def _read_plain(text, layout):
+    rows, free = _Rows(layout), _formats.available_memory()
+    if layout.decimal != "." or text.encoding.lower() not in ("utf-8-sig", "utf-8"):
+        raise _NotPlain
+    names, table, polars = [], TurnedTable(rows.width), None
     with text.open_bytes() as file:
-        for _ in range(layout.skipped + layout.has_header):
-            line = file.readline(LONGEST_LINE)
-            if not line.endswith(b"\n") or QUOTE in line or b"\r" in line.rstrip(b"\r\n"):
-                return None
-        chunks, needed, free = [], 0, _formats.available_memory()
-        delimiter = layout.delimiter.encode()
-        while chunk := file.read(CHUNK):
-            chunks.append(chunk)
-            needed += len(chunk) + CELL_SIZE * chunk.count(delimiter)
-            if b"\0" in chunk or (free is not None and needed > free):
-                return None
-    content = b"".join(chunks)
-    plain = QUOTE not in content and content.count(b"\r") == content.count(b"\r\n") and _has_lines(content)
-    return content if needed > LARGE * CELL_SIZE and plain else None
+        _pass_header(file, layout)
+        for block in _blocks(file):
+            some, cells = rows.split(block)
+            if polars is None and (len(some) * rows.width <= LARGE or not (polars := _polars())):
+                raise _NotPlain
+            names += some
+            if free is not None and NUMBER_SIZE * len(names) * rows.width > free:
+                raise _NotPlain
+            values = _numbers(cells, layout.delimiter, polars)
+            if values.size != len(some) * rows.width:
+                raise _NotPlain
+            table.append(values.reshape(-1, rows.width))
+    return np.array(names, dtype=object), table.finish()
 
 
-def _has_lines(content):
-    """Whether no line is longer than can be meant."""
-    position = 0
-    while len(content) - position > LONGEST_LINE:
-        position = content.rfind(b"\n", position, position + LONGEST_LINE) + 1
-        if not position:
-            return False
-    return True
+class _Rows:
+    """Rows of bytes, cut into names and numbers.
+
+    The numbers of a block are handed on as one column: to begin a column takes polars as long as to read hundreds of
+    numbers, and there can be thousands of columns.
+    """
+
+    def __init__(self, layout):
+        self.width, self._index = len(layout.columns), layout.index
+        self._before = layout.columns[0]
+        self._behind = len(layout.names) - self._before - self.width
+        self._delimiter, self._count = layout.delimiter.encode(), len(layout.names) - 1
+        together = layout.columns == list(range(self._before, self._before + self.width))
+        if layout.delimiter == " " or not together or self._index >= self._before:
+            raise _NotPlain
+
+    def split(self, block):
+        """Names, and all numbers, each on a line of its own."""
+        lines = block.removesuffix(b"\n").split(b"\n")
+        if max(map(len, lines)) > LONGEST_LINE or np.any(self._counts(block, len(lines)) != self._count):
+            raise _NotPlain
+        names, numbers = [], []
+        for line in lines:
+            fields = line.split(self._delimiter, self._before)
+            names.append(fields[self._index].decode())
+            numbers.append(
+                fields[-1].rsplit(self._delimiter, self._behind)[0] if self._behind else fields[-1]
+            )
+        return names, b"\n".join(numbers).replace(self._delimiter, b"\n")
+
+    def _counts(self, block, n_lines):
+        """How many delimiters there are in each line: to ask NumPy takes a third of the time of ``bytes.count``."""
+        signs = np.frombuffer(block, dtype=np.uint8)
+        ends = np.flatnonzero(signs == ord(b"\n"))[: n_lines - 1]
+        places = np.flatnonzero(signs == self._delimiter[0])
+        return np.diff(np.searchsorted(places, ends), prepend=0, append=len(places))
+
+
+def _numbers(cells, delimiter, polars):
+    """Numbers of lines; an empty one, or a word such as nan or inf, is for pandas to judge."""
+    try:
+        found = polars.read_csv(
+            cells, has_header=False, separator=delimiter, schema={"number": polars.Float64}
+        ).to_series()
+    except polars.exceptions.PolarsError as error:
+        raise _NotPlain from error
+    values = found.to_numpy()
+    if not (np.isfinite(values.sum()) or np.isfinite(values).all()):
+        raise _NotPlain
+    return values
+
+
+def _pass_header(file, layout):
+    for _ in range(layout.skipped + layout.has_header):
+        line = file.readline(LONGEST_LINE)
+        if not line.endswith(b"\n") or QUOTE in line or b"\r" in line.rstrip(b"\r\n"):
+            raise _NotPlain
+
+
+def _blocks(file):
+    """Whole lines of a plain text, about as many bytes at a time as are read."""
+    begun, length = [], 0
+    while chunk := file.read(CHUNK):
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield _plain(b"".join([*begun, chunk[:end]]))
+            begun, length = [], 0
+        begun.append(chunk[end:])
+        length += len(begun[-1])
+        if length > LONGEST_LINE:
+            raise _NotPlain
+    if length:
+        yield _plain(b"".join(begun))
+
+
+def _plain(block):
+    """Lines without quotes and what else pandas has a rule for, each ended by a line feed."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    if b"\0" in block or QUOTE in block or b"\r" in block or block.startswith(BOM):
+        raise _NotPlain
+    return block

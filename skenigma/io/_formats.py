@@ -13,8 +13,10 @@ from ._kinds import OPENERS
 DELIMITERS = {".tsv": "\t", ".tab": "\t", ".txt": "\t", ".csv": ","}
 # Characters up to which a line can be meant: a row of millions of numbers.
 LONGEST_LINE = 2**26
-# Bytes that a cell takes while a text is read: its number, its end, and its place in the text.
+# Bytes that a cell takes while a text is read as a whole: its number, its end, and its place in the text.
 CELL_SIZE = 24
+# The same of numbers that are read by blocks of rows, with room for more of them.
+NUMBER_SIZE = 12
 SMALLER_FILE = "Give fewer genes or samples, .parquet or .h5ad; a small file that unpacks to this is damaged."
 KNOWN = ".tsv, .txt, .tab or .csv (each also .gz), .h5ad or .parquet"
 
@@ -68,9 +70,9 @@ class Text:
     encoding: str = "utf-8-sig"
     content: bytes | None = None
 
-    def open(self, delimiter="\t"):
+    def open(self, delimiter="\t", cell_size=None):
         """The text opened from its start, unpacked, within bounds."""
-        return BoundedText(self, delimiter)
+        return BoundedText(self, delimiter, cell_size)
 
     @contextmanager
     def open_bytes(self):
@@ -86,13 +88,15 @@ class BoundedText:
     ----------
     text : Text
     delimiter : str
+    cell_size : int, default=None
+        Bytes that are held of every cell, where the text itself is not. None: both are.
     """
 
-    def __init__(self, text, delimiter):
+    def __init__(self, text, delimiter, cell_size=None):
         self._raw = open_input(text.path) if text.content is None else io.BytesIO(text.content)
         unpacked = OPENERS[text.packing](self._raw) if text.packing else self._raw
         self._file = io.TextIOWrapper(unpacked, encoding=text.encoding, newline="")
-        self._path, self._delimiter = text.path, delimiter
+        self._path, self._delimiter, self._cell_size = text.path, delimiter, cell_size
         self._free = available_memory()
         self._lines = self._line_length = self._needed = 0
 
@@ -134,7 +138,8 @@ class BoundedText:
                 f"{self._path} has more than {LONGEST_LINE:,} characters in line {self._lines + 1}: it is not a "
                 f"table of numbers, or its line breaks are missing."
             )
-        self._needed += len(text) + CELL_SIZE * text.count(self._delimiter)
+        cells = text.count(self._delimiter)
+        self._needed += len(text) + CELL_SIZE * cells if self._cell_size is None else self._cell_size * cells
         if self._free is not None and self._needed > self._free:
             check_memory(
                 self._needed, f"Reading {self._path}, no further than line {self._lines:,},", SMALLER_FILE

@@ -1,5 +1,6 @@
 """Tables in texts, once their layout is known: the values, and the names of rows and columns."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,13 @@ from ..checks.names import listing
 from ..checks.numbers import is_written_number
 from ._engines import read_numbers
 from ._errors import clear_errors
+from ._formats import NUMBER_SIZE
 from ._layout import DECIMAL_COMMA, counted, is_decimal_comma
+from ._turned import TurnedTable
 
+# Characters that pandas reads at a time; or more, for so many rows: beginning a column takes as long as a few hundred
+# numbers, of about so many characters.
+PART, FEWEST_ROWS, NUMBER_LENGTH = 2**22, 150, 12
 # before version 3, pandas rounds the last digit of a number unless told otherwise; since then it never does
 # (nor ends the process at a number such as 3e8123456789012345)
 EXACT = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
@@ -19,7 +25,8 @@ EXACT = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) <
 def parse(text, layout, *, missing=(), names=()):
     """The table in a text, as a frame with the names of the rows as index, of texts.
 
-    The one place where large texts become numbers.
+    The one place where large texts become numbers: by blocks of rows, so that neither the text nor the table is held
+    twice.
 
     Parameters
     ----------
@@ -30,37 +37,71 @@ def parse(text, layout, *, missing=(), names=()):
     names : sequence of int
         Positions of fields that are texts whatever stands there.
     """
-    if not missing and not names:
-        with clear_errors(text):
-            numbers = read_numbers(text, layout)
+    with clear_errors(text):
+        numbers = None
+        if layout.columns and not missing and not names:
+            numbers = read_numbers(text, layout) or _read_by_parts(text, layout)
         if numbers is not None:
             return _framed(*numbers, layout)
+        with text.open(layout.delimiter) as file:
+            for _ in range(layout.skipped):
+                file.readline()
+            return _framed(*_read(file, layout, missing, names, skiprows=int(layout.has_header)), layout)
+
+
+def _read(file, layout, missing=(), names=(), skiprows=0):
+    """Names of the rows, and the other columns, of a text that is read by pandas."""
     taken = [layout.index, *layout.columns]
     # where all are taken, pandas refuses rows that are too long
     chosen = {} if len(taken) == len(layout.names) else {"usecols": sorted(taken)}
-    with clear_errors(text), text.open(layout.delimiter) as file:
-        for _ in range(layout.skipped):
-            file.readline()
-        frame = pd.read_csv(
-            file,
-            sep=layout.delimiter,
-            header=None,
-            names=range(len(layout.names)),
-            skiprows=int(layout.has_header),
-            dtype={layout.index: str} | dict.fromkeys(names, str),
-            # in a column of names every text is a name, and none is missing
-            na_values={i: missing for i in layout.columns if i not in names} if missing else None,
-            keep_default_na=False,
-            low_memory=False,
-            skip_blank_lines=True,
-            skipinitialspace=layout.delimiter == " ",
-            decimal=layout.decimal,
-            **chosen,
-            **EXACT,
-        )
+    frame = pd.read_csv(
+        file,
+        sep=layout.delimiter,
+        header=None,
+        names=range(len(layout.names)),
+        skiprows=skiprows,
+        dtype={layout.index: str} | dict.fromkeys(names, str),
+        # in a column of names every text is a name, and none is missing
+        na_values={i: missing for i in layout.columns if i not in names} if missing else None,
+        keep_default_na=False,
+        low_memory=False,
+        skip_blank_lines=True,
+        skipinitialspace=layout.delimiter == " ",
+        decimal=layout.decimal,
+        **chosen,
+        **EXACT,
+    )
     index = frame.pop(layout.index).fillna("").to_numpy(dtype=object)
-    frame = frame[layout.columns] if list(frame.columns) != layout.columns else frame
-    return _framed(index, frame, layout)
+    return index, frame[layout.columns] if list(frame.columns) != layout.columns else frame
+
+
+def _read_by_parts(text, layout):
+    """Names and numbers of a large table, whose text is never held as a whole; None where it is anything else.
+
+    A column is of numbers where each part of it is, and these are the same.
+    """
+    size = max(PART, FEWEST_ROWS * NUMBER_LENGTH * len(layout.names))
+    # pandas takes a first row of any length: this one is as long as it has to be, and left out
+    first = f"{layout.delimiter.join('0' for _ in layout.names)}\n".encode()
+    names, table = [], TurnedTable(len(layout.columns))
+    try:
+        with text.open(layout.delimiter, cell_size=NUMBER_SIZE) as file:
+            if any('"' in file.readline() for _ in range(layout.skipped + layout.has_header)):
+                return None
+            while part := file.read(size):
+                part += file.readline()
+                # a small text is as well read at once, and a text in quotes can go on in the next line
+                if '"' in part or (len(part) < size and not names):
+                    return None
+                index, frame = _read(io.BytesIO(first + part.encode()), layout)
+                if any(dtype.kind not in "fiu" for dtype in frame.dtypes):
+                    return None
+                names.append(index[1:])
+                table.append(frame.to_numpy(dtype=np.float64)[1:])
+    # what is wrong is said by who reads the whole, and knows the line
+    except (pd.errors.ParserError, UnicodeDecodeError):
+        return None
+    return np.concatenate(names), table.finish()
 
 
 def _framed(index, values, layout):

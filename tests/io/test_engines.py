@@ -32,8 +32,9 @@ HARD = np.array(
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch):
-    """Every table counts as large."""
+    """Every table counts as large, and is read by blocks of a few lines."""
     monkeypatch.setattr(_engines, "LARGE", 0)
+    monkeypatch.setattr(_engines, "CHUNK", 64)
 
 
 @pytest.fixture
@@ -122,6 +123,7 @@ WIDE = "gene\ta\tb\n" + "".join(f"g{i}\t{i}.5\t{i}\n" for i in range(30))
         ("g\t1\t2\n", True),
         ("g\t1e5\t+2\n", True),
         ("g\t1\t2", True),
+        ("g\t1\t" + "2" * 200 + "\n", True),
         ("\t1\t2\n", True),
         ('"g\th"\t1\t2\n', False),
         ("g\t\t2\n", False),
@@ -132,6 +134,7 @@ WIDE = "gene\ta\tb\n" + "".join(f"g{i}\t{i}.5\t{i}\n" for i in range(30))
         ("g\t1,5\t2\n", False),
         ("g\t1\n", False),
         ("g\t1\t2\t3\n", False),
+        ("g\t1\t2\t3\nh\t1\n", False),
         ("g\tx\t2\n", False),
         ("\n\ng\t1\t2\n", False),
         ("g\t1\r2\n", False),
@@ -162,6 +165,7 @@ def test_the_same_is_read_or_refused_as_by_pandas(tmp_path, body, is_plain, read
         WIDE.replace("\t", ";").replace(".", ","),
         "gene\tDescription\ta\n" + "".join(f"g{i}\ta protein\t{i}.5\n" for i in range(30)),
         "\tgene\ta\n" + "".join(f"{i}\tg{i}\t{i}.5\n" for i in range(30)),
+        WIDE.replace("\n", "\t\n"),
         WIDE.encode("latin-1").replace(b"g7", b"g\xe9").decode("latin-1"),
     ],
 )
@@ -169,6 +173,15 @@ def test_layouts_are_read_as_by_pandas(tmp_path, content):
     path = tmp_path / "t.txt"
     path.write_text(content, encoding="utf-8", newline="")
     pd.testing.assert_frame_equal(outcome(path), by_pandas(path), check_exact=True)
+
+
+@pytest.mark.parametrize("end", ["\n", "\t\n"])
+def test_columns_behind_the_numbers(tmp_path, end, readings):
+    """A delimiter at the end of each line makes an empty column."""
+    path = tmp_path / "t.tsv"
+    path.write_text(WIDE.replace("\n", end))
+    assert list(io.read_bulk(path).loc["b"]) == list(range(30))
+    assert readings[0] is not None
 
 
 def test_text_that_is_not_utf8_is_refused_alike(tmp_path):
