@@ -9,6 +9,8 @@ from ..exceptions import LevelWarning
 
 # Genes that the level is measured on, those with most of the bulk: of 20,000 they hold some 80 % of it.
 GENES = 2000
+# Genes up to which a tensor that is held is mixed as it lies in memory: to pick these out of it takes longer.
+MIXED_WHOLE = 10 * GENES
 # Samples, evenly spaced, by which these genes are found.
 LOOKED_AT = 16
 # Levels whose median over samples is not warned of.
@@ -48,10 +50,17 @@ def _measured(expression, bulk, genes, rows):
     step = max(1, BLOCK // (shares.shape[1] * min(bulk.shape[1], GENES)))
     for start in range(rows.start, rows.stop, step):
         some = slice(start, min(start + step, rows.stop))
-        mixed = np.matmul(shares[some, None], expression.values(some, genes=genes))[:, 0]
+        mixed = _mixed(expression, shares, some, genes)
         known = bulk[some, genes].astype(np.float64, copy=False)
         level[start - rows.start : some.stop - rows.start] = level_of(mixed, known)
     return level
+
+
+def _mixed(expression, shares, samples, genes):
+    """What samples are mixed of, on some genes."""
+    if expression.is_materialized and expression.shape[2] <= MIXED_WHOLE:
+        return np.matmul(shares[samples, None], expression.values(samples))[:, 0, genes]
+    return np.matmul(shares[samples, None], expression.values(samples, genes=genes))[:, 0]
 
 
 def level_of(mixed, bulk):
