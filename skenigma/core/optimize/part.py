@@ -18,7 +18,7 @@ from .mixture import Expression, Point, Samples, gradient_step
 # Where less than this share of a sample's square lies outside, a difference of squares has lost digits: it is formed.
 CANCELLED = 1e-3
 # Columns for which there is room besides twice those that are needed.
-ROOM = 128
+ROOM = 256
 # Numbers of an expression up to which a step is written to a second one. More do not stay in the cache: memory is
 # then what a step waits for, and to find where it ends twice, for the caps and to move there, takes no longer.
 TWICE = 2**20
