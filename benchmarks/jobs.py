@@ -1,20 +1,12 @@
-"""Everything that takes time on a cohort, each job by name and in a process of its own: time and memory."""
+"""Everything that takes time on a cohort, each job by name."""
 
-import gc
-import json
 import pathlib
-import subprocess
-import sys
 import tempfile
-import time
-import warnings
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
-
-from .fresh import ROOT, memory
 
 # Samples drawn together: a cohort is never held twice.
 TOGETHER = 100
@@ -24,6 +16,8 @@ class Cohort:
     """Counts per million of a cohort, with a phenotype, drawn by blocks of samples."""
 
     def __init__(self, samples, genes, cell_types):
+        self.shape = samples, genes, cell_types
+        self.prepared = set()  # functions that were called to make what comes before a job
         rng = np.random.default_rng(0)
         self.samples = pd.Index([f"sample{j}" for j in range(samples)])
         genes_named = pd.Index([f"gene{i}" for i in range(genes)])
@@ -37,10 +31,30 @@ class Cohort:
             some = slice(start, start + TOGETHER)
             mixed = theta[some] @ profiles
             mixed[self.phenotype.to_numpy()[some] == 1, : genes // 20] *= 1.5
-            values[some] = mixed * rng.lognormal(0, 0.3, mixed.shape)
+            # in single precision, which is drawn in half the time
+            values[some] = mixed * np.exp(0.3 * rng.standard_normal(mixed.shape, dtype=np.float32))
         self.bulk = pd.DataFrame(values, self.samples, genes_named)
         self.reference = pd.DataFrame(profiles, kinds, genes_named)
         self.proportions = pd.DataFrame(theta, self.samples, kinds)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with a cohort.
+
+    Attributes
+    ----------
+    run : callable
+        Does the job, given a ``Cohort``; what is measured.
+    prepare : callable or None
+        Makes what has to be there before, as attributes of the cohort; not measured, and called once for all jobs.
+    own_threads : bool
+        Whether the job uses a library with threads of its own, which must not be started before a process is forked.
+    """
+
+    run: Callable
+    prepare: Callable | None = None
+    own_threads: bool = False
 
 
 def _model(name, **options):
@@ -50,7 +64,7 @@ def _model(name, **options):
         model = getattr(skenigma, name)(cohort.reference, materialize=False, **options)
         return model.fit(cohort.bulk, proportions=cohort.proportions)
 
-    return fit, None
+    return Job(fit)
 
 
 def _estimator(method):
@@ -59,22 +73,22 @@ def _estimator(method):
 
         return ProportionEstimator(cohort.reference, method=method).fit(cohort.bulk)
 
-    return fit, None
+    return Job(fit)
 
 
 def _l2max(cohort, **options):
     """With settings for as many samples as there are: as published they oscillate in cohorts of thousands."""
     options = {"renorm_size": "auto", "n_samples_of_settings": 100} | options
-    return _model("L2MaxDeconvolver", **options)[0](cohort)
+    return _model("L2MaxDeconvolver", **options).run(cohort)
 
 
-def _after_fit(run):
+def _fitted(cohort):
+    cohort.model = _l2max(cohort, renorm_size=None, tao_k="auto")  # one run where "auto" takes two
+
+
+def _after_fit(run, **options):
     """What is done with a fitted model, whose fit does not count."""
-
-    def prepare(cohort):
-        cohort.model = _l2max(cohort, renorm_size=None, tao_k="auto")  # one run where "auto" takes two
-
-    return run, prepare
+    return Job(run, _fitted, **options)
 
 
 def _test(method):
@@ -123,11 +137,17 @@ def _tables(cohort, folder):
         write_table(frame.T.rename_axis("gene"), folder / f"{kind}.tsv")
 
 
-def _write_bulk(cohort):
-    from skenigma.io import write_table
+def _written(cohort):
+    from .held import apart
 
     cohort.folder = tempfile.TemporaryDirectory()
     cohort.path = pathlib.Path(cohort.folder.name, "bulk.tsv")
+    apart(_write_bulk, cohort)
+
+
+def _write_bulk(cohort):
+    from skenigma.io import write_table
+
     write_table(cohort.bulk.T.rename_axis("gene"), cohort.path)
 
 
@@ -146,11 +166,10 @@ def _plot(name, method="from_estimator", *arguments):
     return _after_fit(run)
 
 
-# What is timed, and what has to be there before, which is not.
 JOBS = {
-    "model L2-max": (_l2max, None),
+    "model L2-max": Job(_l2max),
     "model L2-max, accelerated": _model("L2MaxDeconvolver", solver="accelerated", renorm_size=None),
-    "model trace norm": _model("TraceNormDeconvolver", max_iter=30),
+    "model trace norm": _model("TraceNormDeconvolver", max_iter=10),
     "model empirical Bayes": _model("EmpiricalBayesDeconvolver"),
     "model factor": _model("FactorDeconvolver"),
     "transform L2-max": _after_fit(lambda c: c.model.predict_expression(c.bulk, proportions=c.proportions)),
@@ -159,48 +178,10 @@ JOBS = {
         f"test {method}": _test(method)
         for method in ("interaction", "marginal", "joint", "log_fold_change", "factor")
     },
-    "corrector of the bulk": (_correct_bulk, None),
-    "corrector of the reference": (_correct_reference, _mix_pseudobulk),
-    "table, all cell types as .tsv": _after_fit(_tables),
-    "table, the bulk read from .tsv": (_read, _write_bulk),
+    "corrector of the bulk": Job(_correct_bulk),
+    "corrector of the reference": Job(_correct_reference, _mix_pseudobulk),
+    "table, all cell types as .tsv": _after_fit(_tables, own_threads=True),
+    "table, the bulk read from .tsv": Job(_read, _written, own_threads=True),
     "plot of losses": _plot("LossCurveDisplay"),
     "plot of proportions": _plot("ProportionDisplay"),
 }
-
-
-def measure(name, samples, genes, cell_types, threads=None, timeout=None):
-    """Seconds of processor time of a job, and megabytes that it takes beyond its input, in a fresh process.
-
-    One that takes longer than ``timeout`` seconds is ended by a ``subprocess.TimeoutExpired``.
-    """
-    given = json.dumps([name, samples, genes, cell_types, threads])
-    command = [sys.executable, "-m", "benchmarks.jobs", given]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=timeout)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def main(name, samples, genes, cell_types, threads):
-    run, prepare = JOBS[name]
-    warnings.simplefilter("ignore")
-    with threadpool_limits(threads):
-        for small in (True, False):  # what a first call loads and compiles does not count
-            cohort = Cohort(*((12, 60, min(cell_types, 3)) if small else (samples, genes, cell_types)))
-            if prepare:
-                prepare(cohort)
-            gc.collect()
-            _reset_peak()
-            before, start = memory()[0], time.process_time()
-            partial(run, cohort)()
-            seconds, peak = time.process_time() - start, memory()[1]
-    print(json.dumps([seconds, max(peak - before, 0.1)]))
-
-
-def _reset_peak():
-    """Let the peak begin here: that of drawing the cohort is not the job's."""
-    path = pathlib.Path("/proc/self/clear_refs")
-    if path.exists():
-        path.write_text("5")
-
-
-if __name__ == "__main__":
-    main(*json.loads(sys.argv[1]))

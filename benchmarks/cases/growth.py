@@ -1,56 +1,110 @@
 """Growth of every job with samples, genes and cell types: time, memory and their exponents."""
 
-import subprocess
-import time
-from functools import cache
+import sys
+from collections import defaultdict
 
-from .. import jobs
+import numpy as np
+
 from ..harness import Contest, Contestant, case
-from ..report import slope, styles
+from ..held import Holder
+from ..jobs import JOBS
+from ..report import number, slope, styles
 
 CENTRE = {"samples": 1000, "genes": 20000, "cell_types": 8}
-AXES = {
+SIZES = {
     "samples": (250, 1000, 2000, 5000, 20000),
     "genes": (1000, 20000, 60000),
     "cell_types": (5, 8, 20, 40),
 }
-# A support vector machine per sample, with as many candidates for support vectors as there are genes: its time grows
-# with the square of the genes, and it is for tables of marker genes.
-FEW = {
+# Jobs that take many seconds at the centre go along samples and cell types with a tenth of the genes.
+FEW_GENES = {"genes": 2000}
+LONG = [
+    "model factor", "proportions rlm", "test interaction", "test marginal", "test joint", "test log_fold_change",
+    "test factor", "corrector of the reference", "table, all cell types as .tsv", "table, the bulk read from .tsv",
+]  # fmt: skip
+# Jobs whose time grows with the square or the cube of a size.
+OWN = {
+    "model trace norm": {
+        "samples": ((100, 250, 500, 1000, 2000), FEW_GENES),
+        "genes": ((1000, 20000, 60000), {"samples": 100}),
+        "cell_types": ((5, 8, 20, 40), {"samples": 100}),
+    },
     "proportions nusvr": {
-        "centre": {"samples": 100, "genes": 1000, "cell_types": 8},
-        "axes": {"samples": (50, 100, 200), "genes": (500, 1000, 2000), "cell_types": (5, 8, 20)},
-    }
+        "samples": ((100, 250, 1000, 2000), {"genes": 1000}),
+        "genes": ((1000, 5000, 20000, 60000), {"samples": 10}),
+        "cell_types": ((5, 8, 20, 40), {"samples": 100, "genes": 1000}),
+    },
 }
-# Seconds of all jobs together, cohorts drawn and models fitted included. Each has its share of them, and along each
-# axis its share of that; what one leaves the next ones have.
-WHOLE = 1400.0
-# Growth that is foreseen from one size to the next, when it is decided whether to try it.
-FORESEEN = 1.1
-# Seconds beyond its share after which a job is ended.
-PATIENCE = 60.0
+# Seconds of processor time of all processes together; what is left undone then is left out.
+WHOLE = 1700.0
+# Seconds that a job may be foreseen to take, and after which it is ended.
+LONGEST, ENDED = 90.0, 150
+# Exponent with which the time of a job is foreseen until it was measured at two sizes.
+FORESEEN = 1.0
 
 
-def settings(names, axes, centre, others=None):
-    return [
-        {"job": name, "along": axis, "sizes": sizes, "centre": own["centre"]}
-        for name in names
-        for own in [(others or {}).get(name, {"axes": axes, "centre": centre})]
-        for axis, sizes in own["axes"].items()
-    ]
+def axes_of(name):
+    """Sizes of a job along every axis, and where the other sizes are not those of the centre."""
+    if name in OWN:
+        return OWN[name]
+    few = FEW_GENES if name in LONG else {}
+    return {axis: (sizes, {} if axis == "genes" else few) for axis, sizes in SIZES.items()}
+
+
+def points(axes):
+    """Shapes, the smallest first, each with what is measured there: pairs of a job and an axis."""
+    found = defaultdict(list)
+    for name, own in axes.items():
+        for axis, (sizes, others) in own.items():
+            for size in sizes:
+                found[tuple((CENTRE | others | {axis: size}).values())].append((name, axis))
+    return dict(sorted(found.items(), key=lambda item: np.prod(item[0], dtype=float)))
+
+
+class Course:
+    """Sizes and times of one job along one axis so far."""
+
+    def __init__(self):
+        self.sizes, self.seconds, self.ended = [], [], False
+
+    def foreseen(self, size):
+        """Seconds at a size, from the growth between the last two."""
+        if not self.sizes:
+            return 0.0
+        power = FORESEEN
+        if len(self.sizes) > 1:
+            power = max(slope(self.sizes[-2:], self.seconds[-2:]), FORESEEN)
+        return self.seconds[-1] * (size / self.sizes[-1]) ** power
+
+    def add(self, size, seconds):
+        self.sizes.append(size)
+        self.seconds.append(seconds)
 
 
 def remarks(frame):
-    """Exponents of every job along each axis, of the upper half of its sizes where these are many."""
-    for (along, name, unit), part in frame.groupby(["along", "contestant", "unit"], sort=False):
-        if len(part) < 2:
-            continue
-        line = f"- {name}, {'time' if unit == 's' else 'memory'}: grows as {along} to the power of "
-        line += f"{slope(part[along], part['median']):.2f}"
-        beyond = part[part[along] >= CENTRE[along]]
-        if 2 <= len(beyond) < len(part):
-            line += f", from {CENTRE[along]:,} on {slope(beyond[along], beyond['median']):.2f}"
-        yield line
+    """A table of exponents, time and memory, of the sizes from the centre on where there are several."""
+    lines = [
+        "| job | unit | " + " | ".join(axis.replace("_", " ") for axis in CENTRE) + " |",
+        "|---" * 5 + "|",
+    ]
+    for (name, unit), part in frame.groupby(["contestant", "unit"], sort=False):
+        cells = [_exponent(part[part["along"] == axis], axis, unit) for axis in CENTRE]
+        lines.append(f"| {name} | {unit} | " + " | ".join(cells) + " |")
+    yield "\n".join(lines)
+
+
+def _exponent(part, axis, unit):
+    part = part.sort_values(axis)
+    beyond = part[part[axis] >= CENTRE[axis]]
+    part = beyond if len(beyond) > 1 else part
+    if part.empty:
+        return "–"
+    first, last = part.iloc[0], part.iloc[-1]
+    cell = f"{number(first['median'])} {unit} at {first[axis]:,}"
+    if len(part) > 1:
+        cell += f", {number(last['median'])} at {last[axis]:,}: {slope(part[axis], part['median']):.2f}"
+    others = [f"{first[other]:,} {other.replace('_', ' ')}" for other in CENTRE if other != axis]
+    return f"{cell} ({', '.join(others)})"
 
 
 def draw(frame, figure):
@@ -71,62 +125,58 @@ def draw(frame, figure):
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False)
 
 
+def plan(names, axes):
+    """Jobs along the same axes, all around their smallest sizes."""
+    centre = {axis: sizes[0] for axis, sizes in axes.items()}
+    return {
+        name: {axis: (sizes, {k: v for k, v in centre.items() if k != axis}) for axis, sizes in axes.items()}
+        for name in names
+    }
+
+
 @case(
-    full=settings(jobs.JOBS, AXES, CENTRE, FEW),
-    quick=settings(
-        jobs.JOBS,
-        {"samples": (100, 200), "genes": (500, 1000), "cell_types": (4, 8)},
-        {"samples": 100, "genes": 500, "cell_types": 4},
-    ),
-    tiny=settings(
-        ["model L2-max", "plot of proportions"],
-        {"samples": (12, 24)},
-        {"samples": 12, "genes": 60, "cell_types": 3},
-    ),
+    full=[{"axes": {name: axes_of(name) for name in JOBS}}],
+    quick=[{"axes": plan(JOBS, {"samples": (100, 200), "genes": (500, 1000), "cell_types": (4, 8)})}],
+    tiny=[
+        {
+            "axes": plan(
+                ["model L2-max", "table, the bulk read from .tsv", "plot of proportions"],
+                {"samples": (12, 24), "genes": (60,), "cell_types": (3,)},
+            )
+        }
+    ],
     repeats=1,
     remarks=remarks,
     draw=draw,
 )
-def growth(options, job, along, sizes, centre):
-    """Growth of time and memory of everything with samples, genes and cell types, each job in a fresh process."""
-    _spent.begin(job, along)
-    took, previous = 0.0, None
-    for size in sizes:
-        if previous and took * (size / previous) ** FORESEEN > _spent.left():
-            return
-        shape = centre | {along: size}
-        before = _spent.seconds
-        try:
-            seconds, megabytes = _spent.measured(job, *shape.values(), options.threads)
-        except subprocess.TimeoutExpired:
-            return
-        took, previous = max(_spent.seconds - before, seconds), size
-        for unit, value in (("s", seconds), ("MB", megabytes)):
-            found = Contestant(job, lambda value=value: value, reports=True, once=True)
-            yield Contest({"along": along, **shape}, [found], unit=unit, warm_up=False)
+def growth(options, axes):
+    """Growth of time and memory of everything with samples, genes and cell types, a process per job."""
+    courses = defaultdict(Course)
+    with Holder(options.threads) as holder:
+        for shape, asked in points(axes).items():
+            found = _measured(holder, courses, shape, asked)
+            for unit, place in (("s", 0), ("MB", 1)):
+                for (name, axis), values in found.items():
+                    setting = {"along": axis} | dict(zip(CENTRE, shape, strict=True))
+                    once = Contestant(name, lambda value=values[place]: value, reports=True, once=True)
+                    yield Contest(setting, [once], unit=unit, warm_up=False)
 
 
-class Spent:
-    """Measurements, each made once, and the time that all of them took."""
-
-    def __init__(self):
-        self.seconds, self._begun = 0.0, []
-        self.measured = cache(self._measure)
-
-    def _measure(self, *what):
-        start = time.monotonic()
-        try:
-            return jobs.measure(*what, timeout=max(self.left(), 0) + PATIENCE)
-        finally:
-            self.seconds += time.monotonic() - start
-
-    def begin(self, *what):
-        """A job along an axis: one share more may be spent."""
-        self._begun.append(what)
-
-    def left(self):
-        """Seconds that are left of the shares of all that were begun."""
-        return WHOLE * len(self._begun) / (len(jobs.JOBS) * len(AXES)) - self.seconds
-
-
-_spent = Spent()
+def _measured(holder, courses, shape, asked):
+    """Time and memory of jobs at one shape, each measured once, of those that are not foreseen to take too long."""
+    found, known = {}, {}
+    for name, axis in asked:
+        course, size = courses[name, axis], shape[list(CENTRE).index(axis)]
+        foreseen = course.foreseen(size)
+        if course.ended or foreseen > LONGEST or holder.spent + foreseen > WHOLE:
+            course.ended = True
+            continue
+        if name not in known:
+            known[name] = holder.measure(name, shape, ENDED)
+            print(name, shape, known[name], f"{holder.spent:.0f} s", file=sys.stderr, flush=True)
+        if known[name] is None:
+            course.ended = True
+            continue
+        course.add(size, known[name][0])
+        found[name, axis] = known[name]
+    return found
