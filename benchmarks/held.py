@@ -26,18 +26,12 @@ class Holder:
     ----------
     threads : int or None
         Limit for the threads of BLAS and OpenMP.
-
-    Attributes
-    ----------
-    spent : float
-        Seconds of processor time of all its processes so far.
     """
 
     def __init__(self, threads=None):
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, threads))
-        self.spent = 0.0
 
     def __enter__(self):
         self._process.start()
@@ -68,8 +62,7 @@ class Holder:
         while not self._connection.poll(1.0):
             if not self._process.is_alive():
                 raise RuntimeError(f"The process of {name!r} at {shape} ended without an answer; see above.")
-        found, self.spent = self._connection.recv()
-        return found
+        return self._connection.recv()
 
 
 def _serve(connection, threads):
@@ -82,7 +75,7 @@ def _serve(connection, threads):
             if held is None or held.shape != shape:
                 held = None  # before the next is drawn
                 held = Cohort(*shape)
-            connection.send((_measure(name, small, held, limit, warm), _spent()))
+            connection.send(_measure(name, small, held, limit, warm))
 
 
 def _measure(name, small, cohort, limit, warm):
@@ -137,11 +130,3 @@ def _answer(sender, limit, function, *arguments):
     if limit:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     sender.send(function(*arguments))
-
-
-def _spent():
-    """Seconds of processor time of this process and of those that it forked."""
-    import resource
-
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)

@@ -1,6 +1,7 @@
 """Growth of every job with samples, genes and cell types: time, memory and their exponents."""
 
 import sys
+import time
 from collections import defaultdict
 
 import numpy as np
@@ -16,29 +17,32 @@ SIZES = {
     "genes": (1000, 20000, 60000),
     "cell_types": (5, 8, 20, 40),
 }
-# Jobs that take many seconds at the centre go along samples and cell types with a tenth of the genes.
-FEW_GENES = {"genes": 2000}
+# Jobs that take many seconds at the centre go along samples with a tenth of the genes, and all go along cell types
+# with a quarter of the samples.
+FEW_GENES, FEW_SAMPLES = {"genes": 2000}, {"samples": 250}
 LONG = [
-    "model factor", "proportions rlm", "test interaction", "test marginal", "test joint", "test log_fold_change",
-    "test factor", "corrector of the reference", "table, all cell types as .tsv", "table, the bulk read from .tsv",
+    "model factor", "proportions rlm", "proportions log", "test interaction", "test marginal", "test factor",
+    "corrector of the reference", "table, the bulk read from .tsv", "plot of proportions",
 ]  # fmt: skip
+# These go along genes with a quarter of the samples, too.
+LONGEST = ["test joint", "test log_fold_change", "table, all cell types as .tsv"]
 # Jobs whose time grows with the square or the cube of a size.
 OWN = {
     "model trace norm": {
         "samples": ((100, 250, 500, 1000, 2000), FEW_GENES),
         "genes": ((1000, 20000, 60000), {"samples": 100}),
-        "cell_types": ((5, 8, 20, 40), {"samples": 100}),
+        "cell_types": ((5, 8, 20, 40), {"samples": 100} | FEW_GENES),
     },
     "proportions nusvr": {
-        "samples": ((100, 250, 1000, 2000), {"genes": 1000}),
+        "samples": ((250, 1000, 2000), {"genes": 500}),
         "genes": ((1000, 5000, 20000, 60000), {"samples": 10}),
-        "cell_types": ((5, 8, 20, 40), {"samples": 100, "genes": 1000}),
+        "cell_types": ((5, 8, 20, 40), {"samples": 100, "genes": 500}),
     },
 }
-# Seconds of processor time of all processes together; what is left undone then is left out.
-WHOLE = 1700.0
-# Seconds that a job may be foreseen to take, and after which it is ended.
-LONGEST, ENDED = 90.0, 150
+# Seconds of all jobs together, cohorts drawn and models fitted included; what is left undone then is left out.
+WHOLE = 1650.0
+# Seconds of processor time that a job may be foreseen to take, and after which it is ended.
+FORESEEABLE, ENDED = 60.0, 120
 # Exponent with which the time of a job is foreseen until it was measured at two sizes.
 FORESEEN = 1.0
 
@@ -47,8 +51,13 @@ def axes_of(name):
     """Sizes of a job along every axis, and where the other sizes are not those of the centre."""
     if name in OWN:
         return OWN[name]
-    few = FEW_GENES if name in LONG else {}
-    return {axis: (sizes, {} if axis == "genes" else few) for axis, sizes in SIZES.items()}
+    few_genes = FEW_GENES if name in LONG + LONGEST else {}
+    others = {
+        "samples": few_genes,
+        "genes": FEW_SAMPLES if name in LONGEST else {},
+        "cell_types": FEW_SAMPLES | few_genes,
+    }
+    return {axis: (sizes, others[axis]) for axis, sizes in SIZES.items()}
 
 
 def points(axes):
@@ -151,10 +160,10 @@ def plan(names, axes):
 )
 def growth(options, axes):
     """Growth of time and memory of everything with samples, genes and cell types, a process per job."""
-    courses = defaultdict(Course)
+    courses, start = defaultdict(Course), time.monotonic()
     with Holder(options.threads) as holder:
         for shape, asked in points(axes).items():
-            found = _measured(holder, courses, shape, asked)
+            found = _measured(holder, courses, shape, asked, start)
             for unit, place in (("s", 0), ("MB", 1)):
                 for (name, axis), values in found.items():
                     setting = {"along": axis} | dict(zip(CENTRE, shape, strict=True))
@@ -162,21 +171,27 @@ def growth(options, axes):
                     yield Contest(setting, [once], unit=unit, warm_up=False)
 
 
-def _measured(holder, courses, shape, asked):
+def _measured(holder, courses, shape, asked, start):
     """Time and memory of jobs at one shape, each measured once, of those that are not foreseen to take too long."""
     found, known = {}, {}
     for name, axis in asked:
         course, size = courses[name, axis], shape[list(CENTRE).index(axis)]
         foreseen = course.foreseen(size)
-        if course.ended or foreseen > LONGEST or holder.spent + foreseen > WHOLE:
+        if course.ended or foreseen > FORESEEABLE or time.monotonic() - start + foreseen > WHOLE:
             course.ended = True
             continue
         if name not in known:
             known[name] = holder.measure(name, shape, ENDED)
-            print(name, shape, known[name], f"{holder.spent:.0f} s", file=sys.stderr, flush=True)
+            _say(name, shape, known[name], start)
         if known[name] is None:
             course.ended = True
             continue
         course.add(size, known[name][0])
         found[name, axis] = known[name]
     return found
+
+
+def _say(name, shape, found, start):
+    """How far it has come, for who waits."""
+    took = "ended" if found is None else f"{found[0]:.2f} s, {found[1]:.0f} MB"
+    print(f"{time.monotonic() - start:.0f} s: {name} at {shape}: {took}", file=sys.stderr, flush=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .generalized import gene_blocks
+
 # A column that keeps less than this share of its squared length beside the nuisance columns carries no effect.
 NEGLIGIBLE = 1e-10
 
@@ -99,9 +101,71 @@ def equations(response, weights, nuisance, coded):
     return Equations(gram, moment, np.einsum("ng,ng->g", response, response))
 
 
+class CommonColumns:
+    """Normal equations where all genes have the same columns and only the weights of values differ.
+
+    The weighted columns of a gene then need not be built: all sums of their products are one product of matrices, of
+    the weights and of the products of columns.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n, g)
+        Of values; positive, and not of many orders of magnitude.
+    response : ndarray of shape (n, g)
+    nuisance : ndarray of shape (n, q)
+        Orthonormal columns.
+    """
+
+    def __init__(self, weights, response, nuisance):
+        self._weights, self._weighted, self._nuisance = weights, weights * response, nuisance
+        # W = 1/L with L Lᵀ the nuisance columns' own products: W times their moments are those of orthonormal columns
+        self._whitening = np.linalg.inv(np.linalg.cholesky(_sums_of_products(weights, nuisance)))
+        self._moment = (self._whitening @ (self._weighted.T @ nuisance)[:, :, None])[:, :, 0]
+        squares = np.einsum("ng,ng->g", self._weighted, response) - np.sum(self._moment**2, axis=1)
+        self._squares = np.maximum(squares, 0.0)
+
+    def equations(self, designs):
+        """Normal equations of designs of shape (B, n, P), columns (P) of one phenotype each."""
+        n_genes, size = len(self._squares), designs.shape[2]
+        gram = np.empty((len(designs), n_genes, size, size))
+        moment = np.empty(gram.shape[:3])
+        for design, own_gram, own_moment in zip(designs, gram, moment, strict=True):
+            own_gram[:] = _sums_of_products(self._weights, design)
+            along = self._along(design)
+            own_moment[:] = self._weighted.T @ design - (along @ self._moment[:, :, None])[:, :, 0]
+            whole = np.einsum("gpp->gp", own_gram).copy()
+            own_gram -= along @ along.swapaxes(1, 2)
+            _blank(own_gram, own_moment, whole)
+        return Equations(gram, moment, self._squares)
+
+    def coefficients(self, design, changes):
+        """Coefficients (q, g) of the nuisance columns beside those of a design, (P, g)."""
+        explained = (changes.T[:, None] @ self._along(design))[:, 0]
+        return (self._whitening.swapaxes(1, 2) @ (self._moment - explained)[:, :, None])[:, :, 0].T
+
+    def _along(self, design):
+        """Products (g, P, q) of the columns and of nuisance columns that are orthonormal in every gene."""
+        return _sums_of_products(self._weights, design, self._nuisance) @ self._whitening.swapaxes(1, 2)
+
+
+def _sums_of_products(weights, left, right=None):
+    """Weighted sums over samples, (g, a, b), of the products of columns (n, a) and (n, b), the same ones if None."""
+    a, b = left.shape[1], left.shape[1] if right is None else right.shape[1]
+    first, second = np.triu_indices(a) if right is None else (grid.ravel() for grid in np.indices((a, b)))
+    whole = np.empty((weights.shape[1], a, b))
+    sums = np.zeros((len(first), weights.shape[1]))
+    by_column = np.ascontiguousarray(left.T), np.ascontiguousarray((left if right is None else right).T)
+    for rows in gene_blocks(len(left), len(first)):
+        sums += (by_column[0][first, rows] * by_column[1][second, rows]) @ weights[rows]
+    whole[:, first, second] = sums.T
+    if right is None:
+        whole[:, second, first] = sums.T
+    return whole
+
+
 def _blank(gram, moment, whole):
     """Zero what is left, by rounding, of columns that the nuisance columns span."""
-    diagonal = np.einsum("bgpp->bgp", gram)
+    diagonal = np.einsum("...pp->...p", gram)
     empty = diagonal <= NEGLIGIBLE * whole
     if empty.any():
         gram[empty] = 0.0

@@ -29,6 +29,9 @@ LARGEST_LOGIT = 30.0
 RUNAWAY_STEP = 0.02
 # Numbers in the working arrays of one block of genes: a few MiB, so that passes over it stay in the cache.
 BLOCK_ENTRIES = 2**18
+# Genes of a block at least where every block takes work that depends on the samples alone, as expanding expression
+# does: with fewer and fewer genes, the time of all blocks would grow with the square of the samples.
+FEWEST_GENES = 32
 
 
 @dataclass
@@ -338,7 +341,7 @@ def multivariate_tests(responses, predictor, covariates):
     return f_distribution.sf(statistic, n_responses, remaining)
 
 
-def gene_blocks(n_genes, numbers_per_gene):
-    """Slices over genes, each of about ``BLOCK_ENTRIES`` numbers."""
-    step = max(1, BLOCK_ENTRIES // max(1, numbers_per_gene))
+def gene_blocks(n_genes, numbers_per_gene, fewest=1):
+    """Slices over genes, each of about ``BLOCK_ENTRIES`` numbers, and of ``fewest`` genes at least."""
+    step = max(fewest, BLOCK_ENTRIES // max(1, numbers_per_gene))
     return [slice(start, min(start + step, n_genes)) for start in range(0, n_genes, step)]

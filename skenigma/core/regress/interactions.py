@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .contrasts import equations
-from .generalized import gene_blocks
+from .contrasts import CommonColumns
+from .generalized import FEWEST_GENES, gene_blocks
 from .moderation import VariancePrior
 from .permutation import calibrate, quantile_groups
 from .weighting import clipped, law_at, mean_variance_law, sample_weights
@@ -25,6 +25,8 @@ MEAN_GROUPS = 3
 CLIP = 2.0
 # Ratio of the largest weight of a gene's values to their geometric mean, and of this to the smallest.
 LARGEST_RATIO = 3.0
+# Arrays of the size of a block's values that are held at a time.
+ARRAYS = 4
 # Power of the weights of samples, see ``sample_weights``: with few residuals they are known poorly.
 POWER = 0.5
 
@@ -65,9 +67,7 @@ class InteractionModel:
         left, values, _ = np.linalg.svd(self.nuisance, full_matrices=False)
         self.basis = left[:, values > 1e-10 * values[0]]
         self.n_samples, self.n_genes = bulk.shape
-        self.blocks = gene_blocks(
-            self.n_genes, self.n_samples * (self.nuisance.shape[1] + self.theta.shape[1])
-        )
+        self.blocks = gene_blocks(self.n_genes, ARRAYS * self.n_samples, FEWEST_GENES)
         self.sample_weights = np.ones(self.n_samples)
         self._find_law()
         self._weigh_samples()
@@ -91,31 +91,35 @@ class InteractionModel:
         counts = lowest >= 0 and np.sum((mean > 0) & (variance > 0)) > 3
         self.law = mean_variance_law(mean, variance) if counts else np.array([1.0, 0.0, 0.0])
 
-    def _roots(self, fitted):
-        """Square roots of the weights of values, shape (n, g)."""
+    def _weights(self, fitted):
+        """Weights of values, shape (n, g)."""
         variance = law_at(self.law, np.maximum(fitted, 0.0)) + np.finfo(float).tiny
         logs = np.log(variance)
         ratio = np.exp(logs - logs.mean(axis=0))
-        ratio = np.clip(ratio, 1.0 / LARGEST_RATIO, LARGEST_RATIO)
-        return np.sqrt(self.sample_weights[:, None] / ratio)
+        return self.sample_weights[:, None] / np.clip(ratio, 1.0 / LARGEST_RATIO, LARGEST_RATIO)
 
     def _weigh_samples(self):
         total, count = np.zeros(self.n_samples), 0
         for block in self.blocks:
             values, fitted = self._null(block)
-            residual = (values - fitted) * self._roots(fitted)
-            variance = np.einsum("ng,ng->g", residual, residual) / self.n_samples
+            squares = (values - fitted) ** 2 * self._weights(fitted)
+            variance = squares.mean(axis=0)
             varies = variance > 1e-18 * (1.0 + np.abs(values).max(axis=0)) ** 2
-            total += np.sum(residual[:, varies] ** 2 / variance[varies], axis=1)
+            total += squares[:, varies] @ (1.0 / variance[varies])
             count += varies.sum()
         if count:
             self.sample_weights = sample_weights(total / count, np.sum(self.basis**2, axis=1), POWER)
 
     def columns(self, block):
-        """Response, products' weights and a basis of the nuisance columns, all with the weights of values."""
+        """What the equations of any phenotype need of a block of genes, and what proportions explain of it."""
         values, fitted = self._null(block)
-        root = self._roots(fitted)
-        return root * values, root[:, None] * self.theta[:, :, None], root[:, None] * self.basis[:, :, None]
+        # less what the nuisance columns explain without weights, so that no digit is lost to it
+        return CommonColumns(self._weights(fitted), values - fitted, self.basis), fitted
+
+    def designs(self, coded):
+        """Products of the proportions and of phenotypes, (B, n, m), type slowest: shape (B, n, K·m)."""
+        products = self.theta[None, :, :, None] * coded[:, :, None, :]
+        return products.reshape(*coded.shape[:2], -1)
 
     def means(self, of_basis):
         """Coefficients (K, g) of the proportions, from the basis'; the shortest where they are not unique."""
@@ -140,13 +144,14 @@ def interaction_tests(model, coded, permuted):
     degrees = model.n_samples - model.basis.shape[1] - n_types * m
     means, changes = np.empty((n_types, model.n_genes)), np.empty((n_types, m, model.n_genes))
     inverses, squares = np.empty((model.n_genes, n_types * m, n_types * m)), np.empty(model.n_genes)
+    (design,) = model.designs(coded[None])
     for block in model.blocks:
-        response, weights, nuisance = model.columns(block)
-        estimate, inverse, rest = equations(response, weights, nuisance, coded[None]).least_squares()
+        columns, fitted = model.columns(block)
+        estimate, inverse, rest = columns.equations(design[None]).least_squares()
         squares[block], inverses[block] = rest[0], inverse[0]
         changes[:, :, block] = estimate[0].T.reshape(n_types, m, -1)
-        explained = np.einsum("nkg,nm,kmg->ng", weights, coded, changes[:, :, block], optimize=True)
-        means[:, block] = model.means(_coefficients(nuisance, response - explained))
+        rest = columns.coefficients(design, estimate[0].T)
+        means[:, block] = model.means(model.basis.T @ fitted + rest)
     prior = VariancePrior.fit(squares / degrees, degrees)
     variance = np.maximum(prior.moderate(squares / degrees, degrees), np.finfo(float).tiny)
     score = _scores(changes.reshape(n_types * m, -1).T[None], inverses[None], variance[None], m)[0]
@@ -163,9 +168,9 @@ def interaction_tests(model, coded, permuted):
 def _null_scores(model, permuted, prior, degrees):
     n_types, m = model.theta.shape[1], permuted.shape[2]
     scores = np.empty((len(permuted), n_types, model.n_genes), dtype=np.float32)
-    size = n_types * m
-    for block in gene_blocks(model.n_genes, len(permuted) * size**2 + model.n_samples * 3 * size):
-        estimate, inverse, rest = equations(*model.columns(block), permuted).least_squares()
+    for block in gene_blocks(model.n_genes, len(permuted) * (n_types * m) ** 2 + ARRAYS * model.n_samples):
+        columns, _ = model.columns(block)
+        estimate, inverse, rest = columns.equations(model.designs(permuted)).least_squares()
         variance = np.maximum(prior.moderate(rest / degrees, degrees), np.finfo(float).tiny)
         scores[:, :, block] = _scores(estimate, inverse, variance, m)
     return scores
@@ -182,10 +187,3 @@ def _scores(estimate, inverse, variance, m):
         solved = np.linalg.solve(inverse[..., own, own], estimate[..., own, None])[..., 0]
         scores.append(np.einsum("bgp,bgp->bg", estimate[..., own], solved) / (m * variance))
     return np.stack(scores, axis=1)
-
-
-def _coefficients(nuisance, response):
-    """Least-squares coefficients (q, g) of columns (n, q, g)."""
-    orthonormal, triangle = np.linalg.qr(nuisance.transpose(2, 0, 1))
-    along = orthonormal.swapaxes(1, 2) @ response.T[:, :, None]
-    return np.linalg.solve(triangle, along)[:, :, 0].T
