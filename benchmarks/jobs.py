@@ -169,7 +169,7 @@ def _plot(name, method="from_estimator", *arguments):
 JOBS = {
     "model L2-max": Job(_l2max),
     "model L2-max, accelerated": _model("L2MaxDeconvolver", solver="accelerated", renorm_size=None),
-    "model trace norm": _model("TraceNormDeconvolver", max_iter=10),
+    "model trace norm": _model("TraceNormDeconvolver", max_iter=5),
     "model empirical Bayes": _model("EmpiricalBayesDeconvolver"),
     "model factor": _model("FactorDeconvolver"),
     "transform L2-max": _after_fit(lambda c: c.model.predict_expression(c.bulk, proportions=c.proportions)),
