@@ -5,6 +5,7 @@ memory as any other, and leaves nothing behind.
 """
 
 import multiprocessing
+import resource  # not on Windows, where nothing forks
 import signal
 import time
 import warnings
@@ -125,8 +126,6 @@ def apart(function, *arguments, limit=None):
 
 
 def _answer(sender, limit, function, *arguments):
-    import resource
-
     if limit:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     sender.send(function(*arguments))

@@ -7,7 +7,6 @@ from collections import defaultdict
 import numpy as np
 
 from ..harness import Contest, Contestant, case
-from ..held import Holder
 from ..jobs import JOBS
 from ..report import number, slope, styles
 
@@ -160,6 +159,8 @@ def plan(names, axes):
 )
 def growth(options, axes):
     """Growth of time and memory of everything with samples, genes and cell types, a process per job."""
+    from ..held import Holder  # which lacks a module on Windows
+
     courses, start = defaultdict(Course), time.monotonic()
     with Holder(options.threads) as holder:
         for shape, asked in points(axes).items():

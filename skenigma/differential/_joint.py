@@ -11,11 +11,10 @@ from .._docstrings import filled
 from .._typing import Column, Table
 from ..checks.names import listing
 from ..core.regress.generalized import (
-    FEWEST_GENES,
-    gene_blocks,
     linear_tests,
     logistic_tests,
     multivariate_tests,
+    wide_gene_blocks,
 )
 from ._entries import ENTRIES
 from ._result import Result, benjamini_hochberg, is_constant
@@ -118,9 +117,7 @@ def joint(expression, study, cell_types, genes):
     fit = linear_tests if study.classes is None else logistic_tests
     result, gene_p = Result(cell_types, genes, study), np.full(len(genes), np.nan)
     singular, separated = np.zeros((2, len(genes)), dtype=bool)
-    for block in gene_blocks(
-        len(genes), study.n_samples * (n_cell_types + common.shape[1] + 1), FEWEST_GENES
-    ):
+    for block in wide_gene_blocks(len(genes), study.n_samples * (n_cell_types + common.shape[1] + 1)):
         values = expression(block)[study.used]
         result.effect[:, block] = effects_on(study, values)
         constant = is_constant(values)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from .._docstrings import filled
 from .._typing import Column, Table
-from ..core.regress.generalized import FEWEST_GENES, gene_blocks
+from ..core.regress.generalized import wide_gene_blocks
 from ._entries import ENTRIES
 from ._result import Result, benjamini_hochberg, is_constant
 from ._study import Options
@@ -91,7 +91,7 @@ def marginal(expression, study, cell_types, genes):
     base = np.column_stack([np.ones(study.n_samples), study.coded])
     design = study.design(base, "phenotype")
     result = Result(cell_types, genes, study)
-    for block in gene_blocks(len(genes), study.n_samples * len(cell_types), FEWEST_GENES):
+    for block in wide_gene_blocks(len(genes), study.n_samples * len(cell_types)):
         values = expression(block)[study.used]
         flat = values.reshape(study.n_samples, -1).astype(np.float64, copy=False)
         result.store(block, effects_on(study, values), design.test(flat, [list(range(1, base.shape[1]))]))

@@ -8,7 +8,7 @@ from pandas.testing import assert_frame_equal
 from scipy import stats
 
 from skenigma.core.regress import fold_changes, generalized
-from skenigma.core.regress.contrasts import equations
+from skenigma.core.regress.contrasts import CommonColumns, equations
 from skenigma.core.regress.fold_changes import FoldChangeModel, fold_change_tests, mixture_p
 from skenigma.core.regress.interactions import InteractionModel, interaction_tests
 from skenigma.core.regress.moderation import VariancePrior
@@ -99,6 +99,41 @@ class TestEquations:
         assert_array_equal(estimate[:, 3, 2:4], 0.0)
         kept = equations(response, weights[:, [0, 2]], nuisance, coded).least_squares()[0]
         assert_allclose(estimate[:, 3, [0, 1, 4, 5]], kept[:, 3], rtol=ROUNDING)
+
+
+class TestCommonColumns:
+    """Columns that all genes share, with weights of values, against designs that are built."""
+
+    @pytest.fixture
+    def problem(self, monkeypatch):
+        monkeypatch.setattr(generalized, "BLOCK_ENTRIES", 100)  # blocks of 4 to 16 of the samples
+        rng = np.random.default_rng(2)
+        weights, response = rng.uniform(0.2, 3, (20, 5)), rng.normal(size=(20, 5))
+        return weights, response, np.linalg.qr(rng.normal(size=(20, 3)))[0], rng.normal(size=(4, 20, 6))
+
+    def test_least_squares_of_the_dense_design(self, problem):
+        weights, response, nuisance, designs = problem
+        columns = CommonColumns(weights, response, nuisance)
+        estimate, inverse, squares = columns.equations(designs).least_squares()
+        for b in range(4):
+            coefficients = columns.coefficients(designs[b], estimate[b].T)
+            for g in range(5):
+                root = np.sqrt(weights[:, [g]])
+                design = root * np.column_stack([designs[b], nuisance])
+                expected, rest, *_ = np.linalg.lstsq(design, root[:, 0] * response[:, g], rcond=None)
+                assert_allclose(estimate[b, g], expected[:6], rtol=ROUNDING)
+                assert_allclose(coefficients[:, g], expected[6:], rtol=ROUNDING)
+                assert_allclose(squares[b, g], rest[0], rtol=ROUNDING)
+                assert_allclose(inverse[b, g], np.linalg.inv(design.T @ design)[:6, :6], atol=1e-8)
+
+    def test_a_column_that_the_nuisance_columns_span_has_no_effect(self, problem):
+        weights, response, nuisance, designs = problem
+        designs[0, :, 2] = nuisance @ [1.0, -2.0, 0.5]
+        columns = CommonColumns(weights, response, nuisance)
+        estimate = columns.equations(designs[:1]).least_squares()[0]
+        assert_array_equal(estimate[0, :, 2], 0.0)
+        kept = columns.equations(np.delete(designs[:1], 2, axis=2)).least_squares()[0]
+        assert_allclose(np.delete(estimate, 2, axis=2), kept, rtol=ROUNDING)
 
 
 # ------------------------------------------------------------------------------------- the model of fold changes

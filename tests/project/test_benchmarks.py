@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 
 from benchmarks import __main__ as command
 from benchmarks import choices, findings, truth
+from benchmarks.cases.growth import Course, points
 from benchmarks.cases.models import iterations_to, objective_history, simulate
 from benchmarks.fresh import peak_growth
 from benchmarks.harness import CASES, Contest, Contestant, Options, largest_difference
@@ -43,7 +44,7 @@ def rows_of(name, options):
     try:
         return list(CASES[name].rows(options, "tiny", repeats))
     except ModuleNotFoundError as error:
-        if error.name not in ("statsmodels", "numba"):
+        if error.name not in ("statsmodels", "numba", "resource"):
             raise
         pytest.skip(str(error))
 
@@ -114,6 +115,43 @@ def test_peak_growth_is_that_of_the_call():
     assert held.nbytes > 100e6
     # 40 MB, and what its process needs for a call
     assert 39.5 < growth < 45
+
+
+def test_growth_goes_from_small_shapes_to_large_ones():
+    axes = {
+        "a": {"samples": ((10, 1000), {"genes": 7})},
+        "b": {"genes": ((5,), {}), "samples": ((10,), {"genes": 7})},
+    }
+    assert points(axes) == {
+        (10, 7, 8): [("a", "samples"), ("b", "samples")],
+        (1000, 5, 8): [("b", "genes")],
+        (1000, 7, 8): [("a", "samples")],
+    }
+    assert list(points(axes)) == [(10, 7, 8), (1000, 5, 8), (1000, 7, 8)]
+
+
+def test_time_at_a_size_is_foreseen_from_the_last_two():
+    course = Course()
+    assert course.foreseen(100) == 0
+    course.add(100, 3.0)
+    assert course.foreseen(200) == pytest.approx(6.0)
+    course.add(200, 12.0)
+    assert course.foreseen(400) == pytest.approx(48.0)
+    course.add(400, 12.0)  # never less than in proportion
+    assert course.foreseen(800) == pytest.approx(24.0)
+
+
+@pytest.mark.slow
+def test_a_job_that_takes_too_long_is_ended_and_the_next_one_runs():
+    pytest.importorskip("resource")
+    from benchmarks.held import Holder
+
+    with Holder(threads=1) as holder:
+        assert holder.measure("proportions nusvr", (400, 500, 3), 1) is None
+        seconds, megabytes = holder.measure("proportions nnls", (400, 500, 3), 60)
+    assert 0 < seconds < 60
+    # of the bulk's 1.6 MB, of which a block is taken at a time
+    assert megabytes < 20
 
 
 def test_objective_from_the_recorded_histories_is_that_of_the_model():

@@ -29,8 +29,7 @@ LARGEST_LOGIT = 30.0
 RUNAWAY_STEP = 0.02
 # Numbers in the working arrays of one block of genes: a few MiB, so that passes over it stay in the cache.
 BLOCK_ENTRIES = 2**18
-# Genes of a block at least where every block takes work that depends on the samples alone, as expanding expression
-# does: with fewer and fewer genes, the time of all blocks would grow with the square of the samples.
+# Genes of a wide block at least.
 FEWEST_GENES = 32
 
 
@@ -345,3 +344,11 @@ def gene_blocks(n_genes, numbers_per_gene, fewest=1):
     """Slices over genes, each of about ``BLOCK_ENTRIES`` numbers, and of ``fewest`` genes at least."""
     step = max(fewest, BLOCK_ENTRIES // max(1, numbers_per_gene))
     return [slice(start, min(start + step, n_genes)) for start in range(0, n_genes, step)]
+
+
+def wide_gene_blocks(n_genes, numbers_per_gene):
+    """Like :func:`gene_blocks`, where each block takes work that depends on the samples alone, as expression does.
+
+    If many samples made blocks of fewer and fewer genes, the time of all would grow with the square of the samples.
+    """
+    return gene_blocks(n_genes, numbers_per_gene, FEWEST_GENES)

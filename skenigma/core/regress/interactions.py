@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from .contrasts import CommonColumns
-from .generalized import FEWEST_GENES, gene_blocks
+from .generalized import gene_blocks, wide_gene_blocks
 from .moderation import VariancePrior
 from .permutation import calibrate, quantile_groups
 from .weighting import clipped, law_at, mean_variance_law, sample_weights
@@ -67,7 +67,7 @@ class InteractionModel:
         left, values, _ = np.linalg.svd(self.nuisance, full_matrices=False)
         self.basis = left[:, values > 1e-10 * values[0]]
         self.n_samples, self.n_genes = bulk.shape
-        self.blocks = gene_blocks(self.n_genes, ARRAYS * self.n_samples, FEWEST_GENES)
+        self.blocks = wide_gene_blocks(self.n_genes, ARRAYS * self.n_samples)
         self.sample_weights = np.ones(self.n_samples)
         self._find_law()
         self._weigh_samples()

@@ -12,6 +12,7 @@ from skenigma.core.regress.generalized import (
     linear_tests,
     logistic_tests,
     multivariate_tests,
+    wide_gene_blocks,
 )
 
 # Two ways of solving the same well-conditioned systems in double precision.
@@ -196,3 +197,10 @@ def test_blocks_cover_all_genes_once(n_genes, size):
         np.concatenate([np.arange(n_genes)[block] for block in blocks] or [[]]), np.arange(n_genes)
     )
     assert all(1 <= block.stop - block.start <= max(1, 2**18 // max(size, 1)) for block in blocks)
+
+
+def test_however_many_samples_wide_blocks_have_enough_genes():
+    sizes = [
+        [block.stop - block.start for block in wide_gene_blocks(70, samples)] for samples in (2**40, 2**12)
+    ]
+    assert sizes == [[32, 32, 6], [64, 6]]
