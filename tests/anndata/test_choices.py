@@ -110,6 +110,14 @@ class TestLengths:
         )
         assert "TPM, by the lengths of genes" in adata.uns["skenigma"]["scale"]
 
+    def test_without_a_total_they_are_divided_all_the_same(self, counts, profiles):
+        lengths = pd.Series(np.linspace(500, 5000, counts.n_vars), counts.var_names)
+        adata = deconvolve(counts, profiles, gene_lengths=lengths, normalize=None, verbose=False)
+        genes = lengths[adata.var_names].to_numpy()
+        shares = adata.layers["normalized"] * genes / np.maximum(adata.X, 1)
+        assert_allclose(shares[adata.X > 0], shares.max(), rtol=1e-12)
+        assert adata.uns["skenigma"]["bulk_layer"] == "normalized"
+
     def test_unit_does_not_matter(self, counts, profiles):
         metres = counts.var["length"] / 1000
         one = deconvolve(counts, profiles, gene_lengths="length")

@@ -188,6 +188,21 @@ class TestDeconvolve:
         assert dict(marked[marked != ""]) == dict(markers.set_index("gene").cell_type)
         if fitted is not estimator:
             assert len(fitted.gene_names_) == 35
+        # varm holds the profiles, and files no tables among parameters
+        assert not [name for name in adata.uns["skenigma"]["params"] if name.endswith("reference")]
+
+    def test_markers_are_those_of_cells_of_one_total_and_of_types_with_enough(self, bulk, cells):
+        deep = sparse.diags(np.repeat([1.0, 30.0, 1.0], SIZES))
+        cells.X = (deep @ cells.X).tocsr()
+        with pytest.warns(UserWarning, match="left out: 'B cell'"):
+            adata = deconvolve(bulk, cells, model=ProportionEstimator(), n_markers=3, min_cells=35)
+        marked = adata.var["marker_of"]
+        kept = cells[SIZES[0] :]
+        expected, others = (
+            dict(select_markers(kept, "cell_type", 3, normalize=total).set_index("gene").cell_type)
+            for total in (1e6, None)
+        )
+        assert dict(marked[marked != ""]) == expected != others
 
     def test_profiles_instead_of_cells(self, bulk, cells):
         profiles = make_reference(cells, "cell_type", normalize=1e6)
@@ -341,6 +356,24 @@ class TestAgain:
     def test_layers_that_the_second_model_lacks_are_gone(self, sets, cells):
         adata = deconvolve(sets[0], cells[10:].copy(), "kind", model="l2max", verbose=False)
         assert sorted(adata.layers) == ["cse_CD4+|T cell", "cse_monocyte", "normalized"]
+        assert "reliability" in sets[0].varm
+        assert "reliability" not in adata.varm
+
+    def test_the_layer_that_is_read_is_left(self, sets, cells):
+        """Be it what an earlier fit wrote, or the user's own under that name."""
+        scaled = sets[0].layers["normalized"]
+        adata = deconvolve(sets[0], cells, "kind", layer="normalized", normalize=None, verbose=False)
+        assert_array_equal(Deconvolved.of(adata, "skenigma").bulk, scaled)
+        again = deconvolve(adata, cells, "kind", normalize=None, verbose=False)
+        assert_array_equal(again.layers["normalized"], scaled)
+
+    def test_proportions_that_it_wrote_are_known_by_their_names(self, sets, cells):
+        adata = sets[0].copy()
+        adata.obsm["known"] = adata.obsm["proportions"].iloc[:, ::-1]
+        _, model = deconvolve(
+            adata, cells, "kind", proportions="known", normalize=None, return_model=True, verbose=False
+        )
+        assert_array_equal(model.proportions_, adata.obsm["proportions"])
 
     def test_unscaled_after_scaled(self, sets, cells):
         adata = deconvolve(sets[0], cells, "kind", normalize=None, verbose=False)
@@ -382,6 +415,13 @@ class TestAgain:
 
 class TestForOtherTools:
     """Which scale values are on is written where scanpy and others look for it."""
+
+    def test_logarithms_stand_beside_the_values(self, sets):
+        rows = cse_to_anndata(sets[0], log1p=True)
+        values = sets[1].cse_.reshape(-1, 30)
+        assert_array_equal(rows.layers["linear"], values)
+        assert_array_equal(rows.X, np.log1p(values))
+        assert rows.uns["skenigma"]["X"] == "log1p"
 
     def test_linear_unless_asked(self, sets):
         adata, model = sets

@@ -109,7 +109,9 @@ class TestSame:
         # a store is read by whole chunks
         assert re.match(f"is read by blocks of {24 if 'zarr' in bulk else 5} samples: 24 × 129 values", note)
         monkeypatch.setattr(_memory, "LARGE", 2**30)
-        check_same(run(data, tmp_path / "memory", *options, "--format", "h5ad", bulk=bulk), small)
+        whole = run(data, tmp_path / "memory", *options, "--format", "h5ad", bulk=bulk)
+        check_same(whole, small)
+        assert small.record["understood"]["one_scale"] == whole.record["understood"]["one_scale"]
 
     @pytest.mark.parametrize("form", ["zarr", "tsv"])
     def test_other_formats(self, data, tmp_path, by_blocks, monkeypatch, form):
@@ -136,6 +138,35 @@ class TestSame:
         notes = io.read_run(tmp_path / "run").record["understood"]["reading"]["bulk"]
         assert notes[0] == "took the names of genes from var column 'symbol'"
         assert "is read by blocks" in notes[1]
+
+    def test_genes_without_a_name_there_are_left_out(self, data, tmp_path, by_blocks, monkeypatch):
+        """Of the values as of the names."""
+        adata = anndata.read_h5ad(data / "bulk.h5ad")
+        adata.var["symbol"] = [None if i % 7 == 3 else name for i, name in enumerate(adata.var_names)]
+        adata.write_h5ad(tmp_path / "bulk.h5ad")
+        options = {"bulk": tmp_path / "bulk.h5ad", "command": "proportions"}
+        small = run(data, tmp_path / "blocks", "--gene-column", "symbol", **options)
+        assert small.record["understood"]["reading"]["bulk"][1] == "left out 18 genes without a name there"
+        monkeypatch.setattr(_memory, "LARGE", 2**30)
+        check_same(run(data, tmp_path / "memory", "--gene-column", "symbol", **options), small)
+
+    def test_raw_has_genes_of_its_own(self, data, tmp_path, by_blocks, monkeypatch):
+        adata = anndata.read_h5ad(data / "bulk.h5ad")
+        adata.raw = adata[:, ::-1]
+        adata[:, :40].copy().write_h5ad(tmp_path / "bulk.h5ad")
+        options = {"bulk": tmp_path / "bulk.h5ad", "command": "proportions"}
+        small = run(data, tmp_path / "blocks", "--layer", "raw", **options)
+        assert "24 × 129 values" in small.record["understood"]["reading"]["bulk"][0]
+        monkeypatch.setattr(_memory, "LARGE", 2**30)
+        check_same(run(data, tmp_path / "memory", "--layer", "raw", **options), small)
+
+    def test_counts_in_a_file_that_speaks_of_logarithms_are_read(self, data, tmp_path, by_blocks):
+        """Its logarithms may have been replaced by the counts."""
+        adata = anndata.read_h5ad(data / "bulk.h5ad")
+        adata.uns["log1p"] = {"base": None}
+        adata.write_h5ad(tmp_path / "bulk.h5ad")
+        found = run(data, tmp_path / "run", bulk=tmp_path / "bulk.h5ad", command="proportions")
+        assert "is read by blocks" in found.record["understood"]["reading"]["bulk"][0]
 
     def test_single_precision(self, data, tmp_path, by_blocks):
         found = run(data, tmp_path / "run", "--float32", "--format", "h5ad").expression()
@@ -347,6 +378,12 @@ class TestBudget:
         argv += ["--memory", "200M", "--out", tmp_path / "run", "-q"]
         assert main([str(word) for word in argv]) == 1
         assert "even read one sample at a time" in capsys.readouterr().err
+
+    def test_a_sample_of_all_cell_types_is_what_blocks_take_at_least(self):
+        least = _memory.PACKAGES + _memory.WRITTEN_PART * 8 * 10 * 1000
+        Budget(least).check_blocks((5, 1000), 10, "bulk.h5ad")
+        with pytest.raises(ValueError, match=r"10 cell types × 1,000 genes × 8 bytes"):
+            Budget(least - 1).check_blocks((5, 1000), 10, "bulk.h5ad")
 
     def test_it_is_recorded_and_repeated(self, data, tmp_path):
         found = run(data, tmp_path / "run", "--memory", "400M", command="proportions")

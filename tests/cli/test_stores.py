@@ -123,8 +123,9 @@ class TestRun:
         assert_array_equal(adata.X, io.read_bulk(data / "bulk.tsv"))
         assert one.record["files"] == {"expression": "expression.zarr", "expression_std": "expression.zarr"}
 
-    def test_cell_types_and_normalised_expression(self, data, tmp_path):
-        options = ["--model", "l2max", "--normalize", "frac", "--cell-types", "T/NK", "--max-iter", "5"]
+    @pytest.mark.parametrize("kinds", [CELL_TYPES, CELL_TYPES[1:]])
+    def test_cell_types_and_normalised_expression(self, data, tmp_path, kinds):
+        options = ["--model", "l2max", "--normalize", "frac", "--cell-types", *kinds, "--max-iter", "5"]
         argv = [
             "deconvolve",
             *inputs(data),
@@ -137,9 +138,12 @@ class TestRun:
         ]
         assert main(argv) == 0
         run = io.read_run(tmp_path / "run")
-        assert list(run.expression("expression_normalized")) == ["T/NK"]
+        assert list(run.expression("expression_normalized")) == kinds
         assert run.expression("expression_std") == {}
-        assert (tmp_path / "run" / "expression_normalized.zarr").is_dir()
+        # profiles are on the scale of the bulk, as what is normalised is not
+        for name, comparable in (("expression", kinds == CELL_TYPES), ("expression_normalized", False)):
+            adata = anndata.read_zarr(tmp_path / "run" / f"{name}.zarr")
+            assert ("reference" in adata.varm) == comparable
 
     @pytest.mark.slow
     def test_a_repeat_has_the_same_bytes(self, finished, tmp_path, capsys):

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skenigma.core.posterior import factor_rows
-from skenigma.core.posterior.factor import fit_factors
+from skenigma.core.posterior.factor import Search, fit_factors
+from skenigma.core.posterior.factor_rest import largest_values, residual_of
 from skenigma.core.posterior.factor_rows import Residual, fit_factors_by_rows
+from skenigma.core.posterior.factor_step import Parts
 
 N_SAMPLES, N_GENES, N_TYPES = 300, 500, 3
 
@@ -48,15 +50,34 @@ def test_few_directions_come_close_to_the_whole_fit(cohort, monkeypatch):
         found = fit_factors_by_rows(bulk, theta, reference, known)
         scaled = fitted(found, theta) * found.scale / expected.scale
         errors.append(np.linalg.norm(scaled - explained) / noise)
-    print(
-        errors,
-        found.own / expected.own,
-        found.noise / expected.noise,
-        np.abs(found.scale / expected.scale - 1).max(),
-    )
     assert found.n_factors == expected.n_factors == 2
     assert errors[0] > 5 * errors[1] > 25 * errors[2]
     assert errors[2] < 0.01
+
+
+def test_what_is_left_is_seen_along_its_leading_directions(cohort):
+    """By weights of samples that give directions at right angles, and no longer ones than are there."""
+    bulk, theta, reference = cohort
+    theta = theta / np.linspace(1, 3, N_SAMPLES)[:, None]  # so that samples have variances of their own
+    residual = Residual(bulk, theta, reference)
+    combined, _ = residual.combine(np.random.default_rng(1).normal(size=(12, N_SAMPLES)), np.ones(N_SAMPLES))
+    genes = residual.along(combined, np.ones(N_GENES))
+    fit = Search(genes, theta, np.ones((N_SAMPLES, 1)), 50, 1e-3, None)
+    parts = Parts(fit, fit.state)
+    rest = genes.rest(parts)
+    found = genes.left(parts, 3) @ rest
+    sizes = np.linalg.svd(rest / np.sqrt(parts.variance)[:, None], compute_uv=False)[:3]
+    # squares of directions of the size of squares, whose sums round at that of their largest
+    assert_allclose(found @ found.T, np.diag(sizes[::-1] ** 4), atol=1e-10 * sizes[0] ** 4)
+
+
+def test_rounding_is_that_of_the_type_of_the_bulk(cohort):
+    _, theta, reference = cohort
+    bulk = (theta @ reference).astype(np.float32)
+    bulk[:, 5] -= np.linspace(1e-3, 2e-3, N_SAMPLES, dtype=np.float32)
+    kept = residual_of(bulk, theta, reference).any(axis=0)
+    assert_array_equal(np.flatnonzero(kept), [5])
+    assert_array_equal(largest_values(np.array([[-3.0, 1], [2, -1]])), [3, 1])
 
 
 def test_a_residual_is_combined_and_seen_along_its_combinations(cohort):
