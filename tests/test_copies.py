@@ -112,7 +112,7 @@ class OneAtATime(Mapping):
         return len(self.kinds)
 
 
-@pytest.mark.parametrize("engine", ["polars", "pandas"])
+@pytest.mark.parametrize("engine", ["polars", pytest.param("pandas", marks=pytest.mark.slow)])
 def test_reading_a_text(cohort, tmp_path, monkeypatch, engine):
     """A text of numbers is read by blocks into one array, a fifth of which may be empty: not four or five times."""
     X = cohort[0]

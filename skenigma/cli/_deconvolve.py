@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .._fitted import fitted_values, numbers
@@ -247,7 +248,7 @@ def _write(job, model, bulk, kinds):
         job.write(reliability.T, RELIABILITY)
     shares, std = (build(model, bulk.index) for build in (proportion_frame, std_frame))
     normalized = None if model.normalize is None else model.expression_normalized_
-    if isinstance(bulk, pd.DataFrame):
+    if isinstance(bulk, pd.DataFrame) and not np.array_equal(bulk.columns, model.gene_names_):
         bulk = bulk[model.gene_names_]
     about = {"model": model, "shares_of": shares_of(model)}
     write_expression(job, kinds, expression, normalized, bulk, shares, std, **about)

@@ -94,9 +94,11 @@ def write_numbers(frame, file, delimiter, *, header=True, large=False):
 
 def _are_plain(names, delimiter):
     """Whether names are texts that stand in a table without quotes."""
-    if not all(isinstance(name, str) for name in names):
+    try:
+        together = "".join(names)
+    except TypeError:  # one is no text
         return False
-    return not any(sign in name for name in names for sign in (delimiter, '"', "\r", "\n"))
+    return not any(sign in together for sign in (delimiter, '"', "\r", "\n"))
 
 
 class _NotPlain(Exception):  # noqa: N818, nothing is wrong with it

@@ -308,8 +308,12 @@ class Posterior:
 
     def deviations(self, rows, cell_types=slice(None), genes=slice(None)):
         """Half the distance on the scale of the bulk of one standard deviation up and down on the log scale."""
-        deviation = np.sqrt(self.variance(rows, cell_types, genes))
-        return np.exp2(self.mean(rows, cell_types, genes)) * np.sinh(LN2 * deviation)
+        found = np.empty((len(rows.bulk), *self.reference[cell_types][:, genes].shape))
+        for some in self._blocks(rows, found.shape[2]):
+            deviation = np.sqrt(self.variance(rows[some], cell_types, genes))
+            np.sinh(np.multiply(deviation, LN2, out=deviation), out=found[some])
+            found[some] *= np.exp2(self.mean(rows[some], cell_types, genes))
+        return found
 
     def reliability(self):
         """Expected correlation of estimate and truth over samples, shape (n_cell_types, n_genes)."""
