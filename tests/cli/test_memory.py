@@ -150,6 +150,33 @@ class TestSame:
         monkeypatch.setattr(_memory, "LARGE", 2**30)
         check_same(run(data, tmp_path / "memory", "--gene-column", "symbol", **options), small)
 
+    def test_genes_without_a_length_are_left_out(self, data, tmp_path, by_blocks, monkeypatch):
+        lengths = pd.read_csv(data / "lengths.tsv", sep="\t", index_col=0)
+        io.write_table(lengths.drop(lengths.index[[3, 50, 51]]), tmp_path / "lengths.tsv")
+        options = ["--gene-lengths", tmp_path / "lengths.tsv"]
+        small = run(data, tmp_path / "blocks", *options, command="proportions")
+        monkeypatch.setattr(_memory, "LARGE", 2**30)
+        check_same(run(data, tmp_path / "memory", *options, command="proportions"), small)
+
+    def test_totals_that_decide_are_those_of_the_shared_genes(self, data, tmp_path, by_blocks, monkeypatch):
+        """Of a bulk on the scale of the reference, but for one gene that the reference lacks."""
+        reference = io.read_reference(data / "reference.tsv")
+        reference = reference.div(reference.sum(axis=1), axis=0) * 1e6
+        io.write_table(reference.T.rename_axis("gene"), tmp_path / "reference.tsv")
+        adata = anndata.read_h5ad(data / "bulk.h5ad")
+        (lacking,) = np.flatnonzero(~adata.var_names.isin(reference.columns))
+        adata.X[:, lacking] = 9 * adata.X.sum(axis=1)
+        adata.X *= 1e6 / adata.X.sum(axis=1, keepdims=True)
+        adata.write_h5ad(tmp_path / "bulk.h5ad")
+        options = {"bulk": tmp_path / "bulk.h5ad", "command": "proportions"}
+        one_scale = []
+        for size in (0, 2**30):
+            monkeypatch.setattr(_memory, "LARGE", size)
+            found = run(data, tmp_path / f"{size}", "--reference", tmp_path / "reference.tsv", **options)
+            one_scale.append(found.record["understood"]["one_scale"])
+        assert one_scale[0] == one_scale[1]
+        assert one_scale[0]["total"] == 1e6
+
     def test_raw_has_genes_of_its_own(self, data, tmp_path, by_blocks, monkeypatch):
         adata = anndata.read_h5ad(data / "bulk.h5ad")
         adata.raw = adata[:, ::-1]
