@@ -163,7 +163,9 @@ def test_stretches_are_of_whole_blocks():
     assert stretches(matrix, 2) == [slice(0, 100), slice(100, 170)]
     assert len(stretches(matrix, 9)) == 4
     assert stretches(COHORT[0], 2) == [slice(0, 85), slice(85, 170)]
-    np.testing.assert_array_equal(cut(matrix, slice(100, 170))[:], COHORT[0][100:])
+    stretch = cut(matrix, slice(100, 170))
+    assert matrix.readings == 0
+    np.testing.assert_array_equal(stretch[:], COHORT[0][100:])
 
 
 class Number:
