@@ -136,10 +136,10 @@ def fit_factors(
     automatic = n_factors is None
     limit = min(max_factors, len(residual) // 3) if automatic else n_factors
     # in units of the values, squares of squares could leave the range of numbers
-    unit = np.abs(residual).max(initial=0.0)
+    unit = max(residual.max(initial=0.0), -residual.min(initial=0.0))
     if unit > 0:
         residual /= unit
-        size = np.sqrt(np.mean(np.square(residual)))
+        size = np.sqrt(np.einsum("jg,jg->j", residual, residual).sum() / residual.size)
         residual /= size
         unit *= size
     scale, degrees = np.full(residual.shape[1], unit if unit > 0 else 1.0), np.inf

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..blocks import MANY_BLOCK, row_blocks
 from .factor_step import update_scores
 
 ALL = slice(None)
@@ -94,7 +95,10 @@ class FactorState:
         """Moments of the loadings as the factors of each sample meet them, mean over genes: (n, C, C) and (n, C)."""
         n_columns, n_types, n_genes = self.map.loadings.shape
         second = self.map.second_moment().reshape(n_columns, n_types, n_columns, n_types)
-        crossed = self.residual() @ self.map.flat_loadings.T / n_genes
+        crossed = np.empty((len(self.bulk), n_columns * n_types))
+        for some in row_blocks(self.bulk, MANY_BLOCK):
+            np.matmul(self.residual(some), self.map.flat_loadings.T, out=crossed[some])
+        crossed /= n_genes
         products = np.einsum("akbl,jk,jl->jab", second, self.proportions, self.proportions, optimize=True)
         return products, np.einsum("jk,jak->ja", self.proportions, crossed.reshape(-1, n_columns, n_types))
 
