@@ -9,14 +9,12 @@ from ..exceptions import LevelWarning
 
 # Genes that the level is measured on, those with most of the bulk: of 20,000 they hold some 80 % of it.
 GENES = 2000
-# Genes up to which a tensor that is held is mixed as it lies in memory: to pick these out of it takes longer.
-MIXED_WHOLE = 10 * GENES
 # Samples, evenly spaced, by which these genes are found.
 LOOKED_AT = 16
 # Levels whose median over samples is not warned of.
 LOWEST, HIGHEST = 0.5, 2.0
-# A block of expression that is built at a time, in numbers.
-BLOCK = 2**18
+# Numbers of a block of mixtures: few, so that its memory is used again, and more where genes are picked for each.
+BLOCK, PICKED_BLOCK = 2**16, 2**18
 
 
 def measure_level(expression, bulk):
@@ -47,20 +45,13 @@ def _measured(expression, bulk, genes, rows):
     """Levels of a stretch of samples."""
     level = np.empty(rows.stop - rows.start)
     shares = expression.proportions.astype(np.float64, copy=False)
-    step = max(1, BLOCK // (shares.shape[1] * min(bulk.shape[1], GENES)))
+    step = max(1, BLOCK // bulk.shape[1] if bulk.shape[1] <= GENES else PICKED_BLOCK // GENES)
     for start in range(rows.start, rows.stop, step):
         some = slice(start, min(start + step, rows.stop))
-        mixed = _mixed(expression, shares, some, genes)
+        mixed = expression.source.mixed(shares[some], some, genes)
         known = bulk[some, genes].astype(np.float64, copy=False)
         level[start - rows.start : some.stop - rows.start] = level_of(mixed, known)
     return level
-
-
-def _mixed(expression, shares, samples, genes):
-    """What samples are mixed of, on some genes."""
-    if expression.is_materialized and expression.shape[2] <= MIXED_WHOLE:
-        return np.matmul(shares[samples, None], expression.values(samples))[:, 0, genes]
-    return np.matmul(shares[samples, None], expression.values(samples, genes=genes))[:, 0]
 
 
 def level_of(mixed, bulk):

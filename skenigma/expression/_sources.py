@@ -9,6 +9,10 @@ from ..core.blocks import row_blocks
 from ..normalization import apply_normalization
 
 ALL = slice(None)
+# Genes up to which a tensor is mixed as it lies in memory: to pick a tenth of them out of it takes longer.
+MIXED_WHOLE = 20_000
+# Numbers of a tensor that are mixed at a time.
+MIXED = 2**18
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,14 @@ class Conversion:
     reference: np.ndarray
     factors: np.ndarray | None = None
 
+    @property
+    def is_linear(self):
+        """Whether combinations of what it makes of values are what it makes of combinations."""
+        return not self.positive and self.preprocess is None
+
     def to_bulk_scale(self, values):
         """``values`` of a model, changed in place: clipped and transformed back."""
-        if not self.positive and self.preprocess is None:
+        if self.is_linear:
             return values
         restore = SCALES[self.preprocess].restore
         # by the block, so that both passes over it find it in the cache
@@ -56,6 +65,39 @@ class Conversion:
         absent = self.absent[cell_types]
         values[:, absent] = self.reference[cell_types][absent][:, genes]
         return values
+
+    def mixed(self, state, weights, samples, genes):
+        """Σ_k w_jk p_jk of these values, float64 (n_samples, n_genes): without the tensor where that can be."""
+        if not (self.is_linear and hasattr(state, "mixed")):
+            n_genes = np.arange(self.reference.shape[1])[genes].size
+            return mixed(weights, samples, n_genes, lambda some: self.values(state, some, ALL, genes))
+        factors = 1.0 if self.factors is None else self.factors
+        found = state.mixed(np.where(self.absent, 0.0, weights * factors), samples, genes)
+        if self.absent.any():  # the answer for these is their profile
+            found += weights[:, self.absent] @ self.reference[self.absent][:, genes]
+        return found
+
+
+def mixed(weights, samples, n_genes, values, genes=ALL):
+    """Σ_k w_jk p_jk of a tensor, a block of samples at a time.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_samples, n_cell_types)
+    samples : slice
+        Which samples these are.
+    n_genes : int
+        Of the tensor.
+    values : callable
+        Makes the tensor of a slice of samples.
+    genes : slice or ndarray of int, default=slice(None)
+        Which of its genes are wanted.
+    """
+    found = []
+    for rows in row_blocks(np.broadcast_to(0.0, (*weights.shape, n_genes)), MIXED):
+        some = slice(samples.start + rows.start, min(samples.start + rows.stop, samples.stop))
+        found.append(np.matmul(weights[rows, None], values(some))[:, 0, genes])
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -106,6 +148,11 @@ class Converted:
     def values(self, *part):
         self._check(*part)
         return self.conversion.values(self.state, *part).astype(self.dtype, copy=False)
+
+    def mixed(self, weights, samples, genes):
+        """Σ_k w_jk p_jk of a slice of samples, see :meth:`Conversion.mixed`."""
+        self._check(samples)
+        return self.conversion.mixed(self.state, weights, samples, genes)
 
     def std(self, *part):
         self._check(*part)
@@ -161,6 +208,14 @@ class Held:
         if all(isinstance(part, slice) and part == ALL for part in (samples, cell_types, genes)):
             return self.tensor
         return self.tensor[samples][:, cell_types][:, :, genes]
+
+    def mixed(self, weights, samples, genes):
+        """Σ_k w_jk p_jk of a slice of samples, float64 of shape (n_samples, n_genes)."""
+        n_genes = self.tensor.shape[2]
+        if n_genes <= MIXED_WHOLE:
+            return mixed(weights, samples, n_genes, self.tensor.__getitem__, genes)
+        n_chosen = np.arange(n_genes)[genes].size
+        return mixed(weights, samples, n_chosen, lambda some: self.values(some, ALL, genes))
 
     def std(self, *part):
         return self.source.std(*part)

@@ -85,7 +85,7 @@ def test_noise_that_is_left_out_does_not_lower_it(signed):
 
 @pytest.mark.parametrize("whole", [0, 20_000])
 def test_of_many_genes_those_with_most_of_the_bulk_are_measured(monkeypatch, whole):
-    monkeypatch.setattr("skenigma.deconvolution._level.MIXED_WHOLE", whole)
+    monkeypatch.setattr("skenigma.expression._sources.MIXED_WHOLE", whole)
     rng = np.random.default_rng(0)
     bulk = rng.gamma(1, 1, (4, 2100)) + 1
     bulk[:, 50:2050] *= 1000

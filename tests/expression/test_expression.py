@@ -234,6 +234,34 @@ def test_deviations_of_a_transformed_scale_are_those_of_small_steps(data):
         assert_allclose(model.cse_std_[small], (slope(model.cse_) * inner.cse_std_)[small], rtol=0.02)
 
 
+@pytest.fixture(params=[1, 10**9], ids=["by blocks", "at once"])
+def mixed_at_once(request, monkeypatch):
+    monkeypatch.setattr("skenigma.expression._sources.MIXED", request.param)
+
+
+@pytest.mark.parametrize("genes", [slice(None), np.array([30, 2, 7])], ids=["all", "some"])
+@pytest.mark.parametrize("whole", [0, N_GENES])
+def test_mixtures_are_those_of_the_tensor(fitted, compact, mixed_at_once, monkeypatch, genes, whole):
+    monkeypatch.setattr("skenigma.expression._sources.MIXED_WHOLE", whole)
+    weights = np.random.default_rng(0).uniform(0.1, 1.0, (7, len(CELL_TYPES)))
+    expected = np.einsum("jk,jkg->jg", weights, fitted.cse_[4:11])[:, genes]
+    for expression in (fitted.expression_, compact.expression_):
+        assert_allclose(expression.source.mixed(weights, slice(4, 11), genes), expected, **SAME)
+
+
+def test_mixtures_hold_what_is_made_of_the_values(compact):
+    source = compact.expression_.source
+    changed = replace(
+        source.conversion, absent=np.array([False, True, False]), factors=np.array([0.5, 2.0, 3.0])
+    )
+    weights = np.random.default_rng(0).uniform(0.1, 1.0, (7, len(CELL_TYPES)))
+    for positive in (False, True):
+        found = replace(source, conversion=replace(changed, positive=positive))
+        values = found.values(slice(4, 11), slice(None), slice(5, 20))
+        expected = np.einsum("jk,jkg->jg", weights, values)
+        assert_allclose(found.mixed(weights, slice(4, 11), slice(5, 20)), expected, **SAME)
+
+
 class OwnInterval:
     """State of one value with an interval that is not normal."""
 

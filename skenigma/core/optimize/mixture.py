@@ -325,6 +325,28 @@ def expand(expression, bulk, vectors):
     return cse
 
 
+def mix(expression, weights, bulk, vectors):
+    """Combinations over genes of a sample's cell types, without these: as of :func:`expand`, summed.
+
+    Parameters
+    ----------
+    expression : Expression
+    weights : ndarray of shape (n_samples, n_cell_types)
+    bulk : ndarray of shape (n_samples, n_genes), or None
+        None where the samples hold nothing outside the directions.
+    vectors : ndarray of shape (n_directions, n_genes)
+
+    Returns
+    -------
+    mixed : ndarray of shape (n_samples, n_genes)
+    """
+    along = np.matmul(weights[:, None], expression.beyond_scaled_sample())[:, 0]
+    mixed = along.astype(vectors.dtype, copy=False) @ vectors
+    if bulk is not None:
+        mixed += row_products(weights, expression.scale)[:, None] * bulk
+    return mixed
+
+
 def expand_inside(expression, vectors, dtype):
     """Expression over genes, like :func:`expand`, where the samples hold nothing outside the directions."""
     inside = expression.inside

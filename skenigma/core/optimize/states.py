@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..blocks import as_source, row_blocks
-from .mixture import Expression, Samples, expand, expand_inside, survey
+from ..blocks import as_source, row_blocks, row_products
+from .mixture import Expression, Samples, expand, expand_inside, mix, survey
 
 ALL = slice(None)
 
@@ -68,6 +68,11 @@ class FramedState:
         if not self.samples.lengths[samples].any():
             return expand_inside(chosen, self.vectors[:, genes], self.bulk.dtype)
         return expand(chosen, self.bulk[samples][:, genes], self.vectors[:, genes])
+
+    def mixed(self, weights, samples=ALL, genes=ALL):
+        """Σ_k w_jk p_jk over genes, shape (n_samples, n_genes), in double precision and without the tensor."""
+        beyond = self.bulk[samples][:, genes] if self.samples.lengths[samples].any() else None
+        return mix(self.expression.select(samples, ALL), weights, beyond, self.vectors[:, genes])
 
     def norms(self):
         """Norm of every sample in every cell type, shape (n_samples, n_cell_types)."""
@@ -127,6 +132,15 @@ class SpanState:
             if outside is not None:
                 cse[rows] += scale[rows, :, None] * outside[rows]
         return cse
+
+    def mixed(self, weights, samples=ALL, genes=ALL):
+        """Σ_k w_jk p_jk over genes, shape (n_samples, n_genes), in double precision and without the tensor."""
+        mixed = np.matmul(weights[:, None], self.inside[samples])[:, 0]
+        span = self.span.select(genes)
+        mixed = mixed[:, genes] if span.vectors is None else mixed @ span.vectors
+        if self.outside is not None:
+            mixed += row_products(weights, self.scale[samples])[:, None] * self.outside[samples][:, genes]
+        return mixed
 
     def norms(self):
         """Norm of every sample in every cell type, shape (n_samples, n_cell_types)."""

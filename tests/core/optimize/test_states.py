@@ -97,6 +97,15 @@ class TestAgainstPlainTensors:
         state, _, tensor = pair
         assert_allclose(state.expand(), tensor, **ROUNDING)
 
+    @pytest.mark.parametrize(
+        "genes", [slice(None), slice(3, 9), np.array([7, 2])], ids=["all", "slice", "some"]
+    )
+    def test_mixed(self, pair, rng, genes):
+        state, _, tensor = pair
+        weights = rng.standard_normal((4, N_TYPES))
+        expected = np.einsum("jk,jkg->jg", weights, tensor[2:6])[:, genes]
+        assert_allclose(state.mixed(weights, slice(2, 6), genes), expected, **ROUNDING)
+
     def test_norms(self, pair):
         state, _, tensor = pair
         assert_allclose(state.norms(), np.linalg.norm(tensor, axis=2), **ROUNDING)
