@@ -91,6 +91,15 @@ def test_a_whole_fit_takes_eight_readings(renorm_size):
     assert matrix.readings < 8 + 100 / n_samples
 
 
+def test_two_fits_of_few_genes_are_those_in_memory():
+    """Their frame is the whole space, in which the second fit begins anew."""
+    X, known = COHORT.bulk.iloc[:, :60], {"proportions": COHORT.proportions}
+    params = {"reference": COHORT.reference.iloc[:, :60], "renorm_size": "auto"}
+    expected, found = model(**params).fit(X, **known), model(**params).fit(lazy(X), **known)
+    assert found.n_iter_ == expected.n_iter_
+    assert_same(found.expression_.values(), expected.expression_.values())
+
+
 @pytest.mark.parametrize(("method", "most"), [("transform", 1), ("score", 1), ("predict_expression", 4)])
 def test_a_fitted_model_reads_once(fitted, method, most):
     matrix = lazy(rows=30)

@@ -55,10 +55,9 @@ class InPlace:
     @staticmethod
     def suits(frame, steps):
         """Whether the iterations of a run are of this kind, and numba is there."""
-        settings, caps = steps.settings, getattr(type(steps.problem.penalty), "caps", None)
-        alone = settings.followed_by is None and settings.frame is None
+        caps = getattr(type(steps.problem.penalty), "caps", None)
         whole = frame.is_whole and len(getattr(frame.parts, "parts", ())) == 1
-        return alone and whole and caps is MaxL2Norm.caps and passes.fastest() is not passes
+        return whole and caps is MaxL2Norm.caps and passes.fastest() is not passes
 
     def __call__(self, square, typical_norm, gradients):
         """The next iteration, see :class:`Iterated`; the one before has been accepted."""
