@@ -140,10 +140,14 @@ def slope(sizes, values):
 
 
 def styles(names):
-    """One marker and colour per contestant."""
+    """A colour and marker per contestant: those of the plots, and the same colours with other markers after these."""
     from skenigma.plotting._style import LINE_STYLES
 
-    return dict(zip(dict.fromkeys(names), itertools.cycle(LINE_STYLES)))
+    count, looks = len(LINE_STYLES), {}
+    for i, name in enumerate(dict.fromkeys(names)):
+        marker = LINE_STYLES[(i + i // count) % count]["marker"]
+        looks[name] = {**LINE_STYLES[i % count], "marker": marker}
+    return looks
 
 
 def draw_ratios(frame, figure):

@@ -11,6 +11,7 @@ from sklearn.utils import Bunch
 from skenigma import ProportionEstimator, io
 from skenigma.anndata import _write, deconvolve
 from skenigma.batch import BulkBatchCorrector, ReferenceBatchCorrector, _effect
+from skenigma.core.regress import generalized
 from skenigma.io import _engines, _tables
 from skenigma.io._formats import Text
 from skenigma.io._layout import Layout
@@ -47,10 +48,16 @@ def test_robust_regression(cohort, monkeypatch):
     assert peak < 1.3  # working arrays of a fixed size, which are as large as X here
 
 
+def hold_logarithms(monkeypatch, count):
+    """Let correctors hold so many logarithms at a time, of some genes or of some samples."""
+    monkeypatch.setattr(generalized, "BLOCK_ENTRIES", count)
+    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", count)
+
+
 def test_batch_correction(cohort, monkeypatch):
     """The corrected bulk is one; everything else is held by blocks."""
     X, reference, shares = cohort
-    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", X.size // 40)
+    hold_logarithms(monkeypatch, X.size // 40)
     model = BulkBatchCorrector(reference)
     peak, left = copies(lambda: model.fit(X, proportions=shares), X)
     assert peak < 0.4
@@ -63,7 +70,7 @@ def test_batch_correction(cohort, monkeypatch):
 def test_correction_of_the_reference(cohort, monkeypatch):
     """Bulk and pseudo-bulk are there already, and everything as large as either is held by blocks."""
     X, reference, shares = cohort
-    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", X.size // 40)
+    hold_logarithms(monkeypatch, X.size // 40)
     model = ReferenceBatchCorrector(pseudobulk=Bunch(bulk=shares @ reference, proportions=shares))
     peak, left = copies(lambda: model.fit(X), X)
     assert peak < 0.4
@@ -74,7 +81,7 @@ def test_blocks_of_genes_change_no_restored_reference(cohort, monkeypatch):
     X, reference, shares = cohort
     mixed = Bunch(bulk=(shares @ reference)[:70], proportions=shares[:70])
     whole = ReferenceBatchCorrector(pseudobulk=mixed).fit(X)
-    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", 700 * N_SAMPLES)
+    hold_logarithms(monkeypatch, 700 * N_SAMPLES)
     parts = ReferenceBatchCorrector(pseudobulk=mixed).fit(X)
     # means of columns, summed in another order where these stand otherwise in memory
     np.testing.assert_allclose(parts.slope_, whole.slope_, rtol=1e-12)
@@ -87,7 +94,7 @@ def test_blocks_change_nothing(cohort, monkeypatch):
         BulkBatchCorrector(reference).fit(X, proportions=shares),
         ProportionEstimator(reference).fit(X),
     )
-    monkeypatch.setattr(_effect, "LOGS_AT_ONCE", 7 * N_GENES)
+    hold_logarithms(monkeypatch, 7 * N_GENES)
     monkeypatch.setattr(_methods, "STANDARDISED_AT_ONCE", 7 * N_GENES)
     parts = BulkBatchCorrector(reference).fit(X, proportions=shares)
     np.testing.assert_allclose(parts.transform(X), whole.transform(X), rtol=1e-12)

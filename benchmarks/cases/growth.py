@@ -127,6 +127,9 @@ def draw(frame, figure):
             for name, part in shown.groupby("contestant", sort=False):
                 ax.loglog(part[along], part["median"], label=name, **looks[name])
             ax.set_xlabel(along.replace("_", " "))
+            sizes = sorted(set(shown[along]))
+            ax.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+            ax.minorticks_off()
             ax.grid(alpha=0.3)
         row[0].set_ylabel({"s": "seconds of processor time", "MB": "MB beyond the input"}[unit])
     handles, labels = axes[0][0].get_legend_handles_labels()

@@ -11,13 +11,13 @@ from ..checks.validation import StrOptions, fit_context
 from ..checks.warning import warn
 from ..cohort import is_lazy, open_bulk
 from ..core.regress.combat import Moments, alignment
+from ..core.regress.generalized import gene_blocks
 from ..proportions import ProportionEstimator
 from ._effect import (
     LOG,
     NEGATIVE,
     apply_effect,
     check_expression,
-    gene_blocks,
     warn_of_logarithms,
     warn_of_units,
 )
@@ -206,7 +206,10 @@ class BulkBatchCorrector(ProportionsTransformer):
                 lambda: (self._batches(block, proportions[rows]) for rows, block in bulk.blocks()), len(bulk)
             )
         return Moments.joined(
-            [Moments.of(self._batches(bulk, proportions, genes)) for genes in gene_blocks(*bulk.shape)]
+            [
+                Moments.of(self._batches(bulk, proportions, genes))
+                for genes in gene_blocks(bulk.shape[1], len(bulk))
+            ]
         )
 
     def _batches(self, bulk, proportions, genes=slice(None)):

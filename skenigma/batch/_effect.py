@@ -17,12 +17,6 @@ LOGS_AT_ONCE = 2**19
 FAR_APART = 10
 
 
-def gene_blocks(n_samples, n_genes):
-    """Slices over genes, of which there are logarithms at a time."""
-    step = max(1, LOGS_AT_ONCE // n_samples)
-    return [slice(start, start + step) for start in range(0, n_genes, step)]
-
-
 def apply_effect(values, slope, intercept):
     """Expression through affine maps of its logarithms; what would fall below 0 is 0."""
     corrected = np.empty(values.shape, dtype=values.dtype)

@@ -19,10 +19,11 @@ from ..checks.names import column_names, listing, refuse_repeats, row_names
 from ..checks.numbers import refuse_masked
 from ..checks.validation import HasMethods, Interval, StrOptions, check_bulk, check_proportions, fit_context
 from ..core.regress.combat import Moments, alignment
+from ..core.regress.generalized import gene_blocks
 from ..core.regress.robust import nonnegative_least_squares
 from ..reference import make_pseudobulk
 from ..reference._cells import read_cells
-from ._effect import LOG, NEGATIVE, apply_effect, check_expression, gene_blocks, warn_of_logarithms
+from ._effect import LOG, NEGATIVE, apply_effect, check_expression, warn_of_logarithms
 
 # Standard deviation of drawn proportions, in units of their mean, in the original.
 SPREAD = 2.0
@@ -331,7 +332,7 @@ class ReferenceBatchCorrector(GeneTransformer):
 
     def _restore(self, bulk, mixed, shares):
         """Profiles that explain the corrected pseudo-bulk; what is as large as either is held for some genes only."""
-        some_genes = gene_blocks(max(len(bulk), len(mixed)), bulk.shape[1])
+        some_genes = gene_blocks(bulk.shape[1], max(len(bulk), len(mixed)))
         # the bulk is the first batch, and the pseudo-bulk, whose effect is taken, the second
         moments = Moments.joined(
             [

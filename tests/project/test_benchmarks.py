@@ -12,13 +12,13 @@ import pytest
 from numpy.testing import assert_allclose
 
 from benchmarks import __main__ as command
-from benchmarks import choices, findings, truth
+from benchmarks import choices, findings, jobs, truth
 from benchmarks.cases.growth import Course, points
 from benchmarks.cases.models import iterations_to, objective_history, simulate
 from benchmarks.fresh import peak_growth
 from benchmarks.harness import CASES, Contest, Contestant, Options, largest_difference
 from benchmarks.original import Original
-from benchmarks.report import Report, describe, number, slope, table
+from benchmarks.report import Report, describe, number, slope, styles, table
 from skenigma import L2MaxDeconvolver
 from skenigma.datasets import make_cohort
 
@@ -407,3 +407,8 @@ class TestFindings:
         out = capsys.readouterr().out
         assert "| counts, n = 20, 4 × | interaction |" in out
         assert "minutes of processor time" in out
+
+
+def test_every_job_has_a_look_of_its_own():
+    looks = styles(jobs.JOBS)
+    assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(jobs.JOBS) > 5
