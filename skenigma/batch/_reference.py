@@ -128,7 +128,7 @@ class ReferenceBatchCorrector(GeneTransformer):
     too. If a cell type is much more frequent among the cells than in the tissue, pass the expected
     ``composition`` of the bulk.
 
-    Beside X and the pseudo-bulk, a fit holds logarithms of some genes at a time: 29 MB for 1,000 samples of each and
+    Beside X and the pseudo-bulk, a fit holds logarithms of some genes at a time: 14 MB for 1,000 samples of each and
     20,000 genes. Of either, it holds a copy of the genes in use if these are not all, or are in another order.
 
     The class has no default reference, and so no fit without cells or pseudo-bulk.
